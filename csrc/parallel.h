@@ -1,0 +1,59 @@
+/* Loops over independent tasks on several threads, with subnormal numbers flushed to zero. */
+#ifndef FASTRNN_PARALLEL_H
+#define FASTRNN_PARALLEL_H
+
+#include <stdint.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+void fr_pool_starts(void); /* notes that this process now has threads */
+
+/* Subnormal numbers cost a hundred cycles each: flush them within the kernels, and give the
+ * caller's float environment back. */
+typedef struct {
+    uint64_t before;
+} float_mode;
+
+static inline float_mode flush_subnormals(void) {
+    float_mode mode = {0};
+#if defined(__x86_64__)
+    mode.before = _mm_getcsr();
+    _mm_setcsr((unsigned)mode.before | 0x8040); /* FTZ, DAZ */
+#elif defined(__aarch64__)
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode.before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode.before | (1u << 24)));
+#endif
+    return mode;
+}
+static inline void restore(float_mode mode) {
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)mode.before);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode.before));
+#else
+    (void)mode;
+#endif
+}
+
+/* Runs body with `task` from 0 to tasks - 1, on at most `threads` threads. */
+#define FOR_TASKS(task, tasks, threads, body)                                                      \
+    do {                                                                                           \
+        const int64_t tasks_ = (tasks);                                                            \
+        const int threads_ = tasks_ < (threads) ? (int)tasks_ : (threads);                         \
+        if (threads_ <= 1) {                                                                       \
+            float_mode mode_ = flush_subnormals();                                                 \
+            for (int64_t task = 0; task < tasks_; task++) body;                                    \
+            restore(mode_);                                                                        \
+        } else {                                                                                   \
+            fr_pool_starts();                                                                     \
+            _Pragma("omp parallel num_threads(threads_)") {                                        \
+                float_mode mode_ = flush_subnormals();                                             \
+                _Pragma("omp for schedule(dynamic, 1)")                                            \
+                for (int64_t task = 0; task < tasks_; task++) body;                                \
+                restore(mode_);                                                                    \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+
+#endif

@@ -1,0 +1,143 @@
+/* One vector type per instruction set, and exp, tanh, sigmoid and log on it.
+ * The same source is compiled for every instruction set; V is the number of floats in a vector. */
+#ifndef FASTRNN_SIMD_H
+#define FASTRNN_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define V 16
+#elif defined(__AVX2__)
+#define V 8
+#else
+#define V 4
+#endif
+
+typedef float vf __attribute__((vector_size(4 * V)));
+typedef int32_t vi __attribute__((vector_size(4 * V)));
+typedef float vf_unaligned __attribute__((vector_size(4 * V), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
+INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
+INLINE vf splat(float x) { return x - (vf){0}; }
+INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+
+/* The first n lanes, 0 <= n <= V; lanes not loaded are zero. */
+INLINE vf load_n(const float *p, int64_t n) {
+    if (n == V) return load(p);
+    vf v = {0};
+    memcpy(&v, p, (size_t)n * sizeof(float));
+    return v;
+}
+INLINE void store_n(float *p, vf v, int64_t n) {
+    if (n == V) store(p, v);
+    else memcpy(p, &v, (size_t)n * sizeof(float));
+}
+
+/* Min and max with a bound: a NaN in x stays NaN. */
+INLINE vf at_most(float bound, vf x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)splat(bound), (__m512)x);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)splat(bound), (__m256)x);
+#elif defined(__x86_64__)
+    return (vf)_mm_min_ps((__m128)splat(bound), (__m128)x);
+#else
+    return choose(x > bound, splat(bound), x);
+#endif
+}
+INLINE vf at_least(float bound, vf x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)splat(bound), (__m512)x);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)splat(bound), (__m256)x);
+#elif defined(__x86_64__)
+    return (vf)_mm_max_ps((__m128)splat(bound), (__m128)x);
+#else
+    return choose(x < bound, splat(bound), x);
+#endif
+}
+INLINE vf absolute(vf x) { return (vf)((vi)x & 0x7fffffff); }
+
+/* 1/x for normal x, to about 1 ulp (2 on AVX2): estimate and one Newton step. */
+INLINE vf reciprocal(vf x) {
+#if defined(__AVX512F__)
+    vf r = (vf)_mm512_rcp14_ps((__m512)x);
+    return r * (2.0f - x * r);
+#elif defined(__AVX2__)
+    vf r = (vf)_mm256_rcp_ps((__m256)x);
+    return r * (2.0f - x * r);
+#else
+    return 1.0f / x;
+#endif
+}
+
+INLINE float sum_lanes(vf x) {
+    float total = 0;
+    for (int i = 0; i < V; i++) total += x[i];
+    return total;
+}
+
+#define LOG2E 1.44269504f
+#define LOG2E_LOW 1.92596299e-8f /* log2(e) - LOG2E */
+#define ROUND 12582912.0f        /* 1.5 * 2^23: adding and subtracting it rounds to a whole number */
+
+/* exp(x) = scale * (1 + p), scale a power of two, for x clamped to +-87.
+ * p = 2^f - 1, |f| <= 1/2, by a minimax polynomial of degree 6 (relative error 1.1e-8). */
+INLINE void exp_parts(vf x, vf *scale, vf *p) {
+    x = at_most(87.0f, at_least(-87.0f, x));
+    vf n = (x * LOG2E + ROUND) - ROUND;
+    vf f = (x * LOG2E - n) + x * LOG2E_LOW; /* one rounding each where there is FMA */
+    vf q = splat(1.5403508e-4f);
+    q = q * f + 1.3390736e-3f;
+    q = q * f + 9.6182376e-3f;
+    q = q * f + 5.5503573e-2f;
+    q = q * f + 2.4022649e-1f;
+    q = q * f + 6.9314718e-1f;
+    *p = f * q;
+    *scale = (vf)((__builtin_convertvector(n, vi) + 127) << 23);
+}
+INLINE vf vexp(vf x) {
+    vf scale, p;
+    exp_parts(x, &scale, &p);
+    return scale * p + scale;
+}
+INLINE vf vexpm1(vf x) {
+    vf scale, p;
+    exp_parts(x, &scale, &p);
+    return scale * p + (scale - 1.0f);
+}
+INLINE vf vsigmoid(vf x) { return reciprocal(1.0f + vexp(-x)); }
+
+/* tanh(x) = e / (e + 2) with e = exp(2x) - 1, which is exact near 0; saturated beyond +-9.1. */
+INLINE vf vtanh(vf x) {
+    x = at_most(9.1f, at_least(-9.1f, x));
+    vf scale, p;
+    exp_parts(x + x, &scale, &p);
+    vf e = scale * p + (scale - 1.0f);
+    return e * reciprocal(e + 2.0f);
+}
+
+/* log(x) for normal x > 0: mantissa in [sqrt(1/2), sqrt(2)), atanh series in s = (m-1)/(m+1). */
+INLINE vf vlog(vf x) {
+    vi bits = (vi)x - 0x3f3504f3;
+    vi exponent = bits >> 23;
+    vf m = (vf)((bits & 0x007fffff) + 0x3f3504f3);
+    vf s = (m - 1.0f) / (m + 1.0f), z = s * s;
+    vf q = splat(0.2222222f);
+    q = q * z + 0.28571429f;
+    q = q * z + 0.4f;
+    q = q * z + 0.66666667f;
+    vf series = s * (z * q) + (s + s);
+    return __builtin_convertvector(exponent, vf) * 0.69314718f + series;
+}
+
+#endif

@@ -1,0 +1,368 @@
+# Instruction set, threads, memory, and the LSTM.
+
+cdef extern from "fastrnn.h" nogil:
+    enum: FR_OK, FR_BAD_SIZE, FR_BAD_ARGUMENT, FR_BAD_INDEX
+    const char *fr_isa()
+    const char *fr_isa_name(int index)
+    int fr_set_isa(const char *name)
+    void fr_set_threads(int threads)
+    int fr_threads()
+    int fr_threads_for(double flops)
+
+    ctypedef struct fr_lstm:
+        int64_t batch, timesteps, features, units
+        int32_t activation, recurrent_activation, zero_output_for_mask
+        const float *packed
+        const float *x
+        int64_t x_row, x_time
+        const uint8_t *mask
+        int64_t mask_row, mask_time
+        const float *h0
+        const float *c0
+        float *y
+        int64_t y_row, y_time
+        float *last
+        int64_t last_row
+        float *h_last
+        float *c_last
+        float *saved
+        const float *packed_back
+        const float *dy
+        int64_t dy_row, dy_time
+        const float *dh_last
+        const float *dc_last
+        float *dx
+        int64_t dx_row, dx_time
+        int32_t dx_add
+        float *dkernel
+        float *drecurrent
+        float *dbias
+        float *dh0
+        float *dc0
+
+    int64_t fr_lstm_packed_size(int64_t features, int64_t units)
+    int64_t fr_lstm_packed_back_size(int64_t features, int64_t units)
+    void fr_lstm_pack(float *packed, const float *kernel, const float *recurrent_kernel,
+                      const float *bias, int64_t features, int64_t units)
+    void fr_lstm_pack_back(float *packed, const float *kernel, const float *recurrent_kernel,
+                           int64_t features, int64_t units)
+    int64_t fr_lstm_saved_size(const fr_lstm *lstm, int64_t slices)
+    int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, int64_t slices)
+    int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, int64_t slices)
+    int fr_lstm_forward(const fr_lstm *lstm, int count, int64_t slices, float **scratch)
+    int fr_lstm_backward(const fr_lstm *lstm, int count, int64_t slices, float **scratch)
+    int fr_mask_gradient(float *dh, const float *dy, const fr_lstm *lstm)
+
+
+# --- instruction set and threads ------------------------------------------------------------------
+
+def isa():
+    """Name of the instruction set in use: "avx512", "avx2" or "base"."""
+    return fr_isa().decode()
+
+
+def available_isas():
+    """The instruction sets that this CPU can run, best first."""
+    names, index = [], 0
+    while fr_isa_name(index) is not NULL:
+        names.append(fr_isa_name(index).decode())
+        index += 1
+    return names
+
+
+def set_isa(str name):
+    """Use another instruction set from now on (environment: FASTRNN_ISA)."""
+    if fr_set_isa(name.encode()) != FR_OK:
+        raise ValueError(f"isa: expected one of {available_isas()} on this CPU, received {name!r}")
+
+
+def set_num_threads(threads):
+    """Number of threads that the kernels may use, at least 1 (environment: FASTRNN_NUM_THREADS)."""
+    if isinstance(threads, bool) or not hasattr(threads, "__index__") or not 1 <= threads <= 1024:
+        raise ValueError(f"threads: expected a whole number from 1 to 1024, received {threads!r}")
+    fr_set_threads(threads)
+
+
+def get_num_threads():
+    """Number of threads that the kernels may use."""
+    return fr_threads()
+
+
+cdef int raise_status(int status) except -1:
+    if status == FR_BAD_INDEX:
+        raise IndexError("an index is out of range")
+    if status != FR_OK:
+        raise ValueError(f"the engine refused its arguments (status {status})")
+    return 0
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+cdef class Buffer:
+    """Aligned float memory that is reused from call to call and grows when it must.
+
+    It shrinks when 64 calls in a row needed less than a quarter of it."""
+
+    cdef void *memory
+    cdef float *data
+    cdef int64_t size
+    cdef int oversized
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    cdef float *get(self, int64_t size) except? NULL:
+        if size * 4 >= self.size:
+            self.oversized = 0
+        else:
+            self.oversized += 1
+        if size > self.size or self.oversized > 64:
+            free(self.memory)
+            self.memory, self.data, self.size, self.oversized = NULL, NULL, 0, 0
+            if size > (1 << 58):
+                raise MemoryError(f"cannot allocate {size} floats")
+            self.memory = malloc(size * 4 + 64)
+            if self.memory is NULL:
+                raise MemoryError(f"cannot allocate {size} floats")
+            self.data = <float *>((<uintptr_t>self.memory + 63) & ~<uintptr_t>63)
+            self.size = size
+        return self.data
+
+
+# --- checks ---------------------------------------------------------------------------------------
+
+cdef int describe_mismatch(str name, expected, object array) except -1:
+    if isinstance(array, cnp.ndarray):
+        received = f"a {array.dtype} array of shape {array.shape}, strides {array.strides}"
+    else:
+        received = type(array).__name__
+    raise ValueError(f"{name}: expected {expected}, received {received}")
+
+
+cdef float *floats(str name, object array, int64_t n0=-1, int64_t n1=-1, int64_t n2=-1) except? NULL:
+    """Data of a C-contiguous float32 array of the given shape (-1 ends it); None gives NULL."""
+    cdef int ndim = (n0 >= 0) + (n1 >= 0) + (n2 >= 0)
+    cdef cnp.npy_intp *shape
+    if array is None:
+        return NULL
+    if (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32
+            and cnp.PyArray_IS_C_CONTIGUOUS(array) and cnp.PyArray_NDIM(array) == ndim):
+        shape = cnp.PyArray_DIMS(array)
+        if ((ndim < 1 or shape[0] == n0) and (ndim < 2 or shape[1] == n1)
+                and (ndim < 3 or shape[2] == n2)):
+            return <float *>cnp.PyArray_DATA(array)
+    describe_mismatch(name, f"contiguous float32 of shape {(n0, n1, n2)[:ndim]}", array)
+    return NULL
+
+
+cdef float *strided(str name, object array, int64_t n0, int64_t n1, int64_t n2,
+                    int64_t *row, int64_t *time) except? NULL:
+    """Data of a float32 (n0, n1, n2) array whose last axis is contiguous; None gives NULL."""
+    cdef cnp.npy_intp *shape
+    cdef cnp.npy_intp *strides
+    if array is None:
+        return NULL
+    if (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32
+            and cnp.PyArray_ISALIGNED(array) and cnp.PyArray_NDIM(array) == 3):
+        shape, strides = cnp.PyArray_DIMS(array), cnp.PyArray_STRIDES(array)
+        if (shape[0] == n0 and shape[1] == n1 and shape[2] == n2
+                and (strides[2] == 4 or n2 == 1) and strides[0] % 4 == 0 and strides[1] % 4 == 0):
+            row[0], time[0] = strides[0] // 4, strides[1] // 4
+            return <float *>cnp.PyArray_DATA(array)
+    describe_mismatch(name, f"float32 of shape {(n0, n1, n2)}, contiguous in the last axis", array)
+    return NULL
+
+
+# --- LSTM -----------------------------------------------------------------------------------------
+
+ACTIVATIONS = {
+    "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "hard_sigmoid": 4, "hard_sigmoid_keras2": 5,
+    "softsign": 6, "elu": 7, "selu": 8, "exponential": 9,
+}  # enum fr_activation
+
+
+cdef class PackedLSTM:
+    """Weights of one direction in the kernels' own order.
+
+    version: what the caller says the weights' state is; None until packed."""
+
+    cdef readonly int64_t features, units
+    cdef Buffer forward, back
+    cdef const char *isa_name
+    cdef bint has_back, has_input_back
+    cdef public object version
+
+    def __init__(self, features, units):
+        if features < 1 or units < 1:
+            raise ValueError(f"expected features and units >= 1, received {features} and {units}")
+        self.features, self.units = features, units
+        self.forward, self.back = Buffer(), Buffer()
+        self.version = None
+
+    def pack(self, kernel, recurrent_kernel, bias=None, bint training=False, bint input_gradient=False):
+        """kernel (features, 4 units), recurrent_kernel (units, 4 units), bias (4 units) or None."""
+        cdef int64_t f = self.features, u = self.units
+        cdef const float *w = floats("kernel", kernel, f, 4 * u)
+        cdef const float *r = floats("recurrent_kernel", recurrent_kernel, u, 4 * u)
+        cdef const float *b = floats("bias", bias, 4 * u)
+        if w is NULL or r is NULL:
+            raise ValueError("kernel and recurrent_kernel: expected arrays, received None")
+        cdef float *p = self.forward.get(fr_lstm_packed_size(f, u))
+        cdef float *q = NULL
+        if training:
+            q = self.back.get(fr_lstm_packed_back_size(f, u))
+        with nogil:
+            fr_lstm_pack(p, w, r, b, f, u)
+            if training:
+                fr_lstm_pack_back(q, w if input_gradient else NULL, r, f, u)
+        self.isa_name = fr_isa()
+        self.has_back = training
+        self.has_input_back = input_gradient
+
+
+cdef class LSTMRun:
+    """One or two directions over one batch: set each direction, then forward, then backward.
+
+    Arrays are float32; x, y, dy, dx may be any (batch, timesteps, n) view with a contiguous last
+    axis, so that a reversed view of time makes a direction run backwards."""
+
+    cdef fr_lstm lstm[2]
+    cdef list arrays, gradient_arrays  # keep what the structs point to alive
+    cdef list packed, saved, scratch
+    cdef int count
+    cdef int64_t slices
+    cdef const char *saved_isa
+
+    def __init__(self, int count=1):
+        if count not in (1, 2):
+            raise ValueError(f"count: expected 1 or 2 directions, received {count}")
+        self.count = count
+        self.arrays, self.gradient_arrays, self.packed = [None] * count, [None] * count, [None] * count
+        self.saved = [Buffer() for _ in range(count)]
+        self.scratch = [Buffer() for _ in range(count)]
+
+    def set_direction(self, int d, PackedLSTM packed not None, int activation,
+                      int recurrent_activation, x, mask=None, bint zero_output_for_mask=False,
+                      h0=None, c0=None, y=None, last=None, h_last=None, c_last=None):
+        """x (batch, timesteps, features); mask (batch, timesteps) bool; h0, c0, last, h_last and
+        c_last (batch, units); y (batch, timesteps, units)."""
+        if d < 0 or d >= self.count:
+            raise ValueError(f"d: expected a direction below {self.count}, received {d}")
+        if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) != 3:
+            describe_mismatch("x", "a float32 array (batch, timesteps, features)", x)
+        cdef fr_lstm *l = &self.lstm[d]
+        cdef int64_t batch = cnp.PyArray_DIM(x, 0), steps = cnp.PyArray_DIM(x, 1)
+        cdef int64_t units = packed.units
+        if batch < 1 or steps < 1:
+            raise ValueError(f"x: expected at least one sample and one time step, received shape {x.shape}")
+        l.batch, l.timesteps, l.features, l.units = batch, steps, packed.features, units
+        l.activation, l.recurrent_activation = activation, recurrent_activation
+        l.zero_output_for_mask = zero_output_for_mask
+        l.x = strided("x", x, batch, steps, packed.features, &l.x_row, &l.x_time)
+        l.mask = NULL
+        if mask is not None:
+            if (not cnp.PyArray_Check(mask) or cnp.PyArray_TYPE(mask) != cnp.NPY_BOOL
+                    or cnp.PyArray_NDIM(mask) != 2 or cnp.PyArray_DIM(mask, 0) != batch
+                    or cnp.PyArray_DIM(mask, 1) != steps):
+                describe_mismatch("mask", f"bool of shape {(batch, steps)}", mask)
+            l.mask = <const uint8_t *>cnp.PyArray_DATA(mask)
+            l.mask_row, l.mask_time = cnp.PyArray_STRIDE(mask, 0), cnp.PyArray_STRIDE(mask, 1)
+        l.h0 = floats("h0", h0, batch, units)
+        l.c0 = floats("c0", c0, batch, units)
+        l.y = strided("y", y, batch, steps, units, &l.y_row, &l.y_time)
+        l.last = NULL
+        if last is not None:
+            if (not cnp.PyArray_Check(last) or cnp.PyArray_TYPE(last) != cnp.NPY_FLOAT32
+                    or not cnp.PyArray_ISALIGNED(last)
+                    or cnp.PyArray_NDIM(last) != 2 or cnp.PyArray_DIM(last, 0) != batch
+                    or cnp.PyArray_DIM(last, 1) != units
+                    or (cnp.PyArray_STRIDE(last, 1) != 4 and units != 1)
+                    or cnp.PyArray_STRIDE(last, 0) % 4):
+                describe_mismatch("last", f"float32 of shape {(batch, units)}", last)
+            l.last = <float *>cnp.PyArray_DATA(last)
+            l.last_row = cnp.PyArray_STRIDE(last, 0) // 4
+        l.h_last = floats("h_last", h_last, batch, units)
+        l.c_last = floats("c_last", c_last, batch, units)
+        self.packed[d] = packed
+        self.arrays[d] = (x, mask, h0, c0, y, last, h_last, c_last)
+
+    cdef int check_packed(self, int d) except -1:
+        cdef PackedLSTM packed = self.packed[d]
+        if packed is None or packed.forward.data is NULL or packed.isa_name != fr_isa():
+            raise ValueError("weights must be packed for the instruction set in use")
+        if self.lstm[d].batch != self.lstm[0].batch:
+            raise ValueError("the directions must have the same batch size")
+        return 0
+
+    def forward(self, bint keep=False):
+        """Runs the directions; with keep, stores what backward needs."""
+        cdef float *scratch[2]
+        cdef int d, status
+        cdef double flops = 0
+        for d in range(self.count):
+            self.check_packed(d)
+            flops += (8.0 * self.lstm[d].batch * self.lstm[d].timesteps * self.lstm[d].units
+                      * (self.lstm[d].units + self.lstm[d].features))
+        cdef int64_t slices = fr_threads_for(flops)
+        if slices > self.lstm[0].batch:
+            slices = self.lstm[0].batch
+        for d in range(self.count):
+            self.lstm[d].packed = (<PackedLSTM>self.packed[d]).forward.data
+            self.lstm[d].saved = NULL
+            if keep:
+                self.lstm[d].saved = (<Buffer>self.saved[d]).get(fr_lstm_saved_size(&self.lstm[d], slices))
+                scratch[d] = NULL
+            else:
+                scratch[d] = (<Buffer>self.scratch[d]).get(fr_lstm_forward_scratch(&self.lstm[d], slices))
+        self.slices = slices
+        self.saved_isa = fr_isa() if keep else NULL
+        with nogil:
+            status = fr_lstm_forward(self.lstm, self.count, slices, scratch)
+        raise_status(status)
+
+    def set_gradients(self, int d, dkernel, drecurrent, dbias=None, dy=None, dh_last=None,
+                      dc_last=None, dx=None, bint dx_add=False, dh0=None, dc0=None):
+        """dy and dx as y and x; the weights' gradients are overwritten. dx_add: add to dx, which
+        the direction before has written."""
+        if d < 0 or d >= self.count or self.arrays[d] is None:
+            raise ValueError(f"d: expected a direction below {self.count} that is set, received {d}")
+        cdef fr_lstm *l = &self.lstm[d]
+        cdef int64_t batch = l.batch, units = l.units
+        l.dkernel = floats("dkernel", dkernel, l.features, 4 * units)
+        l.drecurrent = floats("drecurrent", drecurrent, units, 4 * units)
+        l.dbias = floats("dbias", dbias, 4 * units)
+        l.dy = strided("dy", dy, batch, l.timesteps, units, &l.dy_row, &l.dy_time)
+        l.dh_last = floats("dh_last", dh_last, batch, units)
+        l.dc_last = floats("dc_last", dc_last, batch, units)
+        l.dx = strided("dx", dx, batch, l.timesteps, l.features, &l.dx_row, &l.dx_time)
+        l.dx_add = dx_add
+        l.dh0 = floats("dh0", dh0, batch, units)
+        l.dc0 = floats("dc0", dc0, batch, units)
+        self.gradient_arrays[d] = (dkernel, drecurrent, dbias, dy, dh_last, dc_last, dx, dh0, dc0)
+
+    def mask_gradient(self, int d, dh, dy):
+        """Gradient of the outputs y -> of the states h, for a masked direction; both (batch,
+        timesteps, units) in the direction's order of time."""
+        cdef fr_lstm l = self.lstm[d]
+        cdef float *out = floats("dh", dh, l.batch, l.timesteps, l.units)
+        l.dy = strided("dy", dy, l.batch, l.timesteps, l.units, &l.dy_row, &l.dy_time)
+        raise_status(fr_mask_gradient(out, l.dy, &l))
+
+    def backward(self):
+        """Backward through time after forward(keep=True); may be called once."""
+        cdef float *scratch[2]
+        cdef int d, status
+        if self.saved_isa is NULL or self.saved_isa != fr_isa():
+            raise ValueError("backward needs a forward(keep=True) on the same instruction set before it")
+        for d in range(self.count):
+            self.check_packed(d)
+            if not (<PackedLSTM>self.packed[d]).has_back:
+                raise ValueError("weights must be packed with training=True")
+            if self.lstm[d].dx is not NULL and not (<PackedLSTM>self.packed[d]).has_input_back:
+                raise ValueError("dx: weights must be packed with input_gradient=True")
+            self.lstm[d].packed_back = (<PackedLSTM>self.packed[d]).back.data
+            scratch[d] = (<Buffer>self.scratch[d]).get(fr_lstm_backward_scratch(&self.lstm[d], self.slices))
+        self.saved_isa = NULL
+        with nogil:
+            status = fr_lstm_backward(self.lstm, self.count, self.slices, scratch)
+        raise_status(status)

@@ -1,0 +1,54 @@
+"""Builds the one extension: csrc/kernels.c once per instruction set, the rest once."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+INSTRUCTION_SETS = {"base": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma"]
+    INSTRUCTION_SETS["avx512"] = [
+        "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512",
+    ]  # fmt: skip
+
+OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
+FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS += ["-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", *OPENMP]
+
+
+class BuildEngine(build_ext):
+    def build_extension(self, ext):
+        objects = []
+        for name, flags in INSTRUCTION_SETS.items():
+            objects += self.compiler.compile(
+                ["csrc/kernels.c"],
+                output_dir=os.path.join(self.build_temp, name),
+                extra_postargs=FLAGS + flags,
+                depends=ext.depends,
+            )
+        ext.extra_objects = objects
+        super().build_extension(ext)
+
+
+PER_SET = {"csrc/kernels.c", *map(str, Path("csrc").glob("*.inc.c"))}
+sources = sorted({str(p) for p in Path("csrc").glob("*.c")} - PER_SET)
+engine = Extension(
+    "fastrnn._engine",
+    ["fastrnn/_engine.pyx", *sources],
+    include_dirs=["csrc", numpy.get_include()],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+    depends=sorted(str(p) for p in [*Path("csrc").glob("*.[ch]"), *Path("fastrnn").glob("*.pxi")]),
+    extra_compile_args=[*FLAGS, "-Wno-unused-function"],
+    extra_link_args=OPENMP,
+)
+
+setup(
+    ext_modules=cythonize([engine], compiler_directives={"language_level": 3}),
+    cmdclass={"build_ext": BuildEngine},
+)
