@@ -82,4 +82,107 @@ int fr_lstm_backward(const fr_lstm *lstm, int count, int64_t slices, float *cons
  * the last unmasked step before it. dh is (batch, timesteps, units), contiguous. */
 int fr_mask_gradient(float *dh, const float *dy, const fr_lstm *lstm);
 
+/* --- layers around the LSTM ------------------------------------------------------------------- */
+
+/* Dense: y (rows, n) = act(x (rows, k) W (k, n) + bias). pack: weights (k, n), or (n, k) if
+ * transposed, which is the form for dx: fr_dense_pack(back, W, NULL, n, k, 1). */
+int64_t fr_dense_packed_size(int64_t k, int64_t n);
+void fr_dense_pack(float *packed, const float *weights, const float *bias, int64_t k, int64_t n,
+                   int transposed);
+int fr_dense_forward(float *y, const float *x, const float *packed, int activation, int64_t rows,
+                     int64_t k, int64_t n);
+/* dy becomes dz in place; dweights (k, n), dbias (n) or NULL and dx (rows, k) or NULL are
+ * overwritten. */
+int64_t fr_dense_slices(int64_t rows, int64_t k, int64_t n);
+int64_t fr_dense_scratch(int64_t k, int64_t n, int64_t slices);
+int fr_dense_backward(float *dx, float *dweights, float *dbias, float *dy, const float *x,
+                      const float *y, const float *packed_back, int activation, int64_t rows,
+                      int64_t k, int64_t n, int64_t slices, float *scratch);
+
+/* y = x / (1 - rate) where kept, else 0; what is kept depends on seed and place alone, so that the
+ * same call takes dy to dx. y may be x. */
+int fr_dropout(float *y, const float *x, int64_t n, float rate, uint64_t seed);
+
+/* Embedding: index (n) with values in [0, size), table (size, width). dtable is overwritten. */
+int64_t fr_bad_index(const int32_t *index, int64_t n, int64_t size); /* first bad place, or -1 */
+int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
+                         int64_t size, int64_t width);
+int fr_embedding_backward(float *dtable, const float *dy, const int32_t *index, int64_t n,
+                          int64_t size, int64_t width);
+
+/* Batch normalisation of x (rows, n) over the rows whose mask (rows) is set, or all. */
+int64_t fr_batch_norm_scratch(int64_t n); /* doubles */
+int fr_batch_norm_moments(float *mean, float *variance, const float *x, const uint8_t *mask,
+                          int64_t rows, int64_t n, double *scratch);
+int fr_batch_norm_forward(float *y, const float *x, const float *scale, const float *offset,
+                          int64_t rows, int64_t n); /* y = x scale + offset */
+/* inverse: 1 / sqrt(variance + epsilon); gamma, dgamma, dbeta, dx may be NULL. */
+int fr_batch_norm_backward(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
+                           const float *mean, const float *inverse, const float *gamma,
+                           const uint8_t *mask, int64_t rows, int64_t n, double *scratch);
+
+/* --- training on flat arrays ----------------------------------------------------------------- */
+
+enum fr_rule { FR_SGD, FR_RMSPROP, FR_ADAM, FR_ADAMAX, FR_ADAGRAD, FR_ADADELTA, FR_RULES };
+
+/* One step of an optimizer. A mean takes in what is new by x += (new - x) * share.
+ *   SGD       slots [momentum]                      w -= rate * g
+ *   RMSprop   square, [momentum], [mean gradient]   w -= rate * g / sqrt(square + epsilon)
+ *   Adam      mean, square, [largest square]
+ *             w -= rate * (mean_factor * mean + gradient_factor * g)
+ *                  / (sqrt(square_factor * square) + epsilon); AdamW, Nadam by the factors
+ *   Adamax    mean, norm (falls by `momentum`)      w -= rate * mean / (norm + epsilon)
+ *   Adagrad   sum of squares                        w -= rate * g / sqrt(sum + epsilon)
+ *   Adadelta  square of g, square of change         w -= rate * g * sqrt(change + epsilon) / ...
+ * A slot in brackets may be NULL: the step is then made without it. */
+typedef struct {
+    int32_t rule;                        /* enum fr_rule */
+    int32_t nesterov;                    /* SGD with momentum */
+    float decay;                         /* w -= decay * w before everything else */
+    float rate, momentum, epsilon;
+    float new_gradient, new_square;      /* share of the new: 1 - beta_1, 1 - beta_2 (or 1 - rho) */
+    float mean_factor, gradient_factor, square_factor;
+    float *values;
+    const float *gradients;
+    float *slots[3];
+} fr_update;
+
+int fr_update_values(const fr_update *update, int64_t begin, int64_t end);
+
+double fr_sum_of_squares(const float *x, int64_t n);
+void fr_scale(float *x, float factor, int64_t n);
+void fr_clip(float *x, float bound, int64_t n); /* to [-bound, bound]; NaN stays */
+
+enum fr_loss_kind {
+    FR_SIGMOID_CROSSENTROPY, FR_SOFTMAX_CROSSENTROPY, FR_SQUARED_ERROR, FR_ABSOLUTE_ERROR, FR_LOSSES
+};
+
+/* Targets t count as target_scale * t + target_offset. A loss is computed for each row by softmax,
+ * for each element otherwise. The first two kinds take logits. */
+typedef struct {
+    int32_t kind;                        /* enum fr_loss_kind */
+    int64_t rows, columns;
+    const float *z;                      /* (rows, columns) */
+    const float *targets;                /* (rows, columns), or NULL where there are labels */
+    const int64_t *labels;               /* (rows) classes in [0, columns): softmax only */
+    const float *weights;                /* (rows), or NULL for ones */
+    float target_scale, target_offset;
+    float scale;                         /* of the gradient only */
+    float *y;                            /* (rows, columns) sigmoid or softmax of z, or z */
+    float *dz;                           /* (rows, columns) gradient of scale * weight * loss */
+} fr_loss;
+
+/* value: sum of weight * loss, not scaled. dz may be NULL; so may y but for softmax. A label
+ * outside its range gives FR_BAD_INDEX, with nothing written. */
+int fr_loss_value(double *value, const fr_loss *loss);
+
+/* How many of n predictions are right: y_true == (y_pred > threshold). matches (n) becomes 1 where
+ * they are, or is NULL. */
+int64_t fr_binary_matches(float *matches, const float *y_true, const float *y_pred,
+                          float threshold, int64_t n);
+/* The same for rows of y_pred (rows, columns), the place of the first maximum against labels (rows)
+ * or, where those are NULL, against that of y_true (rows, columns). */
+int64_t fr_class_matches(float *matches, const float *y_true, const int64_t *labels,
+                         const float *y_pred, int64_t rows, int64_t columns);
+
 #endif

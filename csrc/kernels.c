@@ -4,6 +4,8 @@
 
 #include "gemm.inc.c"
 #include "lstm.inc.c"
+#include "layers.inc.c"
+#include "pointwise.inc.c"
 
 #if V == 16
 #define TABLE fr_kernels_avx512
@@ -26,4 +28,37 @@ const kernel_table TABLE = {
     .forward = lstm_forward,
     .backward = lstm_backward,
     .unpack_gradient = lstm_unpack_gradient,
+    .dense_packed_size = dense_packed_size,
+    .dense_pack_parts = dense_pack_parts,
+    .dense_pack = dense_pack,
+    .dense_forward = dense_forward,
+    .dense_backward = dense_backward,
+    .dense_unpack_gradient = dense_unpack_gradient,
+    .dropout = dropout,
+    .embedding_forward = embedding_forward,
+    .embedding_backward = embedding_backward,
+    .bn_moments = bn_moments,
+    .bn_forward = bn_forward,
+    .bn_sums = bn_sums,
+    .bn_backward = bn_backward,
+    .update = pointwise_update,
+    .sum_of_squares = pointwise_sum_of_squares,
+    .scale = pointwise_scale,
+    .clip = pointwise_clip,
+    .loss = pointwise_loss,
+    .binary_matches = pointwise_binary_matches,
+    .class_matches = pointwise_class_matches,
+    .dense_packed_size = dense_packed_size,
+    .dense_pack_parts = dense_pack_parts,
+    .dense_pack = dense_pack,
+    .dense_forward = dense_forward,
+    .dense_backward = dense_backward,
+    .dense_unpack_gradient = dense_unpack_gradient,
+    .dropout = dropout,
+    .embedding_forward = embedding_forward,
+    .embedding_backward = embedding_backward,
+    .bn_moments = bn_moments,
+    .bn_forward = bn_forward,
+    .bn_sums = bn_sums,
+    .bn_backward = bn_backward,
 };

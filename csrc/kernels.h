@@ -27,6 +27,43 @@ typedef struct {
     void (*backward)(const fr_lstm *lstm, lstm_slice slice, float *saved);
     /* Sum of the slices' packed gradients, one row k of [bias; kernel; recurrent_kernel]. */
     void (*unpack_gradient)(const fr_lstm *lstm, float *const *gradients, int64_t slices, int64_t k);
+
+    int64_t (*dense_packed_size)(int64_t k, int64_t n);
+    int64_t (*dense_pack_parts)(int64_t n);
+    void (*dense_pack)(float *packed, const float *weights, const float *bias, int64_t k, int64_t n,
+                       int transposed, int64_t part);
+    void (*dense_forward)(float *y, const float *x, const float *packed, int activation,
+                          int64_t rows, int64_t k, int64_t n);
+    void (*dense_backward)(float *dx, float *dw, float *dy, const float *x, const float *y,
+                           const float *packed_back, int activation, int64_t rows, int64_t k,
+                           int64_t n, float *scratch);
+    void (*dense_unpack_gradient)(float *out, float *const *dw, int64_t slices, int64_t k,
+                                  int64_t n, int64_t i);
+    void (*dropout)(float *y, const float *x, int64_t begin, int64_t end, float rate, uint64_t seed);
+    void (*embedding_forward)(float *out, const float *table, const int32_t *index, int64_t n,
+                              int64_t width);
+    void (*embedding_backward)(float *dtable, const float *dy, const int32_t *index, int64_t n,
+                               int64_t width, int64_t part, int64_t parts);
+    void (*bn_moments)(double *sum, double *squares, const float *x, const float *shift,
+                       const uint8_t *mask, int64_t rows, int64_t n);
+    void (*bn_forward)(float *y, const float *x, const float *scale, const float *offset,
+                       int64_t rows, int64_t n);
+    void (*bn_sums)(double *dgamma, double *dbeta, const float *dy, const float *x,
+                    const float *mean, const float *inverse, int64_t rows, int64_t n);
+    void (*bn_backward)(float *dx, const float *dy, const float *x, const float *mean,
+                        const float *a, const float *b, const float *c, const uint8_t *mask,
+                        int64_t rows, int64_t n);
+
+    /* pointwise.inc.c, on [begin, end) or rows from `row` on */
+    void (*update)(const fr_update *update, int64_t begin, int64_t end);
+    double (*sum_of_squares)(const float *x, int64_t begin, int64_t end);
+    void (*scale)(float *x, float factor, int64_t begin, int64_t end);
+    void (*clip)(float *x, float bound, int64_t begin, int64_t end);
+    double (*loss)(const fr_loss *loss, int64_t row, int64_t rows);
+    int64_t (*binary_matches)(float *matches, const float *y_true, const float *y_pred,
+                              float threshold, int64_t begin, int64_t end);
+    int64_t (*class_matches)(float *matches, const float *y_true, const int64_t *labels,
+                             const float *y_pred, int64_t columns, int64_t row, int64_t rows);
 } kernel_table;
 
 const kernel_table *fr_kernels(void); /* the table in use */

@@ -1,0 +1,175 @@
+"""Finding, downloading and reading the files of the data sets."""
+
+import hashlib
+import http.client
+import math
+import os
+import pickle
+import tempfile
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+BASE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+
+_TIMEOUT = 30  # seconds
+_BLOCK = 1 << 20
+_LARGEST_ARRAY = 1 << 30  # bytes; the largest of these data sets has 47 million
+
+
+class DatasetNotFoundError(OSError):
+    """A data set is neither on this machine nor to be had from the network."""
+
+
+def locate(path, name: str, digest: str) -> Path:
+    """Return the file of a data set, downloading it if need be.
+
+    In this order: `path`; its file name in the folder FASTRNN_DATA, in the cache (FASTRNN_CACHE,
+    ~/.cache/fastrnn), in ~/.keras/datasets; the download of `name`, kept in the cache. A file that
+    the user did not name, by `path` (other than `name`) or FASTRNN_DATA, must have the published
+    hash `digest`. Raises DatasetNotFoundError.
+    """
+    given = Path(path)
+    if str(path) != name and given.is_file():
+        return given
+    named_folder = os.environ.get("FASTRNN_DATA")
+    if named_folder and (file := Path(named_folder, given.name)).is_file():
+        return file
+
+    cache = Path(os.environ.get("FASTRNN_CACHE") or os.path.expanduser("~/.cache/fastrnn"))
+    keras = Path(os.path.expanduser("~/.keras/datasets"))
+    passed_over = ""
+    for file in (given, cache / given.name, keras / given.name):
+        if file.is_file():
+            if _digest(file, digest) == digest:
+                return file
+            passed_over += f" {file} was passed over, as it is not the published file."
+    try:
+        return _download(BASE_URL + name, cache / given.name, digest)
+    except (OSError, http.client.HTTPException) as error:
+        raise DatasetNotFoundError(
+            f"{name} was not found and could not be downloaded from {BASE_URL}{name} ({error}). "
+            f"Either pass its place as path=..., or set FASTRNN_DATA to a folder that has "
+            f"{given.name}, or put the published file into {cache}.{passed_over}"
+        ) from error
+
+
+def read_npz(path: Path, names: tuple[str, ...], sequences: bool = False) -> list[np.ndarray]:
+    """Read the arrays `names` of an .npz file; with `sequences`, also object arrays of lists.
+
+    No pickled code is run. Raises ValueError for a file that is damaged or holds anything else.
+    """
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return [_read_member(archive, f"{name}.npy", sequences) for name in names]
+        except Exception as error:  # A damaged file makes zipfile, NumPy and pickle raise anything.
+            raise ValueError(
+                f"{path}: expected an .npz file with the arrays {', '.join(names)}, "
+                f"received one that cannot be read ({type(error).__name__}: {error})"
+            ) from error
+
+
+def _digest(path: Path, like: str) -> str:
+    """The hash of a file, of the kind of `like`."""
+    hashed = _new_hash(like)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def _new_hash(like: str):
+    return hashlib.new("md5" if len(like) == 32 else "sha256", usedforsecurity=False)
+
+
+def _download(url: str, target: Path, digest: str) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    received = _new_hash(digest)
+    part = tempfile.NamedTemporaryFile(dir=target.parent, delete=False)
+    try:
+        with part, urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+            while block := response.read(_BLOCK):
+                received.update(block)
+                part.write(block)
+        if received.hexdigest() != digest:
+            raise OSError(f"expected the hash {digest}, received {received.hexdigest()}")
+        os.replace(part.name, target)
+    finally:
+        Path(part.name).unlink(missing_ok=True)
+    return target
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, sequences: bool) -> np.ndarray:
+    size = archive.getinfo(name).file_size
+    if size > _LARGEST_ARRAY:
+        raise ValueError(f"{name} has {size} bytes")
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name} has the .npy version {version}")
+        read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+        shape, fortran_order, dtype = read_header(file)
+        if dtype.hasobject:
+            if not sequences:
+                raise ValueError(f"{name} holds Python objects")
+            return _read_sequences(file, name, shape)
+        if size - file.tell() != dtype.itemsize * math.prod(shape):
+            raise ValueError(f"{name} has {size} bytes for an array {shape} of {dtype}")
+        array = np.frombuffer(bytearray(file.read()), dtype)
+        return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _read_sequences(file, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    pickled = _SequenceUnpickler(file).load()
+    lists = getattr(pickled, "items", None)
+    if not isinstance(lists, list) or shape != (len(lists),):
+        raise ValueError(f"{name} is not an array {shape} of lists")
+    if not all(isinstance(item, list) for item in lists):
+        raise ValueError(f"{name} is not an array of lists")
+    array = np.empty(shape, dtype=object)
+    for i, item in enumerate(lists):
+        array[i] = item
+    return array
+
+
+class _PickledArray:
+    """Takes the place of a NumPy array in a pickle."""
+
+    def __init__(self, *_):
+        self.items = None
+
+    def __setstate__(self, state):
+        _version, _shape, _dtype, _fortran_order, self.items = state
+
+
+class _PickledType:
+    """Takes the place of numpy.ndarray and numpy.dtype in a pickle."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+class _SequenceUnpickler(pickle.Unpickler):
+    """Reads lists and numbers, and the array around them, calling nothing that a file names.
+
+    NumPy's own constructors are no safe substitute: a forged dtype state gives an array of
+    arbitrary pointers.
+    """
+
+    _STAND_INS = {
+        ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
+        ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
+        ("numpy", "ndarray"): _PickledType,
+        ("numpy", "dtype"): _PickledType,
+    }
+
+    def find_class(self, module, name):
+        if (module, name) not in self._STAND_INS:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a data set")
+        return self._STAND_INS[module, name]

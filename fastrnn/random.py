@@ -1,0 +1,34 @@
+"""The one random stream that everything without a seed of its own draws from."""
+
+import operator
+
+import numpy as np
+
+_generator = np.random.default_rng()
+
+
+def check_seed(seed) -> int:
+    """Return `seed` as an int; raise unless it is an integer >= 0."""
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: expected an integer, received {seed!r}") from None
+    if value < 0:
+        raise ValueError(f"seed: expected an integer >= 0, received {value}")
+    return value
+
+
+def set_seed(seed: int) -> None:
+    """Restart the global stream from `seed`; generators handed out before restart with it."""
+    fresh = np.random.default_rng(check_seed(seed))
+    _generator.bit_generator.state = fresh.bit_generator.state
+
+
+def generator(seed: int | None = None) -> np.random.Generator:
+    """Return a fresh, repeatable generator for `seed`, or the global one for None."""
+    return _generator if seed is None else np.random.default_rng(check_seed(seed))
+
+
+def draw_seed() -> int:
+    """Draw a seed in [0, 2**63) from the global stream, for kernels with their own generator."""
+    return int(_generator.integers(2**63))

@@ -1,0 +1,137 @@
+"""Helpers for users (`to_categorical`, `pad_sequences`, `set_random_seed`) and for the modules
+that turn names and configs into objects."""
+
+import inspect
+import random as python_random
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from . import random
+from .preprocessing.sequence import pad_sequences
+
+__all__ = ["pad_sequences", "set_random_seed", "to_categorical"]
+
+
+def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
+    """One-hot encode integer labels: shape (...) or (..., 1) to float64 (..., num_classes).
+
+    `num_classes` defaults to max(x) + 1. Raises ValueError for labels that are not integers in
+    [0, num_classes). As keras.utils.to_categorical, which lets negative labels count from the end.
+    """
+    labels = np.asarray(x)
+    classes = labels.astype(np.int64)
+    if not np.array_equal(classes, labels):
+        raise ValueError("x: expected integer labels, received other numbers")
+    if classes.ndim > 1 and classes.shape[-1] == 1:
+        classes = classes[..., 0]
+    if not num_classes:
+        if not classes.size:
+            raise ValueError("num_classes: expected an integer, as x is empty; received None")
+        num_classes = int(classes.max()) + 1
+    outside = classes[(classes < 0) | (classes >= num_classes)]
+    if outside.size:
+        raise ValueError(f"x: expected labels in [0, {num_classes}), received {outside[0]}")
+    return (classes[..., None] == np.arange(num_classes)).astype(np.float64)
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python's `random`, NumPy's global generator and fastrnn: an int in [0, 2**32)."""
+    seed = random.check_seed(seed)
+    if seed >= 2**32:
+        raise ValueError(f"seed: expected an integer below 2**32, received {seed}")
+    python_random.seed(seed)
+    np.random.seed(seed)
+    random.set_seed(seed)
+
+
+class Configurable:
+    """An object rebuilt from the constructor arguments named in `_options`."""
+
+    _options: tuple[str, ...] = ()
+
+    def get_config(self) -> dict:
+        """The constructor's arguments as a dict of plain values."""
+        return {name: getattr(self, name) for name in self._options}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """The inverse of `get_config`."""
+        return cls(**config)
+
+
+def class_table(*classes: type, **aliases: type) -> dict[str, type]:
+    """Classes by CamelCase name, by snake_case name and by the aliases given."""
+    table = dict(aliases)
+    for cls in classes:
+        table[cls.__name__] = cls
+        table[re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()] = cls
+    return table
+
+
+def serialize_object(obj, table: Mapping[str, type], module: str) -> dict | None:
+    """The Keras config dict of `obj`: of `module` if its class is in `table`, else the user's."""
+    if obj is None:
+        return None
+    kind = obj if inspect.isfunction(obj) else type(obj)
+    if kind.__name__ == "<lambda>":
+        raise ValueError("a lambda has no name to be saved under; use a named function")
+    if kind is not obj and not hasattr(obj, "get_config"):
+        raise ValueError(f"{obj!r} cannot be saved: it has no get_config()")
+    known = kind in table.values()
+    return {
+        "module": module if known else kind.__module__,
+        "class_name": type(obj).__name__,
+        "config": obj.__name__ if kind is obj else obj.get_config(),
+        "registered_name": None if known else kind.__name__,
+    }
+
+
+def deserialize_object(
+    config, table: Mapping[str, Callable], kind: str, custom_objects: Mapping | None = None
+):
+    """Build what a name or a Keras config dict stands for.
+
+    Only names in `custom_objects` and `table` count; nothing is imported. Raises ValueError for
+    any other name, naming `kind`.
+    """
+    if config is None:
+        return None
+    if isinstance(config, str):
+        config = {"class_name": config}
+    name = config.get("class_name") if isinstance(config, Mapping) else None
+    options = config.get("config") or {} if name else {}
+    if name == "function":
+        name, options = options, {}
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise ValueError(
+            f'{kind}: expected a name or {{"class_name": ..., "config": ...}}, received {config!r}'
+        )
+    registered = config.get("registered_name")
+    known = dict(custom_objects or {})
+    if registered in (None, "function"):  # Keras writes another name for the user's own objects.
+        known = {**table, **known}
+    found = known.get(str(registered)) or known.get(name)
+    if found is None:
+        raise ValueError(
+            f"{kind}: expected one of {', '.join(sorted(table))} or a name in custom_objects, "
+            f"received {name!r}"
+        )
+    if not inspect.isclass(found):
+        return found
+    return found.from_config(options) if hasattr(found, "from_config") else found(**options)
+
+
+def get_object(identifier, table: Mapping[str, Callable], kind: str):
+    """Resolve None, a name, a config dict, a class or a callable; raise ValueError otherwise."""
+    if identifier is None or isinstance(identifier, (str, Mapping)):
+        return deserialize_object(identifier, table, kind)
+    if inspect.isclass(identifier):
+        return identifier()
+    if callable(identifier):
+        return identifier
+    raise ValueError(
+        f"{kind}: expected None, a name, a config dict, a class or a callable, "
+        f"received {identifier!r}"
+    )

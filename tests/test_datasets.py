@@ -1,0 +1,458 @@
+import hashlib
+import http.server
+import io
+import json
+import os
+import pickle
+import threading
+import zipfile
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastrnn.datasets import _files, imdb, mnist
+
+DATA = Path(os.environ.get("FASTRNN_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+REVIEWS = [[4, 9, 2], [1], [7, 7, 3, 8], [5, 6], [30, 2]]
+LABELS = [0, 1, 1, 0, 1]
+
+
+@pytest.fixture(autouse=True)
+def no_files_but_ours(tmp_path, monkeypatch):
+    """An empty home, cache and working directory, and a network that refuses."""
+    for folder in ("home", "cache", "cwd"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FASTRNN_DATA", raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(_files, "BASE_URL", "http://127.0.0.1:9/")
+
+
+def need(name):
+    file = DATA / name
+    if not file.is_file():
+        pytest.skip(f"{name} is not in {DATA}; set FASTRNN_DATA to a folder that has it")
+    return str(file)
+
+
+def objects(lists):
+    array = np.empty(len(lists), dtype=object)
+    array[:] = lists
+    return array
+
+
+def save_imdb(file, x=REVIEWS, y=LABELS):
+    np.savez(file, x_train=objects(x), y_train=y, x_test=objects(x[:3]), y_test=y[:3])
+    return str(file)
+
+
+def save_mnist(file):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    labels = np.arange(5, dtype=np.uint8)
+    np.savez(file, x_train=images, y_train=labels, x_test=images[:2], y_test=labels[:2])
+    return str(file)
+
+
+def save_members(file, **members):
+    """An .npz of raw members; those not given are plain numbers."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", members.get(name) or npy_bytes(np.zeros(2)))
+    return str(file)
+
+
+def npy_bytes(array):
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def pickled_member(payload, shape=(2,)):
+    """An .npy file that says it is an object array and holds the pickle `payload`."""
+    stream = io.BytesIO()
+    header = {"descr": "|O", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + payload
+
+
+def sha256(file):
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def keras_imdb(
+    file,
+    num_words=None,
+    skip_top=0,
+    maxlen=None,
+    seed=113,
+    start_char=1,
+    oov_char=2,
+    index_from=3,
+):
+    """The rules of Keras's loader, one after the other over all reviews."""
+    with np.load(file, allow_pickle=True) as f:
+        arrays = {name: f[name] for name in f.files}
+    rng = np.random.RandomState(seed)
+    splits = []
+    for part in ("train", "test"):
+        order = rng.permutation(len(arrays[f"x_{part}"]))
+        start = [] if start_char is None else [start_char]
+        pairs = [
+            (start + [rank + index_from for rank in arrays[f"x_{part}"][i]], arrays[f"y_{part}"][i])
+            for i in order
+        ]
+        splits.append([(x, y) for x, y in pairs if not maxlen or len(x) < maxlen])
+    high = num_words or max(chain.from_iterable(x for x, _ in chain(*splits)))
+
+    def kept(x):
+        if oov_char is None:
+            return [word for word in x if skip_top <= word < high]
+        return [word if skip_top <= word < high else oov_char for word in x]
+
+    return [([kept(x) for x, _ in split], [y for _, y in split]) for split in splits]
+
+
+OPTIONS = [
+    {},
+    {"num_words": 10},
+    {"num_words": 10, "skip_top": 6, "seed": 1},
+    {"num_words": 10, "oov_char": None, "skip_top": 5},
+    {"start_char": None, "index_from": 0},
+    {"start_char": 50, "oov_char": 99, "index_from": 10},
+    {"maxlen": 4},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_imdb_follows_keras(tmp_path, options):
+    file = save_imdb(tmp_path / "small.npz")
+    for (x, y), (expected_x, expected_y) in zip(
+        imdb.load_data(file, **options), keras_imdb(file, **options), strict=True
+    ):
+        assert x.dtype == object and x.ndim == 1 and y.dtype == np.int64
+        assert list(x) == expected_x and list(y) == expected_y
+        assert all(type(word) is int for review in x for word in review)
+
+
+def test_imdb_by_hand(tmp_path):
+    file = save_imdb(tmp_path / "small.npz", [[1, 5, 2]] * 3, [0, 1, 0])
+    (x_train, _), _ = imdb.load_data(file, num_words=6)
+    assert list(x_train) == [[1, 4, 2, 5]] * 3
+    (x_train, _), _ = imdb.load_data(file)
+    assert list(x_train) == [[1, 4, 2, 5]] * 3
+
+
+def test_imdb_maxlen_counts_the_start_and_excludes_its_own_length(tmp_path):
+    file = save_imdb(tmp_path / "small.npz")
+    (x_train, y_train), _ = imdb.load_data(file, maxlen=4)
+    assert sorted(map(len, x_train)) == [2, 3, 3] and len(y_train) == 3
+    with pytest.raises(ValueError, match="maxlen: .*received 2"):
+        imdb.load_data(file, maxlen=2)
+
+
+def test_imdb_legacy_and_unknown_arguments(tmp_path):
+    file = save_imdb(tmp_path / "small.npz")
+    with pytest.warns(DeprecationWarning, match="num_words"):
+        (x_train, _), _ = imdb.load_data(file, nb_words=10)
+    assert list(x_train) == list(imdb.load_data(file, num_words=10)[0][0])
+    with pytest.raises(TypeError, match="unknown arguments words"):
+        imdb.load_data(file, words=10)
+
+
+def test_mnist_arrays(tmp_path):
+    file = save_mnist(tmp_path / "small.npz")
+    (x_train, y_train), (x_test, y_test) = mnist.load_data(file)
+    with np.load(file) as expected:
+        np.testing.assert_array_equal(x_train, expected["x_train"])
+        np.testing.assert_array_equal(y_test, expected["y_test"])
+    assert x_train.dtype == y_train.dtype == np.uint8 and x_train.flags.writeable
+    assert x_test.shape == (2, 28, 28)
+
+
+@pytest.mark.parametrize("array", [np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.array(5)])
+def test_every_kind_of_numbers(tmp_path, array):
+    file = save_members(tmp_path / "small.npz", x_train=npy_bytes(array))
+    (x_train, _), _ = mnist.load_data(file)
+    assert x_train.dtype == array.dtype
+    np.testing.assert_array_equal(x_train, array)
+
+
+def test_compressed_file(tmp_path):
+    with np.load(save_mnist(tmp_path / "plain.npz")) as arrays:
+        np.savez_compressed(tmp_path / "small.npz", **arrays)
+    assert mnist.load_data(tmp_path / "small.npz")[0][0].shape == (5, 28, 28)
+
+
+def test_word_index(tmp_path):
+    file = tmp_path / "index.json"
+    file.write_text(json.dumps({"the": 1, "é": 2}, ensure_ascii=False), encoding="utf-8")
+    assert imdb.get_word_index(file) == {"the": 1, "é": 2}
+    for text in ('{"the": 1', "[1]"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="index.json: expected a JSON"):
+            imdb.get_word_index(file)
+
+
+def test_order_of_places(tmp_path, monkeypatch):
+    for i, folder in enumerate(["given", "data", "cache", "home/.keras/datasets"]):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        np.savez(tmp_path / folder / "mnist.npz", x_train=[i], y_train=[i], x_test=[i], y_test=[i])
+    keras_file = tmp_path / "home/.keras/datasets/mnist.npz"
+    cache_file = tmp_path / "cache/mnist.npz"
+
+    def found(path="mnist.npz"):
+        return mnist.load_data(path)[0][0][0]
+
+    monkeypatch.setattr(mnist, "_SHA256", sha256(keras_file))
+    assert found() == 3
+    monkeypatch.setattr(mnist, "_SHA256", sha256(cache_file))
+    assert found() == 2
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path / "data"))
+    assert found() == 1
+    assert found(tmp_path / "given" / "mnist.npz") == 0
+    assert found(tmp_path / "elsewhere" / "mnist.npz") == 1
+
+
+def test_cache_defaults_to_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTRNN_CACHE")
+    folder = tmp_path / "home/.cache/fastrnn"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(mnist, "_SHA256", sha256(save_mnist(folder / "mnist.npz")))
+    assert mnist.load_data()[0][0].shape == (5, 28, 28)
+
+
+@pytest.mark.parametrize("folder", ["cache", "home/.keras/datasets", "cwd"])
+def test_a_file_nobody_named_must_be_the_published_one(tmp_path, folder):
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    file = save_imdb(tmp_path / folder / "imdb.npz")
+    with pytest.raises(OSError, match="imdb.npz was passed over, as it is not the published file"):
+        imdb.load_data()
+    assert len(imdb.load_data(file)[0][0]) == 5
+
+
+def test_a_data_set_not_found_names_every_way_to_it(tmp_path):
+    with pytest.raises(_files.DatasetNotFoundError) as info:
+        mnist.load_data()
+    message = str(info.value)
+    assert isinstance(info.value, OSError)
+    for part in ("http://127.0.0.1:9/mnist.npz", "path=", "FASTRNN_DATA", str(tmp_path / "cache")):
+        assert part in message
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(_files.DatasetNotFoundError, match="FASTRNN_DATA"):
+        mnist.load_data()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server of the folder `served`; yields the folder and the paths asked for."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=folder)
+
+        def log_message(self, *_):
+            asked.append(self.path)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        monkeypatch.setattr(_files, "BASE_URL", f"http://127.0.0.1:{httpd.server_port}/")
+        yield folder, asked
+        httpd.shutdown()
+
+
+def test_download(tmp_path, monkeypatch, server):
+    folder, asked = server
+    monkeypatch.setattr(imdb, "_SHA256", sha256(save_imdb(folder / "imdb.npz")))
+    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "new" / "cache"))
+    for _ in range(2):
+        assert len(imdb.load_data()[0][0]) == 5
+    assert asked == ["/imdb.npz"]
+    assert [file.name for file in (tmp_path / "new" / "cache").iterdir()] == ["imdb.npz"]
+
+
+def test_download_under_another_name(tmp_path, monkeypatch, server):
+    folder, asked = server
+    monkeypatch.setattr(mnist, "_SHA256", sha256(save_mnist(folder / "mnist.npz")))
+    for _ in range(2):
+        mnist.load_data("digits.npz")
+    assert asked == ["/mnist.npz"]
+    assert (tmp_path / "cache" / "digits.npz").is_file()
+
+
+def test_download_of_the_word_index_by_md5(monkeypatch, server):
+    folder, _ = server
+    text = b'{"the": 1}'
+    (folder / "imdb_word_index.json").write_bytes(text)
+    monkeypatch.setattr(imdb, "_WORD_INDEX_MD5", hashlib.md5(text).hexdigest())
+    assert imdb.get_word_index() == {"the": 1}
+
+
+def test_download_of_another_file_is_thrown_away(tmp_path, server):
+    folder, _ = server
+    save_imdb(folder / "imdb.npz")
+    with pytest.raises(_files.DatasetNotFoundError, match="expected the hash 69664113.*received"):
+        imdb.load_data()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+class MakeFolder:
+    """Pickles to a call that creates a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("module", [imdb, mnist])
+@pytest.mark.parametrize("wrap", [lambda bad: [[1], bad], lambda bad: [[1], [bad]]])
+def test_pickled_code_is_not_run(tmp_path, module, wrap):
+    marker = tmp_path / "marker"
+    array = objects(wrap(MakeFolder(marker)))
+    file = save_members(tmp_path / "bad.npz", x_train=npy_bytes(array))
+    with pytest.raises(ValueError, match="bad.npz: expected an .npz file with the arrays x_train"):
+        module.load_data(file)
+    assert not marker.exists()
+    with np.load(file, allow_pickle=True) as unsafe:
+        unsafe["x_train"]
+    assert marker.exists(), "the file would do nothing even if it were unpickled"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"cbuiltins\neval\n(V1\ntR.",
+        b"cos\nsystem\n(Vtrue\ntR.",
+        b"cnumpy\nload\n(Vx\ntR.",
+        b"cnumpy._core.multiarray\nfrombuffer\n.",
+        b"cnumpy\nndarray.dumps\n.",
+        pickle.dumps({"x": 1}),
+        pickle.dumps([[1], [2]]),
+        pickle.dumps(np.arange(2)),
+        pickle.dumps(np.dtype("O")),
+        pickle.dumps(objects([[1], [2], [3]])),
+        pickle.dumps(objects([(1,), (2,)])),
+        pickle.dumps(objects([[1], [2]]))[:-3],
+        b"\x80\x04\x95" + b"\xff" * 8,
+        b"",
+    ],
+)
+def test_other_pickles_are_refused(tmp_path, payload):
+    file = save_members(tmp_path / "bad.npz", x_train=pickled_member(payload))
+    with pytest.raises(ValueError, match="bad.npz: expected an .npz file"):
+        imdb.load_data(file)
+
+
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_pickles_of_every_numpy_are_read(tmp_path, core, protocol):
+    payload = pickle.dumps(objects([[5], [6, 7]]), protocol=protocol)
+    if protocol == 3:
+        payload = payload.replace(b"numpy._core.", core + b".")
+    file = save_members(
+        tmp_path / "small.npz",
+        x_train=pickled_member(payload),
+        x_test=pickled_member(payload),
+    )
+    (x_train, _), _ = imdb.load_data(file, start_char=None, index_from=0, num_words=100)
+    assert sorted(x_train) == [[5], [6, 7]]
+
+
+@pytest.mark.parametrize("words", [["a"], [1.5], [[1]], [None]])
+def test_reviews_must_hold_integers(tmp_path, words):
+    file = save_imdb(tmp_path / "small.npz", [words, [1, 2], [3]], [0, 1, 0])
+    with pytest.raises(ValueError, match="small.npz: expected lists of integers"):
+        imdb.load_data(file)
+
+
+@pytest.mark.parametrize("save", [save_imdb, save_mnist])
+def test_truncated_files(tmp_path, save):
+    whole = Path(save(tmp_path / "whole.npz")).read_bytes()
+    file = tmp_path / "cut.npz"
+    for length in (0, 10, len(whole) // 2, len(whole) - 30, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cut.npz: expected an .npz file"):
+            imdb.load_data(file)
+
+
+def test_changed_bytes(tmp_path):
+    whole = bytearray(Path(save_mnist(tmp_path / "whole.npz")).read_bytes())
+    whole[1000] ^= 1
+    (tmp_path / "changed.npz").write_bytes(whole)
+    with pytest.raises(ValueError, match="changed.npz: .*CRC"):
+        mnist.load_data(tmp_path / "changed.npz")
+
+
+def test_missing_array(tmp_path):
+    np.savez(tmp_path / "small.npz", x_train=[1], y_train=[1], x_test=[1])
+    with pytest.raises(ValueError, match="small.npz: .*y_test"):
+        mnist.load_data(tmp_path / "small.npz")
+
+
+def test_header_that_claims_more_than_there_is(tmp_path):
+    stream = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 28, 28)}
+    np.lib.format.write_array_header_1_0(stream, header)
+    file = save_members(tmp_path / "small.npz", x_train=stream.getvalue() + b"abc")
+    with pytest.raises(ValueError, match="small.npz: .*bytes for an array"):
+        mnist.load_data(file)
+
+
+@pytest.mark.parametrize("start", [b"", b"\x93NUMPY\x03\x00", b"\x93NUMPY\x01\x00\x08\x00{'descr'"])
+def test_damaged_headers(tmp_path, start):
+    file = save_members(tmp_path / "small.npz", x_train=start + b"\0" * 64)
+    with pytest.raises(ValueError, match="small.npz: expected an .npz file"):
+        mnist.load_data(file)
+
+
+def test_array_beyond_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(_files, "_LARGEST_ARRAY", 100)
+    with pytest.raises(ValueError, match="small.npz: .*x_train.npy has 4048 bytes"):
+        mnist.load_data(save_mnist(tmp_path / "small.npz"))
+
+
+def test_real_mnist():
+    (x_train, y_train), (x_test, y_test) = mnist.load_data(need("mnist.npz"))
+    assert x_train.shape == (60000, 28, 28) and x_test.shape == (10000, 28, 28)
+    assert y_train.shape == (60000,) and y_test.shape == (10000,)
+    assert x_train.dtype == y_train.dtype == np.uint8
+    assert x_train.max() == 255 and set(y_train) == set(y_test) == set(range(10))
+
+
+def test_real_imdb():
+    file = need("imdb.npz")
+    options = {"num_words": 20000, "maxlen": 100}
+    for (x, y), (expected_x, expected_y) in zip(
+        imdb.load_data(file, **options), keras_imdb(file, **options), strict=True
+    ):
+        assert list(x) == expected_x and list(y) == expected_y
+
+
+def test_real_imdb_through_the_folder(monkeypatch):
+    need("imdb.npz")
+    monkeypatch.setenv("FASTRNN_DATA", str(DATA))
+    (x_train, y_train), (x_test, y_test) = imdb.load_data(num_words=20000)
+    assert len(x_train) == len(x_test) == 25000
+    assert y_train.sum() == y_test.sum() == 12500
+    assert {review[0] for review in x_train} == {1}
+    assert max(map(max, x_train)) == 19999
+
+
+def test_real_word_index():
+    index = imdb.get_word_index(need("imdb_word_index.json"))
+    assert index["the"] == 1 and all(type(rank) is int for rank in index.values())
