@@ -2,7 +2,10 @@
 
 /* --- dense: y = act(x W + b) ----------------------------------------------------------------- */
 
-/* Packed: per panel of at most 4 vectors of columns, bias (width), then (k, width). */
+/* Packed: per panel of at most 4 vectors of columns, bias (width), then (k, width). So few columns
+ * that a panel would be mostly empty are packed as columns instead: bias (n), then (n, k). */
+INLINE int narrow(int64_t n) { return n <= 2; }
+
 static int64_t dense_packed_size(int64_t k, int64_t n) { return (1 + k) * ((n + V - 1) / V * V); }
 
 static int64_t dense_pack_parts(int64_t n) { return panel_count((n + V - 1) / V); }
@@ -15,6 +18,14 @@ static void dense_pack(float *packed, const float *weights, const float *bias, i
     const int64_t filled = run_length(n, first, width);
     float *panel = packed + (1 + k) * first;
     memset(panel, 0, (size_t)((1 + k) * width) * sizeof(float));
+    if (narrow(n)) {
+        for (int64_t j = 0; j < n; j++) {
+            panel[j] = bias ? bias[j] : 0.0f;
+            for (int64_t i = 0; i < k; i++)
+                panel[n + j * k + i] = transposed ? weights[j * k + i] : weights[i * n + j];
+        }
+        return;
+    }
     if (bias) memcpy(panel, bias + first, (size_t)filled * sizeof(float));
     panel += width;
     if (transposed)
@@ -29,6 +40,23 @@ static void dense_pack(float *packed, const float *weights, const float *bias, i
 static void dense_forward(float *y, const float *x, const float *packed, int activation,
                           int64_t rows, int64_t k, int64_t n) {
     const int64_t vectors = (n + V - 1) / V;
+    if (narrow(n)) {
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t j = 0; j < n; j++) {
+                const float *weights = packed + n + j * k;
+                vf sum = {0};
+                for (int64_t i = 0; i < k; i += V) {
+                    const int64_t count = run_length(k, i, V);
+                    sum += load_n(x + r * k + i, count) * load_n(weights + i, count);
+                }
+                y[r * n + j] = packed[j] + sum_lanes(sum);
+            }
+        for (int64_t i = 0; i < rows * n && activation != FR_LINEAR; i += V) {
+            const int64_t count = run_length(rows * n, i, V);
+            store_n(y + i, activate(activation, load_n(y + i, count)), count);
+        }
+        return;
+    }
     for (int64_t part = 0; part < panel_count(vectors); part++) {
         const int64_t first = panel_start(vectors, part) * V;
         const int64_t width = panel_start(vectors, part + 1) * V - first;
@@ -60,7 +88,18 @@ static void dense_backward(float *dx, float *dw, float *dy, const float *x, cons
             store_n(dy + i, load_n(dy + i, count) * slope(activation, load_n(y + i, count)), count);
         }
     const int64_t vectors = (n + V - 1) / V;
-    for (int64_t row = 0; row < rows; row += DENSE_BLOCK) {
+    for (int64_t row = 0; row < rows && narrow(n); row++)
+        for (int64_t j = 0; j < n; j++) {
+            const float dz = dy[row * n + j];
+            float *column = dw + n + j * k;
+            dw[j] += dz;
+            for (int64_t i = 0; i < k; i += V) {
+                const int64_t count = run_length(k, i, V);
+                store_n(column + i, load_n(column + i, count) + dz * load_n(x + row * k + i, count),
+                        count);
+            }
+        }
+    for (int64_t row = 0; row < rows && !narrow(n); row += DENSE_BLOCK) {
         const int64_t height = run_length(rows, row, DENSE_BLOCK);
         for (int64_t part = 0; part < panel_count(vectors); part++) {
             const int64_t first = panel_start(vectors, part) * V;
@@ -90,10 +129,13 @@ static void dense_unpack_gradient(float *out, float *const *dw, int64_t slices, 
     for (int64_t part = 0; part < panel_count(vectors); part++) {
         const int64_t first = panel_start(vectors, part) * V;
         const int64_t width = panel_start(vectors, part + 1) * V - first;
-        const int64_t filled = run_length(n, first, width), at = (1 + k) * first + i * width;
+        const int64_t filled = run_length(n, first, width);
         for (int64_t j = 0; j < filled; j++) {
-            float sum = dw[0][at + j];
-            for (int64_t s = 1; s < slices; s++) sum += dw[s][at + j];
+            const int64_t at = !narrow(n) ? (1 + k) * first + i * width + j
+                               : i == 0   ? j
+                                          : n + j * k + i - 1;
+            float sum = dw[0][at];
+            for (int64_t s = 1; s < slices; s++) sum += dw[s][at];
             out[first + j] = sum;
         }
     }

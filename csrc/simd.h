@@ -31,36 +31,34 @@ INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 
 /* The first n lanes, 0 <= n <= V; lanes not loaded are zero. */
-#if defined(__AVX2__) && !defined(__AVX512F__)
-INLINE __m256i first_lanes(int64_t n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-#endif
-INLINE vf load_n(const float *p, int64_t n) {
-    if (n == V) return load(p);
 #if defined(__AVX512F__)
+INLINE vf load_n(const float *p, int64_t n) {
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-#elif defined(__AVX2__)
-    return (vf)_mm256_maskload_ps(p, first_lanes(n));
-#else
-    vf v = {0};
-    memcpy(&v, p, (size_t)n * sizeof(float));
-    return v;
-#endif
 }
 INLINE void store_n(float *p, vf v, int64_t n) {
-    if (n == V) {
-        store(p, v);
-        return;
-    }
-#if defined(__AVX512F__)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-#elif defined(__AVX2__)
-    _mm256_maskstore_ps(p, first_lanes(n), (__m256)v);
-#else
-    memcpy(p, &v, (size_t)n * sizeof(float));
-#endif
 }
+#elif defined(__AVX2__)
+INLINE __m256i first_lanes(int64_t n) {
+    return (__m256i)((vi){0, 1, 2, 3, 4, 5, 6, 7} < (vi){0} + (int32_t)n);
+}
+INLINE vf load_n(const float *p, int64_t n) { return (vf)_mm256_maskload_ps(p, first_lanes(n)); }
+INLINE void store_n(float *p, vf v, int64_t n) {
+    _mm256_maskstore_ps(p, first_lanes(n), (__m256)v);
+}
+#else
+INLINE vf load_n(const float *p, int64_t n) {
+    if (n == V) return load(p);
+    vf v = {0};
+    for (int i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+INLINE void store_n(float *p, vf v, int64_t n) {
+    if (n == V) store(p, v);
+    else
+        for (int i = 0; i < n; i++) p[i] = v[i];
+}
+#endif
 
 /* Min and max with a bound: a NaN in x stays NaN. */
 INLINE vf at_most(float bound, vf x) {
@@ -101,9 +99,12 @@ INLINE vf reciprocal(vf x) {
 }
 
 INLINE float sum_lanes(vf x) {
-    float total = 0;
-    for (int i = 0; i < V; i++) total += x[i];
-    return total;
+    typedef float quarter __attribute__((vector_size(16)));
+    quarter parts[V / 4], sum;
+    memcpy(parts, &x, sizeof x);
+    sum = parts[0];
+    for (int i = 1; i < V / 4; i++) sum += parts[i];
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
 #define LOG2E 1.44269504f

@@ -61,6 +61,11 @@ class Configurable:
         return cls(**config)
 
 
+def snake_case(name: str) -> str:
+    """MeanSquaredError -> mean_squared_error, as Keras names objects after their class."""
+    return re.sub("(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", name).lower()
+
+
 def class_table(*classes: type, **aliases: type) -> dict[str, type]:
     """Classes by CamelCase name, by snake_case name and by the aliases given."""
     table = dict(aliases)

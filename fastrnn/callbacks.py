@@ -1,0 +1,603 @@
+"""What happens between the epochs and batches of fit, evaluate and predict: keras.callbacks."""
+
+import csv
+import inspect
+import math
+import os
+import warnings
+from collections.abc import Iterable, Set
+from functools import cache
+
+import numpy as np
+
+from .progress import Progbar, write
+
+_RISING = ("acc", "auc", "precision", "recall", "specificity", "score", "cosine", "true_")
+_FALLING = (
+    "loss",
+    "error",
+    "mse",
+    "mae",
+    "mape",
+    "msle",
+    "entropy",
+    "hinge",
+    "divergence",
+    "false_",
+)
+
+
+class Callback:
+    """Base class: override the hooks that you want to be called.
+
+    `model` and `params` (verbose, epochs, steps) are set before the first call. `logs` are the
+    values so far: of a batch, of an epoch with the validation's as val_*. As
+    keras.callbacks.Callback.
+    """
+
+    model = None
+    params = None
+
+    def set_model(self, model) -> None:
+        self.model = model
+
+    def set_params(self, params: dict) -> None:
+        self.params = params
+
+    def on_train_begin(self, logs=None): ...
+
+    def on_train_end(self, logs=None): ...
+
+    def on_epoch_begin(self, epoch, logs=None): ...
+
+    def on_epoch_end(self, epoch, logs=None): ...
+
+    def on_batch_begin(self, batch, logs=None):
+        """The older name of on_train_batch_begin."""
+
+    def on_batch_end(self, batch, logs=None):
+        """The older name of on_train_batch_end."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.on_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.on_batch_end(batch, logs)
+
+    def on_test_begin(self, logs=None): ...
+
+    def on_test_end(self, logs=None): ...
+
+    def on_test_batch_begin(self, batch, logs=None): ...
+
+    def on_test_batch_end(self, batch, logs=None): ...
+
+    def on_predict_begin(self, logs=None): ...
+
+    def on_predict_end(self, logs=None): ...
+
+    def on_predict_batch_begin(self, batch, logs=None): ...
+
+    def on_predict_batch_end(self, batch, logs=None): ...
+
+    def _active(self) -> Set[str]:
+        """The names of the hooks that do something, among others."""
+        return _overridden(type(self)) | vars(self).keys()
+
+
+class CallbackList:
+    """Calls every hook of several callbacks. As keras.callbacks.CallbackList.
+
+    `add_history` and `add_progbar` append a History and a ProgbarLogger unless there is one.
+    Batch hooks reach only the callbacks that override them; if `wants_batch_logs` is false, the
+    logs of a batch are never looked at. Raises TypeError for what is no Callback.
+    """
+
+    def __init__(
+        self,
+        callbacks: Callback | Iterable | None = None,
+        add_history: bool = False,
+        add_progbar: bool = False,
+        model=None,
+        **params,
+    ):
+        self.callbacks = [] if callbacks is None else list(_flatten(callbacks))
+        history = next((c for c in self.callbacks if isinstance(c, History)), None)
+        if add_history and history is None:
+            history = History()
+            self.callbacks.append(history)
+        if add_progbar and not any(isinstance(c, ProgbarLogger) for c in self.callbacks):
+            self.callbacks.append(ProgbarLogger())
+        if model is not None:
+            if history is not None:
+                model.history = history
+            self.set_model(model)
+        self.set_params(params)
+
+    def set_model(self, model) -> None:
+        self.model = model
+        for callback in self.callbacks:
+            callback.set_model(model)
+
+    def set_params(self, params: dict) -> None:
+        self.params = params
+        for callback in self.callbacks:
+            callback.set_params(params)
+        active = [(callback, callback._active()) for callback in self.callbacks]
+
+        def overriding(*names):
+            return [getattr(c, names[0]) for c, hooks in active if not hooks.isdisjoint(names)]
+
+        self._train_batch_begin = overriding("on_train_batch_begin", "on_batch_begin")
+        self._train_batch_end = overriding("on_train_batch_end", "on_batch_end")
+        self._test_batch_begin = overriding("on_test_batch_begin")
+        self._test_batch_end = overriding("on_test_batch_end")
+        self._predict_batch_begin = overriding("on_predict_batch_begin")
+        self._predict_batch_end = overriding("on_predict_batch_end")
+
+    @property
+    def wants_batch_logs(self) -> bool:
+        """Whether any callback overrides a hook of batches."""
+        return any(
+            (
+                self._train_batch_begin,
+                self._train_batch_end,
+                self._test_batch_begin,
+                self._test_batch_end,
+                self._predict_batch_begin,
+                self._predict_batch_end,
+            )
+        )
+
+    def on_train_begin(self, logs=None):
+        self._call("on_train_begin", logs)
+
+    def on_train_end(self, logs=None):
+        self._call("on_train_end", logs)
+
+    def on_test_begin(self, logs=None):
+        self._call("on_test_begin", logs)
+
+    def on_test_end(self, logs=None):
+        self._call("on_test_end", logs)
+
+    def on_predict_begin(self, logs=None):
+        self._call("on_predict_begin", logs)
+
+    def on_predict_end(self, logs=None):
+        self._call("on_predict_end", logs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        for callback in self.callbacks:
+            callback.on_epoch_begin(epoch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        for hook in self._train_batch_begin:
+            hook(batch, logs or {})
+
+    def on_train_batch_end(self, batch, logs=None):
+        for hook in self._train_batch_end:
+            hook(batch, logs or {})
+
+    def on_test_batch_begin(self, batch, logs=None):
+        for hook in self._test_batch_begin:
+            hook(batch, logs or {})
+
+    def on_test_batch_end(self, batch, logs=None):
+        for hook in self._test_batch_end:
+            hook(batch, logs or {})
+
+    def on_predict_batch_begin(self, batch, logs=None):
+        for hook in self._predict_batch_begin:
+            hook(batch, logs or {})
+
+    def on_predict_batch_end(self, batch, logs=None):
+        for hook in self._predict_batch_end:
+            hook(batch, logs or {})
+
+    on_batch_begin = on_train_batch_begin
+    on_batch_end = on_train_batch_end
+
+    def _call(self, hook: str, logs) -> None:
+        logs = {} if logs is None else logs
+        for callback in self.callbacks:
+            getattr(callback, hook)(logs)
+
+
+class History(Callback):
+    """Records the logs of every epoch in the lists of `history`, and the epochs in `epoch`.
+
+    What fit returns. As keras.callbacks.History.
+    """
+
+    def __init__(self):
+        self.history = {}
+        self.epoch = []
+
+    def on_train_begin(self, logs=None):
+        self.epoch = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+
+class ProgbarLogger(Callback):
+    """Shows a Progbar on the standard output. As keras.callbacks.ProgbarLogger."""
+
+    def __init__(self):
+        self._progbar = None
+        self._epochs = 1
+        self._in_fit = False
+
+    def set_params(self, params):
+        self.params = params
+        self._epochs = params.get("epochs", 1)
+        self._progbar = Progbar(params.get("steps"), params.get("verbose", 1))
+
+    def on_train_begin(self, logs=None):
+        self._in_fit = True
+
+    def on_train_end(self, logs=None):
+        self._in_fit = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._epochs > 1 and self._progbar.verbose:
+            write(f"Epoch {epoch + 1}/{self._epochs}\n")
+        self._progbar.start()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._progbar.finish(logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._progbar.update(batch + 1, logs)
+
+    def on_test_begin(self, logs=None):
+        if not self._in_fit:
+            self._progbar.start()
+
+    def on_test_batch_end(self, batch, logs=None):
+        if not self._in_fit:
+            self._progbar.update(batch + 1, logs)
+
+    def on_test_end(self, logs=None):
+        if not self._in_fit:
+            self._progbar.finish(logs)
+
+    def on_predict_begin(self, logs=None):
+        self._progbar.start()
+
+    def on_predict_batch_end(self, batch, logs=None):
+        self._progbar.update(batch + 1)
+
+    def on_predict_end(self, logs=None):
+        self._progbar.finish()
+
+    def _active(self):
+        needed = self._progbar.live or self._progbar.target is None
+        return super()._active() if needed else frozenset()
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions: LambdaCallback(on_epoch_end=lambda epoch, logs: ...).
+
+    Raises TypeError for a name that is no hook. As keras.callbacks.LambdaCallback.
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin=None,
+        on_epoch_end=None,
+        on_train_begin=None,
+        on_train_end=None,
+        on_train_batch_begin=None,
+        on_train_batch_end=None,
+        **kwargs,
+    ):
+        hooks = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+            **kwargs,
+        }
+        for name, function in hooks.items():
+            if not name.startswith("on_") or not hasattr(Callback, name):
+                raise TypeError(f"{name}: expected a hook of Callback, such as on_test_end")
+            if function is not None:
+                setattr(self, name, function)
+
+
+class MonitorCallback(Callback):
+    """Base class of callbacks that watch one value of the logs, `monitor`, for improvement.
+
+    `mode` is "min", "max" or "auto", which goes by the name of the value. A change of less than
+    `min_delta` is no improvement, nor is NaN. Raises ValueError for another mode, or if a name
+    does not tell "auto" the direction.
+    """
+
+    def __init__(self, monitor: str, mode: str, min_delta: float):
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"mode: expected 'auto', 'min' or 'max', received {mode!r}")
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = abs(min_delta)
+        self.best = None
+        if mode == "auto":
+            falls = any(word in monitor for word in _FALLING)
+            if not falls and not any(word in monitor for word in _RISING):
+                raise ValueError(
+                    f"mode: expected 'min' or 'max', as the name {monitor!r} does not tell which; "
+                    f"received 'auto'"
+                )
+            mode = "min" if falls else "max"
+        self._sign = 1 if mode == "max" else -1
+
+    def _current(self, logs: dict | None) -> float | None:
+        """The monitored value, warning if there is none."""
+        logs = logs or {}
+        if self.monitor not in logs:
+            warnings.warn(
+                f"{type(self).__name__}: monitor {self.monitor!r} is not available; "
+                f"available are {', '.join(logs) or 'no values'}",
+                stacklevel=4,
+            )
+        return logs.get(self.monitor)
+
+    def _improves(self, current: float, best: float | None) -> bool:
+        if best is None:
+            return current == current
+        return self._sign * (current - best) > self.min_delta
+
+
+class EarlyStopping(MonitorCallback):
+    """Stops training when `monitor` has not improved for `patience` epochs.
+
+    The first `start_from_epoch` epochs are not looked at. With `baseline`, only values better than
+    it restart the waiting. `restore_best_weights` puts back the weights of the best epoch at the
+    end of training. As keras.callbacks.EarlyStopping.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.patience = patience
+        self.verbose = verbose
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self.on_train_begin()
+
+    def on_train_begin(self, logs=None):
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best = None
+        self.best_epoch = 0
+        self.best_weights = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        current = self._current(logs)
+        if current is None or epoch < self.start_from_epoch:
+            return
+        self.wait += 1
+        improved = self._improves(current, self.best)
+        if improved:
+            self.best = current
+            if self.baseline is None or self._improves(current, self.baseline):
+                self.wait = 0
+        if self.restore_best_weights and (improved or self.best_weights is None):
+            self.best_weights = self.model.get_weights()
+            self.best_epoch = epoch
+        if not improved and self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.stopped_epoch and self.verbose:
+            write(f"Epoch {self.stopped_epoch + 1}: early stopping\n")
+        if self.best_weights is not None:
+            if self.verbose:
+                write(f"Restoring the weights of the best epoch, {self.best_epoch + 1}\n")
+            self.model.set_weights(self.best_weights)
+
+
+class ReduceLROnPlateau(MonitorCallback):
+    """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
+
+    Never below `min_lr`, and not for `cooldown` epochs afterwards. Adds learning_rate to the logs.
+    Raises ValueError unless factor < 1. As keras.callbacks.ReduceLROnPlateau.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        if factor >= 1:
+            raise ValueError(f"factor: expected less than 1, received {factor}")
+        self.factor = factor
+        self.patience = patience
+        self.verbose = verbose
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.on_train_begin()
+
+    def on_train_begin(self, logs=None):
+        self.best = None
+        self.cooldown_counter = 0
+        self.wait = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        rate = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = rate
+        current = self._current(logs)
+        if current is None:
+            return
+        if self.cooldown_counter:
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self._improves(current, self.best):
+            self.best = current
+            self.wait = 0
+        elif not self.cooldown_counter:
+            self.wait += 1
+            if self.wait >= self.patience and rate > np.float32(self.min_lr):
+                self._reduce(rate, epoch)
+
+    def _reduce(self, rate: float, epoch: int) -> None:
+        rate = max(rate * self.factor, self.min_lr)
+        self.model.optimizer.learning_rate = rate
+        self.cooldown_counter = self.cooldown
+        self.wait = 0
+        if self.verbose:
+            write(f"\nEpoch {epoch + 1}: ReduceLROnPlateau sets the learning rate to {rate}\n")
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate of every epoch to schedule(epoch, rate) or schedule(epoch).
+
+    Adds learning_rate to the logs. Raises TypeError if a schedule returns no number.
+    As keras.callbacks.LearningRateScheduler.
+    """
+
+    def __init__(self, schedule, verbose: int = 0):
+        self.schedule = schedule
+        self.verbose = verbose
+        self._takes_rate = True
+        try:
+            inspect.signature(schedule).bind(0, 0.0)
+        except TypeError:
+            self._takes_rate = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        if self._takes_rate:
+            rate = self.schedule(epoch, float(optimizer.learning_rate))
+        else:
+            rate = self.schedule(epoch)
+        if not isinstance(rate, (int, float, np.floating)):
+            raise TypeError(f"schedule: expected it to return a number, received {rate!r}")
+        optimizer.learning_rate = float(rate)
+        if self.verbose:
+            write(f"\nEpoch {epoch + 1}: LearningRateScheduler sets the learning rate to {rate}\n")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+class TerminateOnNaN(Callback):
+    """Stops training at the batch whose loss is NaN or infinite.
+
+    `raise_error` raises RuntimeError instead. As keras.callbacks.TerminateOnNaN.
+    """
+
+    def __init__(self, raise_error: bool = False):
+        self.raise_error = raise_error
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if math.isfinite(loss):
+            return
+        if self.raise_error:
+            raise RuntimeError(f"the loss of batch {batch} is {loss}")
+        write(f"\nBatch {batch}: the loss is {loss}, training stops\n")
+        self.model.stop_training = True
+
+
+class CSVLogger(Callback):
+    """Writes the logs of every epoch to a CSV file, as keras.callbacks.CSVLogger.
+
+    The columns are epoch, then the names of the first epoch's logs in alphabetical order, then,
+    if that epoch had no validation, their val_* twins. What an epoch lacks is NA.
+    """
+
+    def __init__(self, filename, separator: str = ",", append: bool = False):
+        self.filename = os.fspath(filename)
+        self.separator = separator
+        self.append = append
+        self._file = None
+        self._writer = None
+
+    def on_train_begin(self, logs=None):
+        self._close()
+        self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        if self._writer is None:
+            names = sorted(logs)
+            if not any(name.startswith("val_") for name in names):
+                names += [f"val_{name}" for name in names]
+            self._writer = csv.DictWriter(
+                self._file,
+                ["epoch", *names],
+                restval="NA",
+                extrasaction="ignore",
+                delimiter=self.separator,
+                lineterminator="\n",
+            )
+            if not self._file.tell():
+                self._writer.writeheader()
+        row = {name: _plain(value) for name, value in logs.items()}
+        self._writer.writerow({**row, "epoch": epoch})
+        self._file.flush()
+
+    def on_train_end(self, logs=None):
+        self._close()
+
+    def _close(self):
+        if self._file is not None:
+            self._file.close()
+        self._file = self._writer = None
+
+
+@cache
+def _overridden(kind: type[Callback]) -> frozenset[str]:
+    names = (name for name in vars(Callback) if name.startswith("on_"))
+    return frozenset(n for n in names if getattr(kind, n) is not getattr(Callback, n))
+
+
+def _flatten(callbacks):
+    if isinstance(callbacks, CallbackList):
+        yield from callbacks.callbacks
+    elif isinstance(callbacks, Callback):
+        yield callbacks
+    elif isinstance(callbacks, Iterable) and not isinstance(callbacks, (str, dict)):
+        for callback in callbacks:
+            yield from _flatten(callback)
+    else:
+        raise TypeError(f"callbacks: expected Callback objects, received {callbacks!r}")
+
+
+def _plain(value):
+    """A cell of CSVLogger: arrays and lists as [1, 2]."""
+    if isinstance(value, str) or not np.ndim(value):
+        return value
+    return f"[{', '.join(map(str, value))}]"

@@ -1,0 +1,153 @@
+"""Batches: from arrays, or from whatever yields batches itself."""
+
+import numpy as np
+
+from fastrnn import random
+from fastrnn.layers.base import as_input
+
+
+class ArrayBatches:
+    """Batches of (x, y, sample_weight) cut from arrays with the samples on the first axis.
+
+    shuffle: a new order each time it is iterated. Errors: ValueError for lengths that differ."""
+
+    def __init__(self, x, y, sample_weight, batch_size, shuffle, dtype):
+        self.x = as_input(single(x, "x"), dtype, "x")
+        if self.x.ndim < 1:
+            raise ValueError("x: expected an array with samples on the first axis, received a number")
+        self.y = None if y is None else as_target(single(y, "y"))
+        self.sample_weight = None
+        if sample_weight is not None:
+            self.sample_weight = np.asarray(single(sample_weight, "sample_weight"), np.float32)
+        self.samples = len(self.x)
+        for name, array in (("y", self.y), ("sample_weight", self.sample_weight)):
+            if array is not None and (array.ndim < 1 or len(array) != self.samples):
+                raise ValueError(
+                    f"{name}: expected as many samples as x ({self.samples}), received shape "
+                    f"{array.shape}"
+                )
+        if self.samples == 0:
+            raise ValueError(f"x: expected at least one sample, received shape {self.x.shape}")
+        self.batch_size = check_batch_size(batch_size)
+        self.shuffle = bool(shuffle)
+        self.steps = -(-self.samples // self.batch_size)
+        self._buffers = [None] * 3
+
+    def __iter__(self):
+        arrays = (self.x, self.y, self.sample_weight)
+        size = self.batch_size
+        if not self.shuffle or self.samples == 1:
+            for start in range(0, self.samples, size):
+                yield tuple(None if a is None else a[start : start + size] for a in arrays)
+            return
+        order = random.generator().permutation(self.samples)
+        for start in range(0, self.samples, size):
+            places = order[start : start + size]
+            yield tuple(self._take(n, a, places) for n, a in enumerate(arrays))
+
+    def _take(self, n, array, places):
+        if array is None:
+            return None
+        buffer = self._buffers[n]
+        if buffer is None:
+            shape = (min(self.batch_size, self.samples), *array.shape[1:])
+            buffer = self._buffers[n] = np.empty(shape, array.dtype)
+        # mode="clip" writes straight into out; the places are all in range
+        return array.take(places, axis=0, out=buffer[: len(places)], mode="clip")
+
+
+class IteratedBatches:
+    """Batches from an iterable, or from an object with __len__ and __getitem__ such as a Keras
+    Sequence or PyDataset. Each is x, (x, y) or (x, y, sample_weight)."""
+
+    def __init__(self, source, dtype, steps=None, shuffle=False):
+        self.source, self.dtype, self.shuffle = source, dtype, shuffle
+        self.indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+        self.endless = hasattr(source, "__next__")
+        self.steps = steps
+        if steps is None and hasattr(source, "__len__"):
+            self.steps = len(source)
+
+    def __iter__(self):
+        if self.indexed:
+            places = np.arange(len(self.source))
+            if self.shuffle:
+                random.generator().shuffle(places)
+            items = (self.source[int(place)] for place in places)
+        else:
+            items = iter(self.source)
+        for item in items:
+            yield self._arrays(item)
+        if hasattr(self.source, "on_epoch_end"):
+            self.source.on_epoch_end()
+
+    def _arrays(self, item):
+        parts = item if isinstance(item, (tuple, list)) else (item,)
+        if not 1 <= len(parts) <= 3:
+            raise ValueError(
+                f"x: expected batches of x, (x, y) or (x, y, sample_weight), received {len(parts)} "
+                "parts"
+            )
+        x, y, weight = (*parts, None, None)[:3]
+        x = as_input(single(x, "x"), self.dtype, "x")
+        y = None if y is None else as_target(single(y, "y"))
+        weight = None if weight is None else np.asarray(single(weight, "sample_weight"), np.float32)
+        for name, array in (("y", y), ("sample_weight", weight)):
+            if array is not None and (array.ndim < 1 or len(array) != len(x)):
+                raise ValueError(
+                    f"{name}: expected as many samples as x ({len(x)}) in a batch, received shape "
+                    f"{array.shape}"
+                )
+        return x, y, weight
+
+
+def batches(x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
+    """The right kind of batches for what a user passed as x."""
+    is_array = hasattr(x, "__array__") or isinstance(x, (list, tuple, int, float))
+    if is_array:
+        return ArrayBatches(x, y, sample_weight, batch_size or 32, shuffle, dtype)
+    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
+        raise ValueError(f"x: expected an array or an iterable of batches, received {type(x)}")
+    if y is not None or sample_weight is not None:
+        raise ValueError("y and sample_weight: expected None where x yields whole batches")
+    return IteratedBatches(x, dtype, steps, shuffle)
+
+
+def single(array, name):
+    """The one array of a list of one: Keras takes a list of inputs or outputs, we have one each."""
+    if isinstance(array, (list, tuple)) and len(array) == 1 and hasattr(array[0], "ndim"):
+        if array[0].ndim > 0:
+            return array[0]
+    if isinstance(array, dict):
+        if len(array) != 1:
+            raise ValueError(f"{name}: expected one array, received a dict of {len(array)}")
+        return next(iter(array.values()))
+    return array
+
+
+def as_target(y):
+    y = np.asarray(y)
+    if y.dtype.kind not in "biuf":
+        raise ValueError(f"y: expected an array of numbers, received dtype {y.dtype}")
+    return np.ascontiguousarray(y, np.float32) if y.dtype.kind in "bf" else np.ascontiguousarray(y)
+
+
+def check_batch_size(batch_size):
+    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
+        raise ValueError(f"batch_size: expected a whole number >= 1, received {batch_size!r}")
+    return int(batch_size)
+
+
+def class_weights(y, class_weight):
+    """A weight for each sample (or time step) from the weight of its class."""
+    if not isinstance(class_weight, dict) or not class_weight:
+        raise ValueError(f"class_weight: expected a dict of class: weight, received {class_weight!r}")
+    y = np.asarray(y)
+    labels = y
+    if y.ndim > 1:
+        labels = y[..., 0] if y.shape[-1] == 1 else y.argmax(axis=-1)
+    labels = np.rint(labels).astype(np.int64)
+    weights = np.ones(labels.shape, np.float32)
+    for label, weight in class_weight.items():
+        weights[labels == int(label)] = weight
+    return weights

@@ -1,0 +1,55 @@
+"""Layers under Keras's names, and their configs (keras.layers)."""
+
+from fastrnn.layers.base import Layer
+from fastrnn.layers.batch_normalization import BatchNormalization
+from fastrnn.layers.core import (
+    Activation,
+    Flatten,
+    Input,
+    InputLayer,
+    Masking,
+    RepeatVector,
+    Reshape,
+)
+from fastrnn.layers.dense import Dense
+from fastrnn.layers.dropout import Dropout
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.lstm import LSTM
+from fastrnn.layers.wrappers import Bidirectional, TimeDistributed
+
+CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        Activation, BatchNormalization, Bidirectional, Dense, Dropout, Embedding, Flatten,
+        InputLayer, LSTM, Masking, RepeatVector, Reshape, TimeDistributed,
+    )
+}  # fmt: skip
+
+__all__ = ["Input", "Layer", "deserialize", "serialize", *CLASSES]
+
+
+def serialize(layer):
+    """A layer's class and config in the form in which Keras writes it."""
+    name = type(layer).__name__
+    known = CLASSES.get(name) is type(layer)
+    return {
+        "module": "keras.layers" if known else None,
+        "class_name": name,
+        "config": layer.get_config(),
+        "registered_name": None if known else name,
+    }
+
+
+def deserialize(config, custom_objects=None):
+    """A layer from what `serialize` or Keras wrote. Classes are looked up by name among fastrnn's
+    and custom_objects, never imported. Errors: ValueError for anything else."""
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+        raise ValueError(f"config: expected a dict with class_name and config, received {config!r}")
+    name = config.get("class_name")
+    known = {**CLASSES, **(custom_objects or {})}
+    if name not in known:
+        raise ValueError(
+            f"class_name: unknown layer {name!r}; expected one of {sorted(known)} "
+            "(custom_objects adds to these)"
+        )
+    return known[name].from_config(config["config"])

@@ -1,0 +1,298 @@
+"""Layer: weights, shapes, names and config, as keras.layers.Layer."""
+
+import collections
+
+import numpy as np
+
+from fastrnn import _engine, activations, constraints, initializers, regularizers
+from fastrnn.run import Run
+from fastrnn.utils import snake_case
+from fastrnn.variable import Variable
+
+_names = collections.Counter()
+
+
+def unique_name(prefix: str) -> str:
+    """`prefix`, then `prefix_1`, `prefix_2`, ... as Keras counts within a process."""
+    _names[prefix] += 1
+    return prefix if _names[prefix] == 1 else f"{prefix}_{_names[prefix] - 1}"
+
+
+def clear_session():
+    """Start the automatic names again (keras.utils.clear_session)."""
+    _names.clear()
+
+
+def check_size(name: str, value) -> int:
+    """`value` as an int; raise unless it is a whole number >= 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise ValueError(f"{name}: expected a whole number >= 1, received {value!r}")
+    return int(value)
+
+
+def check_rate(name: str, value) -> float:
+    """`value` as a float; raise unless 0 <= value <= 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number from 0 to 1, received {value!r}")
+    return float(value)
+
+
+def engine_activation(function) -> int | None:
+    """The engine's number of an activation, or None if it has to run outside the kernels."""
+    name = getattr(function, "__name__", "")
+    return _engine.ACTIVATIONS.get(name) if function is getattr(activations, name, None) else None
+
+
+def as_input(inputs, dtype, name="inputs") -> np.ndarray:
+    """A C-contiguous array of the dtype that the network computes in."""
+    array = np.asarray(inputs)
+    if array.dtype == object or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name}: expected an array of numbers, received dtype {array.dtype}; ragged sequences "
+            "need pad_sequences first"
+        )
+    if dtype == np.int32 and array.dtype != np.int32 and array.size:
+        low, high = array.min(), array.max()
+        if not (low >= -(2**31) and high < 2**31):  # also refuses NaN
+            raise ValueError(f"{name}: expected indices of 32 bits, received {low} to {high}")
+    return np.ascontiguousarray(array, dtype)
+
+
+class Layer:
+    """Base of all layers.
+
+    name: default the class name in snake case, numbered. trainable: whether training changes the
+    weights. input_shape (without batch) or batch_input_shape make the first layer of a Sequential
+    build at once; input_dim and input_length are the older spelling of the same.
+
+    A layer computes in `forward(x, run, mask)` and `backward(dy, run, need_dx)`: arrays are
+    C-contiguous float32 with the batch first; backward fills the weights' gradients, may overwrite
+    dy, and returns the gradient of x (or None if need_dx is False).
+
+    Errors: TypeError for an unknown argument. Source: https://keras.io/api/layers/base_layer/
+    """
+
+    input_dtype = np.float32
+    supports_masking = False
+    batch_dependent = False  # does one sample's result in training depend on the others?
+    fixed_axes = ()  # axes of the input whose sizes the weights depend on
+
+    def __init__(
+        self, *, name=None, trainable=True, dtype=None, activity_regularizer=None, **kwargs
+    ):
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"name: expected a string, received {name!r}")
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.trainable = bool(trainable)
+        if dtype not in (None, "float32", np.float32, "int32") and not isinstance(dtype, dict):
+            raise ValueError(f"dtype: expected 'float32', received {dtype!r}")
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.batch_input_shape = self._pop_input_shape(kwargs)
+        self._initial_weights = kwargs.pop("weights", None)
+        for unused in ("autocast", "quantization_config"):
+            kwargs.pop(unused, None)
+        if kwargs:
+            raise TypeError(f"{type(self).__name__}: unknown arguments {sorted(kwargs)}")
+        self.built = False
+        self.input_shape = self.output_shape = None
+        self._variables = []
+
+    def _pop_input_shape(self, kwargs):
+        batch = kwargs.pop("batch_size", None)
+        shape = kwargs.pop("input_shape", None)
+        batch_shape = kwargs.pop("batch_input_shape", None)
+        shape = shape if shape is not None else self._legacy_input_shape(kwargs)
+        if batch_shape is None and shape is not None:
+            batch_shape = (batch, *(shape if isinstance(shape, (tuple, list)) else (shape,)))
+        return None if batch_shape is None else check_shape("input_shape", batch_shape)
+
+    def _legacy_input_shape(self, kwargs):
+        size = kwargs.pop("input_dim", None)
+        return None if size is None else (size,)
+
+    # --- weights ---
+
+    def add_weight(
+        self, name, shape, initializer, regularizer=None, constraint=None, trainable=True
+    ):
+        value = initializers.get(initializer)(tuple(shape), dtype="float32")
+        variable = Variable(name, value, trainable, regularizer, constraint)
+        variable.path = f"{self.name}/{name}"
+        self._variables.append(variable)
+        return variable
+
+    @property
+    def sublayers(self):
+        """Layers within this one, in the order of their weights."""
+        return []
+
+    @property
+    def weights(self):
+        own = sorted(self._variables, key=lambda v: not v.trainable)
+        return own + [w for layer in self.sublayers for w in layer.weights]
+
+    @property
+    def trainable_weights(self):
+        if not self.trainable:
+            return []
+        own = [v for v in self._variables if v.trainable]
+        return own + [w for layer in self.sublayers for w in layer.trainable_weights]
+
+    @property
+    def non_trainable_weights(self):
+        trained = set(map(id, self.trainable_weights))
+        return [w for w in self.weights if id(w) not in trained]
+
+    variables = weights
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    def get_weights(self):
+        return [w.numpy() for w in self.weights]
+
+    def set_weights(self, weights):
+        set_weights(self, weights)
+
+    def count_params(self):
+        if not self.built:
+            raise ValueError(f"layer {self.name!r} has no weights yet: it has not been built")
+        return sum(w.value.size for w in self.weights)
+
+    # --- shapes ---
+
+    def build(self, input_shape):
+        """Create the weights for inputs of `input_shape`, batch included (None where free)."""
+        if self.built:
+            return
+        input_shape = check_shape("input_shape", input_shape)
+        self.check_input_shape(input_shape)
+        self.create_weights(input_shape)
+        self.input_shape = input_shape
+        self.output_shape = self.compute_output_shape(input_shape)
+        self.built = True
+        if self._initial_weights is not None:
+            self.set_weights(self._initial_weights)
+            self._initial_weights = None
+
+    def check_input_shape(self, shape):
+        """Raise ValueError if inputs of this shape (batch included) do not fit the layer."""
+
+    def create_weights(self, input_shape):
+        pass
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.supports_masking else None
+
+    def reject_shape(self, expected, shape):
+        raise ValueError(
+            f"layer {self.name!r} ({type(self).__name__}): expected input of shape {expected}, "
+            f"received {tuple(shape)}"
+        )
+
+    # --- computing ---
+
+    def forward(self, x, run, mask=None):
+        raise NotImplementedError
+
+    def backward(self, dy, run, need_dx=True):
+        raise NotImplementedError
+
+    def __call__(self, inputs, *, mask=None, training=False, **kwargs):
+        """The layer's output for an array of inputs, batch first; builds the layer if needed."""
+        x = as_input(inputs, self.input_dtype)
+        if mask is not None:
+            mask = np.ascontiguousarray(mask, bool)
+        self.build((None, *x.shape[1:]))
+        self.check_call(x.shape)
+        outputs = self.call(x, Run(training=bool(training)), mask, **kwargs)
+        return [o.copy() for o in outputs] if isinstance(outputs, list) else outputs.copy()
+
+    def check_call(self, shape):
+        """Raise unless an array of this shape (batch included) fits the layer as built."""
+        if 0 in shape:
+            raise ValueError(f"inputs: expected at least one element, received shape {shape}")
+        self.check_input_shape(shape)
+        expected = [None] * len(shape)
+        for axis in self.fixed_axes:
+            expected[axis] = self.input_shape[axis]
+        if any(e not in (None, size) for e, size in zip(expected, shape, strict=True)):
+            self.reject_shape(tuple(expected), shape)
+
+    def call(self, x, run, mask):
+        return self.forward(x, run, mask)
+
+    def gradient_array(self, variable, run):
+        """Where backward writes a weight's gradient: scratch if the weight is not trained."""
+        if variable.gradient is not None:
+            return variable.gradient
+        return run.empty(self, f"unused gradient of {variable.name}", variable.shape)
+
+    # --- config ---
+
+    def get_config(self):
+        config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def check_shape(name, shape):
+    """A tuple of whole numbers >= 1, None where free."""
+    if not isinstance(shape, (tuple, list)):
+        raise ValueError(f"{name}: expected a tuple, received {shape!r}")
+    for size in shape:
+        if size is not None and (
+            isinstance(size, bool) or not hasattr(size, "__index__") or size < 1
+        ):
+            raise ValueError(f"{name}: expected whole numbers >= 1 or None, received {shape!r}")
+    return tuple(None if size is None else int(size) for size in shape)
+
+
+def set_weights(owner, weights):
+    """Assign a list of arrays to the weights of a layer or model, all or none."""
+    variables, weights = owner.weights, list(weights)
+    if len(weights) != len(variables):
+        raise ValueError(
+            f"weights: expected {len(variables)} arrays for {owner.name!r}, received {len(weights)}"
+        )
+    arrays = [np.asarray(w) for w in weights]
+    for variable, array in zip(variables, arrays, strict=True):
+        if array.shape != variable.shape:
+            raise ValueError(
+                f"weights: expected shape {variable.shape} for {variable.path!r}, "
+                f"received {array.shape}"
+            )
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"weights: expected numbers for {variable.path!r}, got {array.dtype}")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+class WeightOptions:
+    """Initializer, regularizer and constraint of one kind of weight, from a layer's arguments."""
+
+    def __init__(self, prefix, initializer, regularizer, constraint):
+        self.prefix = prefix
+        self.initializer = initializers.get(initializer)
+        self.regularizer = regularizers.get(regularizer)
+        self.constraint = constraints.get(constraint)
+
+    def add_to(self, layer, name, shape, initializer=None):
+        return layer.add_weight(
+            name, shape, initializer or self.initializer, self.regularizer, self.constraint
+        )
+
+    def config(self):
+        return {
+            f"{self.prefix}_initializer": initializers.serialize(self.initializer),
+            f"{self.prefix}_regularizer": regularizers.serialize(self.regularizer),
+            f"{self.prefix}_constraint": constraints.serialize(self.constraint),
+        }

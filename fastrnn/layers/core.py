@@ -1,0 +1,208 @@
+"""Layers without arithmetic of their own: inputs, shapes, masks, activations."""
+
+import math
+
+import numpy as np
+
+from fastrnn import activations
+from fastrnn.layers.base import Layer, check_shape, check_size
+
+
+class InputLayer(Layer):
+    """Says the shape of a Sequential's inputs; `shape` is without the batch.
+
+    Source: https://keras.io/api/layers/core_layers/input/
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self, shape=None, batch_size=None, dtype=None, sparse=False, ragged=False, batch_shape=None,
+        input_shape=None, name=None, **kwargs,
+    ):  # fmt: skip
+        if sparse or ragged:
+            raise ValueError("sparse and ragged inputs are not supported: expected False")
+        shape = shape if shape is not None else input_shape
+        if batch_shape is None:
+            batch_shape = kwargs.pop("batch_input_shape", None)
+        if (shape is None) == (batch_shape is None):
+            raise ValueError("expected one of shape and batch_shape")
+        kwargs.pop("optional", None)
+        super().__init__(name=name, **kwargs)
+        self.dtype = dtype or "float32"
+        if batch_shape is None:
+            batch_shape = (batch_size, *(shape if isinstance(shape, (tuple, list)) else (shape,)))
+        self.batch_input_shape = check_shape("shape", batch_shape)
+        self.build(self.batch_input_shape)
+
+    @property
+    def batch_shape(self):
+        return self.batch_input_shape
+
+    def forward(self, x, run, mask=None):
+        return x
+
+    def backward(self, dy, run, need_dx=True):
+        return dy
+
+    def get_config(self):
+        return {
+            "batch_shape": self.batch_input_shape,
+            "dtype": self.dtype,
+            "sparse": False,
+            "ragged": False,
+            "name": self.name,
+        }
+
+
+def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None, **kwargs):
+    """The first entry of a Sequential: the shape of its inputs, without the batch."""
+    return InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name, **kwargs)
+
+
+class Activation(Layer):
+    """Applies an activation function. Source: https://keras.io/api/layers/core_layers/activation/"""
+
+    supports_masking = True
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+
+    def forward(self, x, run, mask=None):
+        if run.logits_of is self:
+            return x
+        y = np.ascontiguousarray(self.activation(x), np.float32)
+        run.saved[self] = x, y
+        return y
+
+    def backward(self, dy, run, need_dx=True):
+        if run.logits_of is self:
+            return dy
+        x, y = run.saved[self]
+        gradient = activations.gradient_of(self.activation)(x, y, dy)
+        return np.ascontiguousarray(gradient, np.float32)
+
+    def get_config(self):
+        return {**super().get_config(), "activation": activations.serialize(self.activation)}
+
+
+class _Reshaping(Layer):
+    """A layer that only gives the same numbers another shape."""
+
+    def forward(self, x, run, mask=None):
+        run.saved[self] = x.shape
+        return x.reshape(x.shape[0], *self.compute_output_shape(x.shape)[1:])
+
+    def backward(self, dy, run, need_dx=True):
+        return dy.reshape(run.saved[self])
+
+
+class Flatten(_Reshaping):
+    """(batch, ...) -> (batch, n). Source: https://keras.io/api/layers/reshaping_layers/flatten/"""
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        if data_format not in (None, "channels_last"):
+            raise ValueError(f"data_format: expected 'channels_last', received {data_format!r}")
+
+    def compute_output_shape(self, input_shape):
+        rest = input_shape[1:]
+        return (input_shape[0], None if None in rest else math.prod(rest))
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": "channels_last"}
+
+
+class Reshape(_Reshaping):
+    """(batch, ...) -> (batch, *target_shape), one size of which may be -1.
+
+    Source: https://keras.io/api/layers/reshaping_layers/reshape/
+    """
+
+    def __init__(self, target_shape, **kwargs):
+        super().__init__(**kwargs)
+        target_shape = tuple(int(size) for size in target_shape)
+        if any(size < 1 and size != -1 for size in target_shape) or target_shape.count(-1) > 1:
+            raise ValueError(
+                f"target_shape: expected sizes >= 1 and at most one -1, received {target_shape}"
+            )
+        self.target_shape = target_shape
+
+    def compute_output_shape(self, input_shape):
+        known = math.prod(size for size in self.target_shape if size != -1)
+        if None in input_shape[1:]:
+            free = None
+        else:
+            total = math.prod(input_shape[1:])
+            if total % known or (-1 not in self.target_shape and total != known):
+                raise ValueError(
+                    f"target_shape: {self.target_shape} does not fit input of shape "
+                    f"{tuple(input_shape)}"
+                )
+            free = total // known
+        return (input_shape[0], *(free if size == -1 else size for size in self.target_shape))
+
+    def get_config(self):
+        return {**super().get_config(), "target_shape": self.target_shape}
+
+
+class RepeatVector(Layer):
+    """(batch, n) -> (batch, times, n).
+
+    Source: https://keras.io/api/layers/reshaping_layers/repeat_vector/
+    """
+
+    def __init__(self, n, **kwargs):
+        super().__init__(**kwargs)
+        self.n = check_size("n", n)
+
+    def check_input_shape(self, shape):
+        if len(shape) != 2:
+            self.reject_shape("(batch, features)", shape)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.n, input_shape[1])
+
+    def forward(self, x, run, mask=None):
+        y = run.empty(self, "y", (x.shape[0], self.n, x.shape[1]))
+        y[...] = x[:, None]
+        return y
+
+    def backward(self, dy, run, need_dx=True):
+        return dy.sum(axis=1)
+
+    def get_config(self):
+        return {**super().get_config(), "n": self.n}
+
+
+class Masking(Layer):
+    """Masks the time steps whose features all equal mask_value, and sets them to zero.
+
+    Source: https://keras.io/api/layers/core_layers/masking/
+    """
+
+    supports_masking = True
+
+    def __init__(self, mask_value=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.mask_value = float(mask_value)
+
+    def check_input_shape(self, shape):
+        if len(shape) < 2:
+            self.reject_shape("(batch, timesteps, ...)", shape)
+
+    def compute_mask(self, inputs, mask=None):
+        return (inputs != np.float32(self.mask_value)).any(axis=-1)
+
+    def forward(self, x, run, mask=None):
+        y = run.empty(self, "y", x.shape)
+        kept = run.saved[self] = self.compute_mask(x)[..., None]
+        np.multiply(x, kept, out=y)
+        return y
+
+    def backward(self, dy, run, need_dx=True):
+        return dy * run.saved[self]
+
+    def get_config(self):
+        return {**super().get_config(), "mask_value": self.mask_value}

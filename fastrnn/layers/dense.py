@@ -1,0 +1,106 @@
+"""Dense: y = activation(x W + b) on the last axis."""
+
+import numpy as np
+
+from fastrnn import activations, regularizers
+from fastrnn._engine import ACTIVATIONS, PackedDense
+from fastrnn.layers.base import Layer, WeightOptions, check_size, engine_activation
+
+LINEAR = ACTIVATIONS["linear"]
+
+
+class Dense(Layer):
+    """(batch, ..., n) -> (batch, ..., units), float32. Weights: kernel (n, units), bias (units).
+
+    Source: https://keras.io/api/layers/core_layers/dense/
+    """
+
+    supports_masking = True
+    fixed_axes = (-1,)
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.units = check_size("units", units)
+        self.activation = activations.get(activation)
+        self.use_bias = bool(use_bias)
+        self._kernel = WeightOptions(
+            "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
+        )
+        self._bias = WeightOptions("bias", bias_initializer, bias_regularizer, bias_constraint)
+        self._packed = None
+        self.kernel = self.bias = None
+
+    def check_input_shape(self, shape):
+        if len(shape) < 2 or shape[-1] is None:
+            self.reject_shape("(batch, ..., features) with a known last size", shape)
+
+    def create_weights(self, input_shape):
+        self.kernel = self._kernel.add_to(self, "kernel", (input_shape[-1], self.units))
+        if self.use_bias:
+            self.bias = self._bias.add_to(self, "bias", (self.units,))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def _pack(self, input_gradient):
+        bias = self.bias
+        version = (self.kernel.version, bias and bias.version, input_gradient)
+        packed = self._packed
+        if packed is None or packed.version != version:
+            if packed is None or not input_gradient:  # another thread may be using the old one
+                packed = PackedDense(*self.kernel.shape)
+            packed.pack(self.kernel.value, bias and bias.value, input_gradient)
+            packed.version = version
+            self._packed = packed
+        return packed
+
+    def forward(self, x, run, mask=None):
+        packed = self._pack(run.training)
+        shape = (*x.shape[:-1], self.units)
+        y = run.empty(self, "y", shape)
+        code = LINEAR if run.logits_of is self else engine_activation(self.activation)
+        z = None
+        if code is None:
+            z = run.empty(self, "z", shape)
+            packed.forward(z, x, LINEAR)
+            y = np.ascontiguousarray(self.activation(z), np.float32)
+        else:
+            packed.forward(y, x, code)
+        if run.training:
+            run.saved[self] = packed, x, y, z, code
+        return y
+
+    def backward(self, dy, run, need_dx=True):
+        packed, x, y, z, code = run.saved[self]
+        if code is None:
+            dy = activations.gradient_of(self.activation)(z, y, dy)
+            dy, code = np.ascontiguousarray(dy, np.float32), LINEAR
+        dx = run.empty(self, "dx", x.shape) if need_dx else None
+        dkernel = self.gradient_array(self.kernel, run)
+        dbias = self.gradient_array(self.bias, run) if self.use_bias else None
+        packed.backward(dx, dkernel, dbias, dy, x, y, code)
+        return dx
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            **self._kernel.config(),
+            **self._bias.config(),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+        }

@@ -1,0 +1,78 @@
+"""Embedding: a table of vectors, looked up by index."""
+
+import numpy as np
+
+from fastrnn import _engine, constraints, initializers, regularizers
+from fastrnn.layers.base import Layer, WeightOptions, check_size
+
+
+class Embedding(Layer):
+    """Indices (batch, ...) from 0 to input_dim - 1 -> (batch, ..., output_dim), float32.
+
+    Weight: embeddings (input_dim, output_dim). mask_zero: index 0 is padding and masks its step.
+    Errors: IndexError for an index out of range. input_length is the older spelling of the shape.
+    Source: https://keras.io/api/layers/core_layers/embedding/
+    """
+
+    input_dtype = np.int32
+    supports_masking = True
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        embeddings_constraint=None,
+        mask_zero=False,
+        weights=None,
+        **kwargs,
+    ):
+        super().__init__(weights=weights, **kwargs)
+        self.input_dim = check_size("input_dim", input_dim)
+        self.output_dim = check_size("output_dim", output_dim)
+        self.mask_zero = bool(mask_zero)
+        self._embeddings = WeightOptions(
+            "embeddings", embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        )
+        self.embeddings = None
+
+    def _legacy_input_shape(self, kwargs):
+        length = kwargs.pop("input_length", None)
+        if length is None:
+            return None
+        return tuple(length) if isinstance(length, (tuple, list)) else (length,)
+
+    def create_weights(self, input_shape):
+        shape = (self.input_dim, self.output_dim)
+        self.embeddings = self._embeddings.add_to(self, "embeddings", shape)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, self.output_dim)
+
+    def compute_mask(self, inputs, mask=None):
+        return inputs != 0 if self.mask_zero else None
+
+    def forward(self, x, run, mask=None):
+        y = run.empty(self, "y", (*x.shape, self.output_dim))
+        _engine.embedding_forward(y, self.embeddings.value, x)
+        run.saved[self] = x
+        return y
+
+    def backward(self, dy, run, need_dx=True):
+        gradient = self.gradient_array(self.embeddings, run)
+        _engine.embedding_backward(gradient, dy, run.saved[self])
+        return None
+
+    def get_config(self):
+        options = self._embeddings
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "embeddings_initializer": initializers.serialize(options.initializer),
+            "embeddings_regularizer": regularizers.serialize(options.regularizer),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+            "embeddings_constraint": constraints.serialize(options.constraint),
+            "mask_zero": self.mask_zero,
+        }

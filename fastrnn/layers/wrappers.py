@@ -1,0 +1,278 @@
+"""Layers around layers: Bidirectional and TimeDistributed."""
+
+import copy
+
+import numpy as np
+
+from fastrnn.layers.base import Layer
+from fastrnn.layers.lstm import (
+    LSTM,
+    backward_directions,
+    check_states,
+    forward_directions,
+)
+
+MERGE_MODES = ("concat", "sum", "mul", "ave", None)
+
+
+class Bidirectional(Layer):
+    """A recurrent layer run over the sequence and over its reverse: Schuster & Paliwal 1997.
+
+    merge_mode: "concat" (default; forward first), "sum", "mul", "ave", or None for the list
+    [forward, backward]. backward_layer: default a copy of `layer` with go_backwards. Weights: the
+    forward layer's, then the backward layer's. The backward layer's sequence is turned round. A wrapper that is called itself with return_state
+    returns [output, forward h, forward c, backward h, backward c].
+    Source: https://keras.io/api/layers/recurrent_layers/bidirectional/
+    """
+
+    supports_masking = True
+    fixed_axes = (-1,)
+
+    def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
+        if not isinstance(layer, LSTM):
+            raise ValueError(f"layer: expected a recurrent layer such as LSTM, received {layer!r}")
+        if backward_layer is not None and not isinstance(backward_layer, LSTM):
+            raise ValueError(
+                f"backward_layer: expected a recurrent layer, received {backward_layer!r}"
+            )
+        if merge_mode not in MERGE_MODES:
+            raise ValueError(f"merge_mode: expected one of {MERGE_MODES}, received {merge_mode!r}")
+        super().__init__(weights=weights, **kwargs)
+        if self.batch_input_shape is None:
+            self.batch_input_shape = layer.batch_input_shape
+        self.merge_mode = merge_mode
+        self._given_backward_layer = backward_layer is not None
+        self.forward_layer = _unbuilt_copy(layer, "forward_")
+        if backward_layer is None:
+            backward_layer = _unbuilt_copy(layer, "backward_")
+            backward_layer.go_backwards = True
+        self.backward_layer = backward_layer
+        for option in ("stateful", "return_sequences", "return_state"):
+            if getattr(self.forward_layer, option) != getattr(self.backward_layer, option):
+                raise ValueError(f"forward and backward layers must agree in {option}")
+        if self.forward_layer.go_backwards == self.backward_layer.go_backwards:
+            raise ValueError("forward and backward layers must differ in go_backwards")
+        for inner in self.sublayers:
+            inner.zero_output_for_mask = inner.return_sequences
+        self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
+        self.stateful = layer.stateful
+
+    @property
+    def sublayers(self):
+        return [self.forward_layer, self.backward_layer]
+
+    @property
+    def layer(self):
+        return self.forward_layer
+
+    def check_input_shape(self, shape):
+        self.forward_layer.check_input_shape(shape)
+
+    def create_weights(self, input_shape):
+        if self.merge_mode != "concat" and self.forward_layer.units != self.backward_layer.units:
+            raise ValueError(
+                f"merge_mode {self.merge_mode!r}: expected equal units, received "
+                f"{self.forward_layer.units} and {self.backward_layer.units}"
+            )
+        for layer in self.sublayers:
+            layer.build(input_shape)
+            for variable in layer.weights:
+                variable.path = f"{self.name}/{layer.name}/{variable.name}"
+
+    def compute_output_shape(self, input_shape):
+        shapes = [layer.compute_output_shape(input_shape) for layer in self.sublayers]
+        if self.merge_mode == "concat":
+            return (*shapes[0][:-1], shapes[0][-1] + shapes[1][-1])
+        return shapes if self.merge_mode is None else shapes[0]
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.return_sequences else None
+
+    def reset_states(self):
+        for layer in self.sublayers:
+            layer.reset_states()
+
+    reset_state = reset_states
+
+    def _views(self, array):
+        """For both layers the y and last (one of them None) that `array` or its half holds."""
+        split = self.forward_layer.units
+        halves = [array[..., :split], array[..., split:]]
+        if not self.return_sequences:
+            return [None, None], halves
+        return [halves[0], halves[1][:, ::-1]], [None, None]
+
+    def forward(self, x, run, mask=None, states=(None, None)):
+        units = sum(layer.units for layer in self.sublayers)
+        shape = x.shape[:2] if self.return_sequences else x.shape[:1]
+        both = run.empty(self, "y", (*shape, units))
+        forward_directions(self, self.sublayers, x, run, mask, states, *self._views(both))
+        if self.merge_mode == "concat":
+            return both
+        forward, backward = both[..., : units // 2], both[..., units // 2 :]
+        if self.merge_mode is None:
+            return [forward, backward]
+        merged = run.empty(self, "merged", forward.shape)
+        if self.merge_mode == "mul":
+            return np.multiply(forward, backward, out=merged)
+        np.add(forward, backward, out=merged)
+        if self.merge_mode == "ave":
+            merged *= np.float32(0.5)
+        return merged
+
+    def backward(self, dy, run, need_dx=True):
+        if self.merge_mode != "concat":
+            units = self.forward_layer.units
+            both = run.empty(self, "y", (*dy.shape[:-1], 2 * units))
+            spread = run.empty(self, "dy", both.shape)
+            if self.merge_mode == "mul":
+                np.multiply(dy, both[..., units:], out=spread[..., :units])
+                np.multiply(dy, both[..., :units], out=spread[..., units:])
+            else:
+                share = np.float32(0.5 if self.merge_mode == "ave" else 1)
+                np.multiply(dy, share, out=spread[..., :units])
+                np.multiply(dy, share, out=spread[..., units:])
+            dy = spread
+        return backward_directions(self, self.sublayers, run, *self._views(dy), need_dx)
+
+    def call(self, x, run, mask, initial_state=None):
+        states = [None, None]
+        if initial_state is not None:
+            if len(initial_state) != 4:
+                raise ValueError(
+                    "initial_state: expected [forward h, forward c, backward h, backward c], "
+                    f"received {len(initial_state)} arrays"
+                )
+            states = [
+                check_states(layer, initial_state[2 * d : 2 * d + 2], x.shape[0])
+                for d, layer in enumerate(self.sublayers)
+            ]
+        y = self.forward(x, run, mask, states)
+        outputs = y if isinstance(y, list) else [y]
+        if self.return_state:
+            outputs = [*outputs, *(s for pair in run.saved[self, "states"] for s in pair)]
+        return outputs if len(outputs) > 1 else y
+
+    def get_config(self):
+        from fastrnn.layers import serialize
+
+        config = {**super().get_config(), "merge_mode": self.merge_mode}
+        config["layer"] = serialize(self.forward_layer)
+        if self._given_backward_layer:
+            config["backward_layer"] = serialize(self.backward_layer)
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        from fastrnn.layers import deserialize
+
+        config = dict(config)
+        for key in ("layer", "backward_layer"):
+            if isinstance(config.get(key), dict):
+                config[key] = deserialize(config[key])
+        return cls(**config)
+
+
+def _unbuilt_copy(layer, prefix):
+    if layer.built:
+        twin = type(layer).from_config(layer.get_config())
+    else:
+        twin = copy.deepcopy(layer)
+    twin.name = prefix + layer.name.removeprefix(prefix)
+    return twin
+
+
+class TimeDistributed(Layer):
+    """A layer applied to each time step: (batch, timesteps, ...) -> (batch, timesteps, ...).
+
+    Source: https://keras.io/api/layers/recurrent_layers/time_distributed/
+    """
+
+    supports_masking = True
+
+    def __init__(self, layer, **kwargs):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"layer: expected a layer, received {layer!r}")
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.input_dtype = layer.input_dtype
+
+    @property
+    def sublayers(self):
+        return [self.layer]
+
+    @property
+    def batch_dependent(self):
+        return self.layer.batch_dependent
+
+    @property
+    def fixed_axes(self):
+        return [axis if axis < 0 else axis + 1 for axis in self.layer.fixed_axes]
+
+    @property
+    def activation(self):
+        """The wrapped layer's: the loss may compute it (see Run.logits_of)."""
+        return getattr(self.layer, "activation", None)
+
+    def check_input_shape(self, shape):
+        if len(shape) < 3:
+            self.reject_shape("(batch, timesteps, ...)", shape)
+
+    def create_weights(self, input_shape):
+        self.layer.build((input_shape[0], *input_shape[2:]))
+        for variable in self.layer.weights:
+            variable.path = f"{self.name}/{variable.path}"
+
+    def compute_output_shape(self, input_shape):
+        inner = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))
+        return (*input_shape[:2], *inner[1:])
+
+    def forward(self, x, run, mask=None):
+        batch, timesteps = x.shape[:2]
+        inner_mask = mask if mask is not None and mask.ndim > 2 else None
+        if run.training and self.layer.batch_dependent:
+            run.saved[self] = x.shape
+            steps = []
+            for t in range(timesteps):
+                step_mask = None if inner_mask is None else np.ascontiguousarray(inner_mask[:, t])
+                child = run.child(self, t)
+                steps.append(self.layer.forward(np.ascontiguousarray(x[:, t]), child, step_mask))
+            return np.stack(steps, axis=1)
+        if inner_mask is not None:
+            inner_mask = inner_mask.reshape(-1, *inner_mask.shape[2:])
+        y = self.layer.forward(x.reshape(batch * timesteps, *x.shape[2:]), run, inner_mask)
+        run.saved[self] = x.shape
+        return y.reshape(batch, timesteps, *y.shape[1:])
+
+    def backward(self, dy, run, need_dx=True):
+        shape = run.saved[self]
+        if self.layer.batch_dependent:
+            return self._backward_by_step(dy, run, need_dx, shape)
+        dx = self.layer.backward(dy.reshape(-1, *dy.shape[2:]), run, need_dx)
+        return None if dx is None else dx.reshape(shape)
+
+    def _backward_by_step(self, dy, run, need_dx, shape):
+        weights = self.layer.trainable_weights
+        total = [np.zeros_like(w.value) for w in weights]
+        steps = []
+        for t in range(shape[1]):
+            child = run.child(self, t)
+            steps.append(self.layer.backward(np.ascontiguousarray(dy[:, t]), child, need_dx))
+            for sum_, weight in zip(total, weights, strict=True):
+                sum_ += weight.gradient
+        for sum_, weight in zip(total, weights, strict=True):
+            weight.gradient[...] = sum_
+        return np.stack(steps, axis=1) if need_dx else None
+
+    def get_config(self):
+        from fastrnn.layers import serialize
+
+        return {**super().get_config(), "layer": serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        from fastrnn.layers import deserialize
+
+        config = dict(config)
+        config["layer"] = deserialize(config["layer"])
+        return cls(**config)

@@ -1,0 +1,384 @@
+"""Sequential: layers one after another (keras.Sequential)."""
+
+import collections
+
+import numpy as np
+
+from fastrnn import training
+from fastrnn.layers import deserialize, serialize
+from fastrnn.layers.base import Layer, as_input
+from fastrnn.layers.core import InputLayer
+from fastrnn.regularizers import gradient_of
+from fastrnn.run import Run
+from fastrnn.summary import print_summary
+
+
+class Sequential(Layer):
+    """A stack of layers, each with one input and one output.
+
+    layers: a list of layers; an Input, or input_shape on the first layer, makes the model build at
+    once, otherwise it builds on its first data. A Sequential is itself a layer and may be added to
+    another. Source: https://keras.io/api/models/sequential/
+    """
+
+    supports_masking = True
+
+    def __init__(self, layers=None, trainable=True, name=None):
+        super().__init__(name=name, trainable=trainable)
+        self._input_layer = None
+        self._layers = []
+        self._runs = collections.deque()
+        self.compiled = None
+        self.stop_training = False
+        self.history = None
+        for layer in layers or ():
+            self.add(layer)
+
+    # --- layers ---
+
+    @property
+    def layers(self):
+        return list(self._layers)
+
+    @property
+    def sublayers(self):
+        return self._layers
+
+    @property
+    def batch_dependent(self):
+        return any(layer.batch_dependent for layer in self._layers)
+
+    @property
+    def input_dtype(self):
+        return self._layers[0].input_dtype if self._layers else np.float32
+
+    def add(self, layer):
+        """Put a layer on top of the stack."""
+        if not isinstance(layer, Layer):
+            raise ValueError(f"layer: expected a layer, received {layer!r}")
+        if isinstance(layer, InputLayer):
+            if self._layers or self._input_layer:
+                raise ValueError("an Input has to be the first entry of a Sequential")
+            self._input_layer = layer
+            return
+        if any(layer is other or layer.name == other.name for other in self._layers):
+            raise ValueError(f"layer: expected a name of its own, received {layer.name!r} again")
+        if not self._layers and self._input_layer is None and layer.batch_input_shape is not None:
+            self._input_layer = InputLayer(batch_shape=layer.batch_input_shape)
+        if not self._layers and isinstance(layer, Sequential) and layer._input_layer:
+            self._input_layer = self._input_layer or layer._input_layer
+        was_built = self.built
+        self._layers.append(layer)
+        self.built = False
+        self.compiled_changes()
+        if was_built or self._input_layer is not None:
+            try:
+                self.build(self.input_shape or self._input_layer.batch_input_shape)
+            except ValueError:
+                self._layers.pop()
+                self.built = was_built
+                raise
+
+    def pop(self):
+        """Remove the last layer and return it."""
+        if not self._layers:
+            raise TypeError("pop: there are no layers in the model")
+        layer = self._layers.pop()
+        self.compiled_changes()
+        if self.built and self._layers:
+            self.output_shape = self._layers[-1].output_shape
+        elif not self._layers:
+            self.built, self.input_shape, self.output_shape = False, None, None
+        return layer
+
+    def compiled_changes(self):
+        """The stack has changed: metrics and buffers start anew."""
+        self._runs.clear()
+        if self.compiled is not None:
+            self.compiled.resolved, self.compiled.run = None, Run(training=True)
+
+    def get_layer(self, name=None, index=None):
+        if (name is None) == (index is None):
+            raise ValueError("expected one of name and index")
+        if index is not None:
+            if not -len(self._layers) <= index < len(self._layers):
+                raise ValueError(f"index: expected below {len(self._layers)}, received {index}")
+            return self._layers[index]
+        for layer in self._layers:
+            if layer.name == name:
+                return layer
+        names = [layer.name for layer in self._layers]
+        raise ValueError(f"name: expected one of {names}, received {name!r}")
+
+    def build(self, input_shape=None):
+        if self.built:
+            return
+        if input_shape is None:
+            if self._input_layer is None:
+                raise ValueError("input_shape: expected a shape, as the model has no Input")
+            input_shape = self._input_layer.batch_input_shape
+        if not self._layers:
+            raise ValueError(f"model {self.name!r} has no layers")
+        super().build(tuple(input_shape))
+
+    def create_weights(self, input_shape):
+        shape = input_shape
+        for layer in self._layers:
+            if isinstance(shape, list):
+                raise ValueError(
+                    f"layer {layer.name!r}: expected one input, the layer below has {len(shape)} outputs"
+                )
+            if layer.built:
+                layer.check_input_shape(shape)
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def compute_output_shape(self, input_shape):
+        for layer in self._layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    def check_call(self, shape):
+        if self._input_layer is not None:
+            declared = self._input_layer.batch_input_shape
+            if len(declared) != len(shape) or any(
+                size not in (None, given) for size, given in zip(declared, shape, strict=True)
+            ):
+                self.reject_shape(declared, shape)
+        for layer in self._layers:
+            layer.check_call(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def compute_mask(self, inputs, mask=None):
+        raise NotImplementedError("a Sequential computes its mask while it runs")
+
+    # --- computing ---
+
+    def propagate(self, x, run, mask=None):
+        """(output, mask) for a batch that fits the model."""
+        for layer in self._layers:
+            if isinstance(layer, Sequential):
+                x, mask = layer.propagate(x, run, mask)
+                continue
+            y = layer.forward(x, run, mask)
+            mask = layer.compute_mask(x, mask)
+            x = y
+            if layer.activity_regularizer is not None:
+                run.losses.append(float(layer.activity_regularizer(y)) / len(y))
+                run.saved[layer, "output"] = y
+        return x, mask
+
+    def forward(self, x, run, mask=None):
+        return self.propagate(x, run, mask)[0]
+
+    def backward(self, dy, run, need_dx=True):
+        last = 0
+        if not need_dx:
+            needed = [i for i, la in enumerate(self._layers) if la.trainable_weights]
+            if not needed:
+                return None
+            last = needed[0]
+        for i in range(len(self._layers) - 1, last - 1, -1):
+            layer = self._layers[i]
+            if layer.activity_regularizer is not None:
+                y = run.saved[layer, "output"]
+                dy = dy + gradient_of(layer.activity_regularizer, y) / np.float32(len(y))
+            dy = layer.backward(dy, run, need_dx or i > last)
+        return dy
+
+    def call(self, x, run, mask):
+        return self.forward(x, run, mask)
+
+    def take_run(self):
+        """A Run of its own for one thread's inference; give it back with give_run."""
+        try:
+            return self._runs.pop()
+        except IndexError:
+            return Run()
+
+    def give_run(self, run):
+        if len(self._runs) < 16:
+            self._runs.append(run)
+
+    # --- training ---
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+        **kwargs,
+    ):
+        """Set optimizer, loss and metrics, by name, config or object. run_eagerly,
+        steps_per_execution and jit_compile are accepted and change nothing."""
+        kwargs.pop("sample_weight_mode", None)
+        if kwargs:
+            raise TypeError(f"compile: unknown arguments {sorted(kwargs)}")
+        if loss_weights not in (None, 1, 1.0, [1], [1.0]):
+            raise ValueError(f"loss_weights: a Sequential has one loss, received {loss_weights!r}")
+        if isinstance(loss, (list, tuple)) and len(loss) == 1:
+            loss = loss[0]
+        self.compiled = training.Compiled(self, optimizer, loss, metrics, weighted_metrics)
+
+    @property
+    def optimizer(self):
+        return self.compiled and self.compiled.optimizer
+
+    @property
+    def loss(self):
+        return self.compiled and self.compiled.loss
+
+    @property
+    def metrics_names(self):
+        resolved = (self.compiled and self.compiled.resolved) or []
+        return ["loss", *(metric.name for metric, _ in resolved)]
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+        nb_epoch=None,
+    ):
+        """Train, and return a History.
+
+        x (samples, ...) and y, or an iterable of batches (x, y[, sample_weight]); batch_size
+        default 32; sample_weight (samples) or (samples, timesteps); nb_epoch is the older name of
+        epochs. Source: https://keras.io/api/models/model_training_apis/"""
+        if nb_epoch is not None:
+            epochs = nb_epoch
+        return training.fit(
+            self, x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data,
+            shuffle, class_weight, sample_weight, initial_epoch, steps_per_epoch, validation_steps,
+            validation_batch_size, validation_freq,
+        )  # fmt: skip
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+    ):
+        """The loss, or [loss, metrics...], or a dict by name, over all samples."""
+        logs = training.evaluate(
+            self, x, y, batch_size, verbose, sample_weight, steps, callbacks
+        )
+        return self._results(logs, return_dict)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """Outputs for all samples, (samples, ...), float32; several threads may call it at once."""
+        return training.predict(self, x, batch_size, verbose, steps, callbacks)
+
+    def predict_proba(self, x, batch_size=None, verbose=0):
+        """The older name of predict."""
+        return self.predict(x, batch_size, verbose)
+
+    def predict_classes(self, x, batch_size=None, verbose=0):
+        """Class numbers: argmax of the last axis, or output > 0.5 where that axis has size 1."""
+        y = self.predict(x, batch_size, verbose)
+        return y.argmax(axis=-1) if y.shape[-1] > 1 else (y > 0.5).astype("int32")
+
+    def train_on_batch(
+        self, x, y=None, sample_weight=None, class_weight=None, return_dict=False,
+        reset_metrics=True,
+    ):  # fmt: skip
+        """One update on one batch: the loss, or [loss, metrics...]. reset_metrics=False gives
+        running means over the calls."""
+        compiled = training.need_compiled(self)
+        if class_weight is not None:
+            sample_weight = training.class_weights(y, class_weight)
+        if reset_metrics:
+            compiled.reset()
+        (x, y, sample_weight), *_ = training._one_batch(self, x, y, sample_weight)
+        compiled.prepare(self)
+        training.train_step(self, x, y, sample_weight)
+        return self._results(compiled.logs(), return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        compiled = training.need_compiled(self)
+        (x, y, sample_weight), *_ = training._one_batch(self, x, y, sample_weight)
+        compiled.reset()
+        run = self.take_run()
+        training.test_step(self, x, y, sample_weight, run)
+        self.give_run(run)
+        return self._results(compiled.logs(), return_dict)
+
+    def predict_on_batch(self, x):
+        return self.predict(as_input(x, self.input_dtype, "x"), 2**62, verbose=0)
+
+    def reset_metrics(self):
+        if self.compiled is not None:
+            self.compiled.reset()
+
+    def _results(self, logs, return_dict):
+        if return_dict:
+            return logs
+        return list(logs.values()) if len(logs) > 1 else logs["loss"]
+
+    def reset_states(self):
+        """Forget the states of stateful layers."""
+        for layer in self._layers:
+            inner = getattr(layer, "layer", layer)
+            for candidate in (layer, inner):
+                if hasattr(candidate, "reset_states"):
+                    candidate.reset_states()
+                    break
+
+    reset_state = reset_states
+
+    # --- looking ---
+
+    def summary(self, line_length=None, positions=None, print_fn=None, **kwargs):
+        """Print a table of the layers, their output shapes and parameter counts."""
+        print_summary(self, line_length, positions, print_fn, **kwargs)
+
+    def get_config(self):
+        layers = [serialize(layer) for layer in self._layers]
+        if self._input_layer is not None:
+            layers.insert(0, serialize(self._input_layer))
+        config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+        config["layers"] = layers
+        if self.input_shape is not None:
+            config["build_input_shape"] = self.input_shape
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A model from get_config's dict, Keras's, or the bare list of layers of Keras 1 and 2."""
+        if isinstance(config, list):
+            config = {"layers": config}
+        if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+            raise ValueError(f"config: expected a dict with a list of layers, received {config!r}")
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
+        for entry in config["layers"]:
+            if isinstance(entry, dict) and entry.get("class_name") == "Sequential":
+                model.add(cls.from_config(entry.get("config"), custom_objects))
+            else:
+                model.add(deserialize(entry, custom_objects))
+        if not model.built and config.get("build_input_shape") and model._layers:
+            model.build(tuple(config["build_input_shape"]))
+        return model

@@ -1,0 +1,656 @@
+"""Optimizers, as keras.optimizers: one fused call updates all weights of a model.
+
+`update(store)` takes a `fastrnn.variable.Store`: flat float32 arrays `values` and `gradients`, and
+`variables` whose `value` and `gradient` are views into them.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from numbers import Real
+
+import numpy as np
+
+from . import schedules
+from ._engine import Update, clip, scale, sum_of_squares
+from .utils import Configurable, deserialize_object, serialize_object, snake_case
+from .variable import aligned
+
+# Options in the configs of Keras 2 that say nothing about the result.
+_IGNORED = ("is_legacy_optimizer", "jit_compile", "loss_scale_factor")
+
+
+class Optimizer(Configurable):
+    """What all optimizers have: learning rate, clipping, weight decay, averaging, accumulation.
+
+    learning_rate: a number, a schedule of `fastrnn.schedules` or a function without arguments
+        (under its old name `lr`, too). `decay` (0), as in Keras 2, divides it by
+        1 + decay * iterations; loss_scale_factor is accepted and needs nothing done.
+    weight_decay (None): weights shrink by weight_decay * learning_rate of themselves before the
+        step, except for what `exclude_from_weight_decay` names.
+    clipnorm, global_clipnorm, clipvalue (None): greatest norm of each weight's gradient, of all
+        gradients together, greatest absolute value of an element; one of them at most.
+    use_ema (False): keep an average of the weights, average = ema_momentum (0.99) * average +
+        (1 - ema_momentum) * weights; it replaces them every ema_overwrite_frequency (None) steps
+        and in `finalize_variable_values`.
+    gradient_accumulation_steps (None): step only once in so many calls, by the mean gradient.
+
+    Raises ValueError for values out of range and options that do not exist.
+    """
+
+    _options = (
+        *("name", "learning_rate", "weight_decay", "clipnorm", "global_clipnorm", "clipvalue"),
+        *("use_ema", "ema_momentum", "ema_overwrite_frequency", "gradient_accumulation_steps"),
+    )
+    _rule = ""
+    _kernel_slots: tuple[str | None, ...] = (None, None, None)
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        decay=0.0,
+        **options,
+    ):
+        learning_rate = options.pop("lr", learning_rate)
+        unknown = sorted(set(options) - set(_IGNORED))
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__}: expected only known options, received {', '.join(unknown)}"
+            )
+        if sum(clipping is not None for clipping in (clipnorm, clipvalue, global_clipnorm)) > 1:
+            raise ValueError(
+                "expected at most one of clipnorm, clipvalue and global_clipnorm, received "
+                f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
+            )
+        if use_ema and not 0 <= ema_momentum <= 1:
+            raise ValueError(f"ema_momentum: expected a number in [0, 1], received {ema_momentum}")
+        _check_count("ema_overwrite_frequency", ema_overwrite_frequency, 1)
+        _check_count("gradient_accumulation_steps", gradient_accumulation_steps, 2)
+        self.name = name or snake_case(type(self).__name__)
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema, self.ema_momentum = bool(use_ema), ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.decay = decay or 0.0
+        self._learning_rate = None
+        self.learning_rate = learning_rate
+        self._calls = 0
+        self._slots = {}  # name -> flat array
+        self._undecayed = ((), None)  # variables, pattern of names
+        self._shapes = None
+        self._store = self._update = self._ranges = None
+
+    # --- learning rate and iterations
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate at the present step, before `decay`; set it to a number, schedule or function.
+
+        Raises TypeError where a number would replace a schedule.
+        """
+        rate = self._learning_rate
+        if isinstance(rate, float):
+            return rate
+        if isinstance(rate, schedules.LearningRateSchedule):
+            return float(rate(self._calls))
+        return float(rate())
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        if isinstance(rate, Mapping):
+            rate = schedules.deserialize(rate)
+        if callable(rate):
+            self._learning_rate = rate
+            return
+        if isinstance(self._learning_rate, schedules.LearningRateSchedule):
+            raise TypeError(
+                "learning_rate: follows the schedule that the optimizer was made with and cannot "
+                f"be set; received {rate!r}"
+            )
+        if not isinstance(rate, (Real, np.ndarray)) or isinstance(rate, bool):
+            raise ValueError(
+                "learning_rate: expected a number, a schedule or a function without arguments, "
+                f"received {rate!r}"
+            )
+        self._learning_rate = float(rate)
+
+    lr = learning_rate
+
+    @property
+    def iterations(self) -> int:
+        """Steps made so far."""
+        return self._calls // (self.gradient_accumulation_steps or 1)
+
+    # --- slots
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        """Names of the optimizer's own slots: those of a group lie side by side in Keras's files."""
+        return []
+
+    def _initial_value(self) -> float:
+        return 0.0
+
+    def _kernel_options(self) -> dict:
+        """Options of the engine's Update."""
+        return {}
+
+    def build(self, store) -> None:
+        """Bind to a store; `update` does so by itself. Slots are kept if its weights have the shapes
+        of those before.
+
+        Raises ValueError if not: an optimizer serves one model.
+        """
+        shapes = [np.shape(variable.value) for variable in store.variables]
+        if self._shapes not in (None, shapes):
+            raise ValueError(
+                f"{self.name}: expected the {len(self._shapes)} weights that the optimizer was "
+                f"built for, received {len(shapes)} weights of other shapes; "
+                "a new set of weights needs a new optimizer"
+            )
+        size = store.values.size
+        if self._shapes is None:
+            if self.use_ema:
+                self._slots["average"] = aligned(size)
+            if self.gradient_accumulation_steps:
+                self._slots["gradient_accumulator"] = aligned(size)
+            for name in sum(self._slot_groups(), ()):
+                self._slots[name] = aligned(size)
+                self._slots[name][...] = self._initial_value()
+        slots = [self._slots.get(name) for name in self._kernel_slots]
+        self._update = Update(
+            self._rule, store.values, store.gradients, slots, **self._kernel_options()
+        )
+        self._shapes, self._store = shapes, store
+        self._ranges = self._decay_ranges(store)
+
+    def _places(self):
+        """(variable, its slice of the flat arrays) for every variable."""
+        start = self._store.values.ctypes.data
+        for variable in self._store.variables:
+            begin = (variable.value.ctypes.data - start) // 4
+            yield variable, slice(begin, begin + variable.value.size)
+
+    # --- one update
+
+    def update(self, store) -> None:
+        """Update store.values in place from store.gradients, which clipping may change."""
+        if store is not self._store or store.values is not self._update.arrays[0]:
+            self.build(store)
+        steps = self.gradient_accumulation_steps
+        if not steps or self._accumulate(store, steps):
+            if self.clipnorm or self.global_clipnorm or self.clipvalue:
+                self._clip(store)
+            rate = self.learning_rate
+            if self.decay:
+                rate /= 1.0 + self.decay * self.iterations
+            rate = float(np.float32(rate))  # as files keep it: training goes on with the same bits
+            self._step(rate, (self.weight_decay or 0.0) * rate)
+        if self.use_ema:
+            self._average(store)
+        self._calls += 1
+        store.touch()
+
+    def _factors(self, rate: float) -> tuple[float, ...]:
+        """rate, mean_factor, gradient_factor, square_factor of the engine's step."""
+        return rate, 1.0, 0.0, 1.0
+
+    def _step(self, rate: float, decay: float) -> None:
+        rate, mean, gradient, square = self._factors(rate)
+        if not decay or self._ranges is None:
+            self._update.step(rate, decay, mean, gradient, square)
+            return
+        for begin, end, decays in self._ranges:
+            self._update.step(rate, decay if decays else 0.0, mean, gradient, square, begin, end)
+
+    def _accumulate(self, store, steps: int) -> bool:
+        total = self._slots["gradient_accumulator"]
+        total += store.gradients
+        if (self._calls + 1) % steps:
+            return False
+        np.divide(total, np.float32(steps), out=store.gradients)
+        total[...] = 0
+        return True
+
+    def _clip(self, store) -> None:
+        if self.clipvalue:
+            clip(store.gradients, self.clipvalue)
+        elif self.global_clipnorm:
+            norm = math.sqrt(sum_of_squares(store.gradients))
+            if not norm <= self.global_clipnorm:
+                scale(store.gradients, self.global_clipnorm / norm if norm < math.inf else math.nan)
+        else:
+            for variable in store.variables:
+                norm = math.sqrt(sum_of_squares(variable.gradient))
+                if not norm <= self.clipnorm:
+                    scale(variable.gradient, self.clipnorm / norm)
+
+    def _average(self, store) -> None:
+        average = self._slots["average"]
+        momentum = self.ema_momentum if self.iterations else 0.0
+        average += (1.0 - momentum) * (store.values - average)
+        frequency = self.ema_overwrite_frequency
+        if frequency and (self.iterations + 1) % frequency == 0:
+            store.values[...] = average
+
+    def finalize_variable_values(self, store) -> None:
+        """Replace the weights by their average, if `use_ema`: for the end of a training."""
+        if self.use_ema and "average" in self._slots:
+            store.values[...] = self._slots["average"]
+            store.touch()
+
+    # --- weight decay
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
+        """Keep these variables, or those whose name has one of these strings, from weight decay.
+
+        Raises ValueError after the first update.
+        """
+        if self._store is not None:
+            raise ValueError("exclude_from_weight_decay: expected a call before the first update")
+        pattern = re.compile("|".join(var_names)) if var_names else None
+        self._undecayed = (tuple(var_list or ()), pattern)
+
+    def _decay_ranges(self, store):
+        """Runs (begin, end, whether weight decay applies) of the flat arrays; None: it does."""
+        variables, pattern = self._undecayed
+        if not variables and not pattern:
+            return None
+        ranges, begin, decays = [], 0, True
+        for variable, place in self._places():
+            excluded = any(variable is other for other in variables) or bool(
+                pattern and pattern.search(variable.name)
+            )
+            if excluded == decays:
+                ranges.append((begin, place.start, decays))
+                begin, decays = place.start, not excluded
+        ranges.append((begin, store.values.size, decays))
+        return ranges
+
+    # --- saving
+
+    def get_config(self) -> dict:
+        """The constructor's arguments as a dict of plain values."""
+        config = super().get_config()
+        rate = self._learning_rate
+        if not isinstance(rate, float):
+            if not isinstance(rate, schedules.LearningRateSchedule):
+                raise ValueError("learning_rate: a function cannot be saved; use a schedule")
+            config["learning_rate"] = schedules.serialize(rate)
+        if self.decay:
+            config["decay"] = self.decay
+        return config
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of all that changes in training, named and ordered as Keras's variables.
+
+        The key "learning_rate" is there unless a schedule rules it.
+        """
+        return {name: np.array(array) for name, array in self._state()}
+
+    def set_state(self, state: Mapping) -> None:
+        """Take over what `state` gave.
+
+        Raises ValueError before `build`, and for names and shapes that are not the optimizer's.
+        """
+        own = dict(self._state())
+        if set(state) != set(own):
+            missing, unknown = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+            raise ValueError(
+                f"state: expected the names that state() gives, received {unknown} too many and "
+                f"{missing} too few; an optimizer has its slots after build(store)"
+            )
+        for name, array in own.items():
+            if np.shape(state[name]) != array.shape:
+                raise ValueError(
+                    f"state[{name!r}]: expected shape {array.shape}, "
+                    f"received {np.shape(state[name])}"
+                )
+        for name, array in own.items():
+            array[...] = state[name]
+        self._calls = int(own["iteration"])
+        if "learning_rate" in own:
+            self._learning_rate = float(state["learning_rate"])
+        self._set_extra_state(own)
+
+    def _state(self):
+        yield "iteration", np.array(self._calls, np.int64)
+        if isinstance(self._learning_rate, float):
+            yield "learning_rate", np.array(self._learning_rate, np.float32)
+        if self._store is None:
+            return
+        names, places = _unique_paths(self._store.variables), [p for _, p in self._places()]
+        groups = [("average",), ("gradient_accumulator",), *self._slot_groups()]
+        for group in groups:
+            for name, place, shape in zip(names, places, self._shapes, strict=True):
+                for slot in group:
+                    if slot in self._slots:
+                        yield f"{name}_{slot}", self._slots[slot][place].reshape(shape)
+        yield from self._extra_state()
+
+    def _extra_state(self):
+        return ()
+
+    def _set_extra_state(self, state) -> None:
+        pass
+
+    def __getstate__(self):
+        return {**self.__dict__, "_store": None, "_update": None, "_ranges": None}
+
+
+class SGD(Optimizer):
+    """w += v, v = momentum * v - learning_rate * g; with `nesterov` w += momentum * v - rate * g.
+
+    learning_rate 0.01, momentum 0.0 in [0, 1], nesterov False; further options as `Optimizer`.
+    """
+
+    _options = (*Optimizer._options, "momentum", "nesterov")
+    _rule = "sgd"
+    _kernel_slots = ("momentum", None, None)
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **options):
+        super().__init__(learning_rate, **options)
+        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: expected a number in [0, 1], received {momentum!r}")
+        self.momentum, self.nesterov = float(momentum), bool(nesterov)
+
+    def _slot_groups(self):
+        return [("momentum",)] if self.momentum else []
+
+    def _kernel_options(self):
+        return {"momentum": self.momentum, "nesterov": self.nesterov}
+
+
+class RMSprop(Optimizer):
+    """w -= learning_rate * g / sqrt(v + epsilon), v the mean of g ** 2 (`centered`: its variance).
+
+    learning_rate 0.001, rho 0.9 of the old mean is kept, momentum 0.0, epsilon 1e-7, centered
+    False; further options as `Optimizer`. Tieleman and Hinton, 2012.
+    """
+
+    _options = (*Optimizer._options, "rho", "momentum", "epsilon", "centered")
+    _rule = "rmsprop"
+    _kernel_slots = ("velocity", "momentum", "average_gradient")
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        rho=0.9,
+        momentum=0.0,
+        epsilon=1e-7,
+        centered=False,
+        **options,
+    ):
+        super().__init__(learning_rate, **options)
+        self.rho, self.momentum = rho, momentum
+        self.epsilon, self.centered = _epsilon(epsilon), bool(centered)
+
+    def _slot_groups(self):
+        groups = [("velocity",)]
+        if self.momentum > 0:
+            groups.append(("momentum",))
+        if self.centered:
+            groups.append(("average_gradient",))
+        return groups
+
+    def _kernel_options(self):
+        new = 1.0 - self.rho
+        return {
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "new_gradient": new,
+            "new_square": new,
+        }
+
+
+class Adam(Optimizer):
+    """w -= rate * m / (sqrt(v) + epsilon), m and v the means of g and g ** 2, bias corrected.
+
+    learning_rate 0.001, beta_1 0.9, beta_2 0.999, epsilon 1e-7, amsgrad False (keeps the largest v);
+    further options as `Optimizer`. Kingma and Ba, 2014, with the rate corrected instead of m and v.
+    """
+
+    _options = (*Optimizer._options, "beta_1", "beta_2", "epsilon", "amsgrad")
+    _rule = "adam"
+    _kernel_slots = ("momentum", "velocity", "velocity_hat")
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        **options,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2 = beta_1, beta_2
+        self.epsilon, self.amsgrad = _epsilon(epsilon), bool(amsgrad)
+
+    def _slot_groups(self):
+        groups = [("momentum", "velocity")]
+        if self.amsgrad:
+            groups.append(("velocity_hat",))
+        return groups
+
+    def _kernel_options(self):
+        return _moments(self)
+
+    def _factors(self, rate):
+        step = self.iterations + 1
+        corrected = rate * math.sqrt(1.0 - self.beta_2**step) / (1.0 - self.beta_1**step)
+        return corrected, 1.0, 0.0, 1.0
+
+
+class AdamW(Adam):
+    """Adam with weight decay, 0.004. Loshchilov and Hutter, 2017."""
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=0.004,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        **options,
+    ):
+        if weight_decay is None:
+            raise ValueError("weight_decay: expected a number, received None")
+        options["weight_decay"] = weight_decay
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, **options)
+
+
+class Adamax(Optimizer):
+    """w -= rate * m / (u + epsilon), u = max(beta_2 * u, abs(g)), m the bias-corrected mean of g.
+
+    learning_rate 0.001, beta_1 0.9, beta_2 0.999, epsilon 1e-7; further options as `Optimizer`.
+    Kingma and Ba, 2014, section 7.
+    """
+
+    _options = (*Optimizer._options, "beta_1", "beta_2", "epsilon")
+    _rule = "adamax"
+    _kernel_slots = ("momentum", "norm", None)
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **options):
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, _epsilon(epsilon)
+
+    def _slot_groups(self):
+        return [("momentum", "norm")]
+
+    def _kernel_options(self):
+        return {
+            "epsilon": self.epsilon,
+            "new_gradient": 1.0 - self.beta_1,
+            "momentum": self.beta_2,
+        }
+
+    def _factors(self, rate):
+        return rate / (1.0 - self.beta_1 ** (self.iterations + 1)), 1.0, 0.0, 1.0
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov momentum, beta_1 rising with the step. Dozat, 2016.
+
+    learning_rate 0.001, beta_1 0.9, beta_2 0.999, epsilon 1e-7; further options as `Optimizer`.
+    """
+
+    _options = (*Optimizer._options, "beta_1", "beta_2", "epsilon")
+    _rule = "adam"
+    _kernel_slots = ("momentum", "velocity", None)
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **options):
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, _epsilon(epsilon)
+        self._product = 1.0  # of beta_1 over the steps so far
+
+    def _slot_groups(self):
+        return [("momentum", "velocity")]
+
+    def _kernel_options(self):
+        return _moments(self)
+
+    def _beta_1_at(self, step):
+        return self.beta_1 * (1.0 - 0.5 * 0.96**step)
+
+    def _factors(self, rate):
+        step = self.iterations + 1
+        now, after = self._beta_1_at(step), self._beta_1_at(step + 1)
+        self._product = float(np.float32(self._product * now))
+        return (
+            rate,
+            after / (1.0 - self._product * after),
+            (1.0 - now) / (1.0 - self._product),
+            1.0 / (1.0 - self.beta_2**step),
+        )
+
+    def _extra_state(self):
+        yield "u_product", np.array(self._product, np.float32)
+
+    def _set_extra_state(self, state):
+        self._product = float(state["u_product"]) if "u_product" in state else 1.0
+
+
+class Adagrad(Optimizer):
+    """w -= learning_rate * g / sqrt(s + epsilon), s the sum of g ** 2 so far.
+
+    learning_rate 0.001, initial_accumulator_value 0.1 of s, epsilon 1e-7; further options as
+    `Optimizer`. Duchi et al., 2011.
+    """
+
+    _options = (*Optimizer._options, "initial_accumulator_value", "epsilon")
+    _rule = "adagrad"
+    _kernel_slots = ("accumulator", None, None)
+
+    def __init__(
+        self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **options
+    ):
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = _epsilon(epsilon)
+
+    def _slot_groups(self):
+        return [("accumulator",)]
+
+    def _initial_value(self):
+        return self.initial_accumulator_value
+
+    def _kernel_options(self):
+        return {"epsilon": self.epsilon}
+
+
+class Adadelta(Optimizer):
+    """w -= rate * g * sqrt(d + epsilon) / sqrt(v + epsilon), d and v means of changes and g squared.
+
+    learning_rate 0.001, rho 0.95 of the old means is kept, epsilon 1e-7; further options as
+    `Optimizer`. Zeiler, 2012.
+    """
+
+    _options = (*Optimizer._options, "rho", "epsilon")
+    _rule = "adadelta"
+    _kernel_slots = ("accumulated_grad", "accumulated_delta_var", None)
+
+    def __init__(self, learning_rate=0.001, rho=0.95, epsilon=1e-7, **options):
+        super().__init__(learning_rate, **options)
+        self.rho, self.epsilon = rho, _epsilon(epsilon)
+
+    def _slot_groups(self):
+        return [("accumulated_grad", "accumulated_delta_var")]
+
+    def _kernel_options(self):
+        return {"epsilon": self.epsilon, "new_square": 1.0 - self.rho}
+
+
+def _moments(optimizer) -> dict:
+    return {
+        "epsilon": optimizer.epsilon,
+        "new_gradient": 1.0 - optimizer.beta_1,
+        "new_square": 1.0 - optimizer.beta_2,
+    }
+
+
+def _epsilon(value) -> float:
+    return 1e-7 if value is None else value  # Keras 2 wrote None
+
+
+def _check_count(name: str, value, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or value < least):
+        raise ValueError(f"{name}: expected an int >= {least} or None, received {value!r}")
+
+
+def _unique_paths(variables) -> list[str]:
+    names = []
+    for variable in variables:
+        name = getattr(variable, "path", variable.name).replace("/", "_")
+        names.append(f"{name}_{len(names)}" if name in names else name)
+    return names
+
+
+_TABLE = {
+    cls.__name__.lower(): cls
+    for cls in (SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta)
+}
+
+
+def get(identifier):
+    """Return the optimizer for a name in any case, a config dict, a class or an instance.
+
+    None stays None. Raises ValueError for anything else.
+    """
+    if identifier is None or isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, (str, Mapping)):
+        return deserialize(identifier)
+    if isinstance(identifier, type) and issubclass(identifier, Optimizer):
+        return identifier()
+    raise ValueError(
+        "optimizer: expected a name, a config dict, a class or an instance, "
+        f"received {identifier!r}"
+    )
+
+
+def serialize(optimizer: Optimizer) -> dict | None:
+    """The Keras config dict of an optimizer."""
+    return serialize_object(optimizer, _TABLE, "keras.optimizers")
+
+
+def deserialize(config, custom_objects: Mapping | None = None):
+    """The inverse of `serialize`; `custom_objects` maps names to the user's own classes."""
+    if isinstance(config, str):
+        config = {"class_name": config}
+    name = config.get("class_name") if isinstance(config, Mapping) else None
+    if isinstance(name, str):
+        known = name.removeprefix("Custom>").lower()  # as some versions of Keras 2 wrote it
+        if known in _TABLE and name not in (custom_objects or {}):
+            config = {**config, "class_name": known, "registered_name": None}
+    return deserialize_object(config, _TABLE, "optimizer", custom_objects)

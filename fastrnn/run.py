@@ -1,0 +1,46 @@
+"""What one pass through a network needs beside the weights."""
+
+import math
+
+import numpy as np
+
+
+class Run:
+    """Buffers, and what forward keeps for backward. Layers hold no state of a pass themselves, so
+    that several threads can predict with one model, each with a Run of its own.
+
+    training: whether dropout drops and batch statistics are used and learned.
+    saved: what a layer's forward keeps for its backward, by layer.
+    logits_of: the layer whose activation the loss computes itself, or None.
+    losses: terms that activity regularizers add to the loss."""
+
+    def __init__(self, training=False):
+        self.training = training
+        self.saved = {}
+        self.logits_of = None
+        self.losses = []
+        self._views = {}
+        self._memory = {}
+        self._children = {}
+
+    def empty(self, owner, name, shape, dtype=np.float32):
+        """An array whose memory is reused from pass to pass."""
+        key = (owner, name)
+        view = self._views.get(key)
+        if view is not None and view.shape == shape:
+            return view
+        size = math.prod(shape)
+        memory = self._memory.get(key)
+        if memory is None or memory.size < size or memory.size > 4 * size + 4096:
+            memory = self._memory[key] = np.empty(size, dtype)
+        view = self._views[key] = memory[:size].reshape(shape)
+        return view
+
+    def child(self, owner, index):
+        """A Run within this one, for a wrapper that runs its layer several times."""
+        key = (owner, index)
+        if key not in self._children:
+            self._children[key] = Run()
+        child = self._children[key]
+        child.training, child.losses = self.training, self.losses
+        return child

@@ -1,0 +1,55 @@
+"""Threads and instruction set: what this process may use, and how a user changes it."""
+
+import math
+import os
+
+try:
+    from fastrnn import _engine
+except ImportError as error:
+    raise ImportError(
+        "fastrnn's C engine is not built here: run `pip install -e .` in this folder, or leave the "
+        "folder with the sources if fastrnn is installed"
+    ) from error
+
+from fastrnn._engine import get_num_threads, isa, set_num_threads
+
+__all__ = ["get_num_threads", "isa", "set_num_threads"]
+
+
+def _cgroup_cpus() -> float:
+    """CPUs that the container's quota allows (cgroup 2, then 1); infinity without a quota."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return math.inf
+    try:
+        return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else math.inf
+    except ValueError:
+        return math.inf
+
+
+def _default_threads() -> int:
+    """FASTRNN_NUM_THREADS, then OMP_NUM_THREADS, then the CPUs this process may use."""
+    for name in ("FASTRNN_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").split(",")[0].strip()
+        if text.isdigit() and 1 <= int(text) <= 1024:
+            return int(text)
+        if text and name == "FASTRNN_NUM_THREADS":
+            raise ValueError(f"{name}: expected a whole number from 1 to 1024, received {text!r}")
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    return max(1, min(cpus, math.ceil(_cgroup_cpus()) if _cgroup_cpus() < cpus else cpus, 1024))
+
+
+set_num_threads(_default_threads())
+if os.environ.get("FASTRNN_ISA"):
+    _engine.set_isa(os.environ["FASTRNN_ISA"])

@@ -1,0 +1,153 @@
+"""The table that Sequential.summary prints."""
+
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from .progress import write
+
+_POSITIONS = (0.45, 0.8, 1.0)
+_LINE_LENGTH = 88
+
+
+def print_summary(
+    model,
+    line_length: int | None = None,
+    positions: Sequence[float] | None = None,
+    print_fn: Callable[[str], object] | None = None,
+    expand_nested: bool = False,
+    show_trainable: bool = False,
+    layer_range: Sequence[str] | None = None,
+) -> None:
+    """Print the layers of `model`, their output shapes and their numbers of parameters.
+
+    Columns fit their contents. If `line_length` or `positions` (of the columns' right edges, as
+    fractions of the line or in characters) is given, they are cut to it and the contents wrapped.
+    `layer_range` names the first and last layer to show, by regular expressions. `print_fn` is
+    called once, with the whole text. Raises ValueError for a line too short and for layers that
+    are not there. As keras.utils.print_summary, without the optimizer's own state.
+    """
+    header = ["Layer (type)", "Output Shape", "Param #"]
+    if show_trainable:
+        header.append("Trainable")
+    rows = []
+    for layer in _between(list(model.layers), layer_range):
+        rows += _rows(layer, 0, expand_nested, show_trainable)
+
+    if line_length is None and positions is None:
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    else:
+        widths = _fixed_widths(line_length, positions, len(header))
+
+    trained = _unique(model.trainable_weights)
+    fixed = _unique(model.non_trainable_weights)
+    text = "\n".join(
+        [
+            f'Model: "{model.name}"',
+            *_table(header, rows, widths),
+            f" Total params: {_count_and_size(trained + fixed)}",
+            f" Trainable params: {_count_and_size(trained)}",
+            f" Non-trainable params: {_count_and_size(fixed)}",
+        ]
+    )
+    if print_fn is None or print_fn is print:
+        write(text + "\n")
+    else:
+        print_fn(text)
+
+
+def _between(layers: list, layer_range: Sequence[str] | None) -> list:
+    if layer_range is None:
+        return layers
+    if len(layer_range) != 2 or not all(isinstance(name, str) for name in layer_range):
+        raise ValueError(f"layer_range: expected the names of two layers, received {layer_range}")
+    first, last = (
+        [i for i, layer in enumerate(layers) if re.match(name, layer.name)] for name in layer_range
+    )
+    if not first or not last:
+        names = ", ".join(layer.name for layer in layers)
+        raise ValueError(f"layer_range: expected two of {names}; received {layer_range}")
+    if first[0] > last[-1]:
+        first, last = last, first
+    return layers[first[0] : last[-1] + 1]
+
+
+def _rows(layer, level: int, expand_nested: bool, show_trainable: bool) -> list[list[str]]:
+    indent = "   " * level + "└ " if level else ""
+    count = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
+    shape = _shape(getattr(layer, "output_shape", None))
+    row = [f"{indent}{layer.name} ({type(layer).__name__})", shape, count]
+    if show_trainable:
+        trained = "Y" if layer.trainable else "N"
+        row.append(trained if layer.trainable_weights or layer.non_trainable_weights else "-")
+    rows = [row]
+    if expand_nested:
+        for inner in getattr(layer, "layers", ()):
+            rows += _rows(inner, level + 1, expand_nested, show_trainable)
+    return rows
+
+
+def _shape(shape) -> str:
+    """A shape or a list of shapes as text; "?" for None."""
+    if shape is None:
+        return "?"
+    if isinstance(shape, list):
+        return f"[{', '.join(map(_shape, shape))}]"
+    return f"({', '.join(map(str, shape))})"
+
+
+def _fixed_widths(line_length, positions, columns: int) -> list[int]:
+    """The widths of the columns' texts, for edges at `positions` of a line."""
+    if positions is None:
+        positions = _POSITIONS if columns == 3 else [*(0.9 * p for p in _POSITIONS), 1.0]
+    if len(positions) != columns:
+        raise ValueError(f"positions: expected {columns}, received {list(positions)}")
+    if positions[-1] <= 1:
+        positions = [int(p * (line_length or _LINE_LENGTH)) for p in positions]
+    starts = [1, *positions]
+    widths = [end - start - 3 for start, end in zip(starts, positions, strict=False)]
+    if min(widths) < 4:
+        raise ValueError(
+            f"line_length: expected room for {columns} columns of at least 4 characters, "
+            f"received {line_length} with edges at {list(positions)}"
+        )
+    return widths
+
+
+def _table(header: list[str], rows: list[list[str]], widths: list[int]) -> list[str]:
+    def rule(left, line, cross, right):
+        return left + cross.join(line * (width + 2) for width in widths) + right
+
+    def cells(row, edge):
+        wrapped = [
+            textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)
+        ]
+        for i in range(max(map(len, wrapped))):
+            texts = [lines[i] if i < len(lines) else "" for lines in wrapped]
+            aligned = [t.ljust(w) for t, w in zip(texts, widths, strict=True)]
+            aligned[2] = texts[2].rjust(widths[2])
+            yield f"{edge} {f' {edge} '.join(aligned)} {edge}"
+
+    lines = [rule("┏", "━", "┳", "┓"), *cells(header, "┃"), rule("┡", "━", "╇", "┩")]
+    for i, row in enumerate(rows):
+        if i:
+            lines.append(rule("├", "─", "┼", "┤"))
+        lines += cells(row, "│")
+    return [*lines, rule("└", "─", "┴", "┘")]
+
+
+def _unique(weights: Iterable) -> list:
+    return list({id(weight): weight for weight in weights}.values())
+
+
+def _count_and_size(weights: list) -> str:
+    counts = [math.prod(weight.shape) for weight in weights]
+    size = sum(n * np.dtype(w.dtype).itemsize for n, w in zip(counts, weights, strict=True))
+    units = ["B", "KB", "MB", "GB", "TB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{sum(counts):,} ({size:.2f} {units[0]})"

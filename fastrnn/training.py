@@ -1,0 +1,391 @@
+"""The training loop: fit, evaluate and predict as functions over a model."""
+
+import numpy as np
+
+from fastrnn import activations, losses, metrics, optimizers
+from fastrnn.callbacks import CallbackList
+from fastrnn.data import ArrayBatches, batches, class_weights
+from fastrnn.layers.core import Activation
+from fastrnn.layers.dense import Dense
+from fastrnn.layers.wrappers import TimeDistributed
+from fastrnn.regularizers import gradient_of
+from fastrnn.run import Run
+from fastrnn.variable import Store
+
+
+class Compiled:
+    """What compile gives a model: optimizer, loss and metrics, and their state while training."""
+
+    def __init__(self, model, optimizer, loss, metric_names, weighted_metrics):
+        self.optimizer = optimizers.get(optimizer)
+        self.loss = loss if loss in ("crossentropy", "ce") else losses.resolve(loss, (1,), (1,))
+        self.metrics = [(m, False) for m in _flat(metric_names)]
+        self.metrics += [(m, True) for m in _flat(weighted_metrics)]
+        self.resolved = None
+        self.store = None
+        self.run = Run(training=True)
+        self.loss_sum, self.samples = 0.0, 0
+
+    def prepare(self, model):
+        """Put the weights that are trained into one flat store."""
+        variables = model.trainable_weights
+        store = self.store
+        if store is None or not all(v.store is store for v in variables):
+            for other in {id(v.store): v.store for v in variables if v.store}.values():
+                other.release()
+            self.store = Store(variables)
+
+    def loss_for(self, model, y):
+        """The loss; "crossentropy" is one of three, depending on shapes."""
+        if isinstance(self.loss, str):
+            self.loss = losses.resolve(self.loss, y.shape, model.output_shape)
+        return self.loss
+
+    def resolve(self, y, y_pred):
+        """The metric objects, once shapes are known ("accuracy" depends on them)."""
+        self.resolved, names = [], set()
+        for identifier, weighted in self.metrics:
+            metric = metrics.resolve(identifier, y.shape, y_pred.shape)
+            if metric.name in names:
+                metric.name = f"weighted_{metric.name}" if weighted else metric.name
+            names.add(metric.name)
+            self.resolved.append((metric, weighted))
+
+    def reset(self):
+        self.loss_sum, self.samples = 0.0, 0
+        for metric, _ in self.resolved or ():
+            metric.reset_state()
+
+    def update(self, value, y, y_pred, sample_weight, mask):
+        samples = len(y_pred)
+        self.loss_sum += value * samples
+        self.samples += samples
+        if not self.metrics:
+            return
+        if self.resolved is None:
+            self.resolve(y, y_pred)
+        for metric, weighted in self.resolved:
+            weight = sample_weight if weighted else None
+            if mask is not None and getattr(metric, "uses_mask", False):
+                metric.update_state(y, y_pred, weight, mask)
+            else:
+                metric.update_state(y, y_pred, weight)
+
+    def logs(self):
+        logs = {"loss": self.loss_sum / max(self.samples, 1)}
+        for metric, _ in self.resolved or ():
+            result = metric.result()
+            logs[metric.name] = float(result) if np.ndim(result) == 0 else result
+        return logs
+
+
+def _flat(entries):
+    if entries is None:
+        return []
+    if isinstance(entries, dict):
+        entries = list(entries.values())
+    if not isinstance(entries, (list, tuple)):
+        return [entries]
+    return [m for entry in entries for m in _flat(entry)]
+
+
+def need_compiled(model):
+    if model.compiled is None or model.compiled.loss is None:
+        raise RuntimeError(
+            f"model {model.name!r}: call compile(optimizer=..., loss=...) before training or "
+            "evaluating"
+        )
+    return model.compiled
+
+
+def _need_targets(y):
+    if y is None:
+        raise ValueError("y: expected targets for training or evaluating, received None")
+
+
+def _logits_layer(model, activation):
+    """The layer whose activation, the network's last operation, the loss can take over; or None."""
+    layer = model.layers[-1]
+    while isinstance(layer, TimeDistributed) and layer.activity_regularizer is None:
+        layer = layer.layer
+    suits = isinstance(layer, (Dense, Activation)) and layer.activity_regularizer is None
+    return layer if suits and layer.activation is getattr(activations, activation or "", 0) else None
+
+
+def _gradients(model, x, y, sample_weight, need_dx=False):
+    """Forward, loss and backward: fills the store's gradients; returns (loss, y_pred, mask, dx)."""
+    compiled = model.compiled
+    loss, run = compiled.loss_for(model, y), compiled.run
+    run.losses.clear()
+    run.logits_of = _logits_layer(model, loss.fused_activation)
+    out, mask = model.propagate(x, run)
+    if run.logits_of is not None:
+        value, y_pred, dy = loss.fused(y, out, sample_weight, mask)
+    else:
+        value, dy = loss.value_and_gradient(y, out, sample_weight, mask)
+        y_pred = out
+    for term in run.losses:
+        value += term
+    dx = model.backward(dy, run, need_dx)
+    for variable in compiled.store.variables:
+        if variable.regularizer is not None:
+            value += float(variable.regularizer(variable.value))
+            variable.gradient += gradient_of(variable.regularizer, variable.value)
+    return value, y_pred, mask, dx
+
+
+def train_step(model, x, y, sample_weight):
+    """One update of the weights; adds to the running loss and metrics."""
+    compiled = model.compiled
+    value, y_pred, mask, _ = _gradients(model, x, y, sample_weight)
+    compiled.update(value, y, y_pred, sample_weight, mask)
+    store = compiled.store
+    compiled.optimizer.update(store)
+    for variable in store.variables:
+        if variable.constraint is not None:
+            variable.value[...] = variable.constraint(variable.value)
+    store.touch()
+
+
+def test_step(model, x, y, sample_weight, run):
+    compiled = model.compiled
+    loss = compiled.loss_for(model, y)
+    run.losses.clear()
+    run.logits_of = _logits_layer(model, loss.fused_activation)
+    out, mask = model.propagate(x, run)
+    if run.logits_of is not None:
+        value, y_pred, _ = loss.fused(y, out, sample_weight, mask, gradient=False)
+    else:
+        value, y_pred = float(loss(y, out, sample_weight, mask)), out
+    run.logits_of = None
+    value += sum(run.losses) + sum(
+        float(v.regularizer(v.value)) for v in model.trainable_weights if v.regularizer is not None
+    )
+    compiled.update(value, y, y_pred, sample_weight, mask)
+
+
+def loss_and_gradients(model, x, y, sample_weight=None):
+    """The loss of a compiled model on one batch in training mode, the gradient of each trainable
+    weight, and that of x (None for integer inputs); nothing is updated but batch statistics."""
+    compiled = need_compiled(model)
+    (x, y, sample_weight), *_ = _one_batch(model, x, y, sample_weight)
+    compiled.prepare(model)
+    need_dx = x.dtype == np.float32
+    value, _, _, dx = _gradients(model, x, y, sample_weight, need_dx)
+    gradients = [v.gradient.copy() for v in model.trainable_weights]
+    return value, gradients, None if dx is None else dx.copy()
+
+
+def _one_batch(model, x, y, sample_weight):
+    _need_targets(y)
+    whole = ArrayBatches(x, y, sample_weight, 2**62, False, model.input_dtype)
+    model.build((None, *whole.x.shape[1:]))
+    model.check_call(whole.x.shape)
+    return whole
+
+
+# --- fit ------------------------------------------------------------------------------------------
+
+
+def fit(
+    model, x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
+    class_weight, sample_weight, initial_epoch, steps_per_epoch, validation_steps,
+    validation_batch_size, validation_freq,
+):  # fmt: skip
+    compiled = need_compiled(model)
+    for name, count in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+        if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
+            raise ValueError(f"{name}: expected a whole number >= 0, received {count!r}")
+    for name, count in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
+        if count is not None and (not hasattr(count, "__index__") or count < 1):
+            raise ValueError(f"{name}: expected a whole number >= 1 or None, received {count!r}")
+    dtype = model.input_dtype
+    validation = None
+    if validation_data is not None:
+        validation = _validation_batches(
+            validation_data, validation_batch_size or batch_size, dtype, validation_steps
+        )
+    elif validation_split:
+        (x, y, sample_weight), held = _split(x, y, sample_weight, validation_split)
+        validation = _validation_batches(
+            held, validation_batch_size or batch_size, dtype, validation_steps
+        )
+    if class_weight is not None:
+        _need_targets(y)
+        weights = class_weights(y, class_weight)
+        if sample_weight is not None:
+            given = np.asarray(sample_weight, np.float32)
+            weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
+        sample_weight = weights
+    data = batches(x, y, sample_weight, batch_size, shuffle, dtype, steps_per_epoch)
+    if isinstance(data, ArrayBatches):
+        _need_targets(data.y)
+        model.build((None, *data.x.shape[1:]))
+        model.check_call((min(data.batch_size, data.samples), *data.x.shape[1:]))
+        compiled.prepare(model)
+    steps = steps_per_epoch or data.steps
+
+    callbacks = CallbackList(
+        callbacks, add_history=True, add_progbar=verbose != 0, model=model, verbose=verbose,
+        epochs=epochs, steps=steps,
+    )  # fmt: skip
+    wants_logs = callbacks.wants_batch_logs
+    model.stop_training = False
+    callbacks.on_train_begin()
+    iterator = None
+    logs = {}
+    for epoch in range(initial_epoch, epochs):
+        callbacks.on_epoch_begin(epoch)
+        compiled.reset()
+        continuing = steps_per_epoch is not None or getattr(data, "endless", False)
+        if iterator is None or not continuing:
+            iterator = iter(data)
+        step = 0
+        while steps_per_epoch is None or step < steps_per_epoch:
+            batch = next(iterator, None)
+            if batch is None:
+                if steps_per_epoch is None or not isinstance(data, ArrayBatches):
+                    break
+                iterator = iter(data)
+                continue
+            batch_x, batch_y, weight = batch
+            if not isinstance(data, ArrayBatches):
+                _need_targets(batch_y)
+                model.build((None, *batch_x.shape[1:]))
+                model.check_call(batch_x.shape)
+                compiled.prepare(model)
+                if class_weight is not None:
+                    weight = class_weights(batch_y, class_weight)
+            if wants_logs:
+                callbacks.on_train_batch_begin(step)
+            train_step(model, batch_x, batch_y, weight)
+            if wants_logs:
+                callbacks.on_train_batch_end(step, compiled.logs())
+            step += 1
+            if model.stop_training:
+                break
+        if step == 0:
+            if epoch == initial_epoch:
+                raise ValueError("x: expected at least one batch, received none")
+            break
+        logs = compiled.logs()
+        if validation is not None and _validates(validation_freq, epoch + 1):
+            results = _evaluate(model, validation, validation_steps, callbacks)
+            logs.update({f"val_{name}": value for name, value in results.items()})
+        callbacks.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    callbacks.on_train_end(logs)
+    return model.history
+
+
+def _validates(frequency, epoch):
+    if isinstance(frequency, (list, tuple, set)):
+        return epoch in frequency
+    if not hasattr(frequency, "__index__") or frequency < 1:
+        raise ValueError(f"validation_freq: expected a number >= 1 or a list, received {frequency!r}")
+    return epoch % frequency == 0
+
+
+def _validation_batches(given, batch_size, dtype, steps):
+    if isinstance(given, (tuple, list)):
+        if not 2 <= len(given) <= 3:
+            raise ValueError(
+                f"validation_data: expected (x, y) or (x, y, sample_weight), received {len(given)} "
+                "parts"
+            )
+        x, y, weight = (*given, None)[:3]
+        return ArrayBatches(x, y, weight, batch_size or 32, False, dtype)
+    return batches(given, None, None, batch_size, False, dtype, steps)
+
+
+def _split(x, y, sample_weight, share):
+    """The last `share` of the samples is held out, before any shuffling."""
+    if not 0 < share < 1:
+        raise ValueError(f"validation_split: expected a number from 0 to 1, received {share!r}")
+    if not (hasattr(x, "__array__") or isinstance(x, (list, tuple))):
+        raise ValueError("validation_split: expected arrays as x and y; x yields whole batches")
+    arrays = [None if a is None else np.asarray(a) for a in (x, y, sample_weight)]
+    kept = int(len(arrays[0]) * (1 - share))
+    if kept in (0, len(arrays[0])):
+        raise ValueError(
+            f"validation_split: {share} of {len(arrays[0])} samples leaves one part without any"
+        )
+    first = [None if a is None else a[:kept] for a in arrays]
+    return first, [None if a is None else a[kept:] for a in arrays]
+
+
+# --- evaluate and predict -------------------------------------------------------------------------
+
+
+def _evaluate(model, data, steps, callbacks):
+    compiled = model.compiled
+    callbacks.on_test_begin()
+    compiled.reset()
+    run = model.take_run()
+    for step, (x, y, weight) in enumerate(data):
+        if steps is not None and step >= steps:
+            break
+        _need_targets(y)
+        if step == 0 or not isinstance(data, ArrayBatches):
+            model.build((None, *x.shape[1:]))
+            model.check_call(x.shape)
+        callbacks.on_test_batch_begin(step)
+        test_step(model, x, y, weight, run)
+        callbacks.on_test_batch_end(step, compiled.logs() if callbacks.wants_batch_logs else None)
+    model.give_run(run)
+    logs = compiled.logs()
+    callbacks.on_test_end(logs)
+    return logs
+
+
+def evaluate(model, x, y, batch_size, verbose, sample_weight, steps, callbacks):
+    need_compiled(model)
+    data = batches(x, y, sample_weight, batch_size, False, model.input_dtype, steps)
+    callbacks = CallbackList(
+        callbacks, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=1,
+        steps=steps or data.steps,
+    )  # fmt: skip
+    return _evaluate(model, data, steps, callbacks)
+
+
+def predict(model, x, batch_size, verbose, steps, callbacks):
+    data = batches(x, None, None, batch_size, False, model.input_dtype, steps)
+    if verbose or callbacks:
+        callbacks = CallbackList(
+            callbacks, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=1,
+            steps=steps or data.steps,
+        )  # fmt: skip
+        callbacks.on_predict_begin()
+    run = model.take_run()
+    whole, parts, done = None, [], 0
+    for step, (batch, _, _) in enumerate(data):
+        if steps is not None and step >= steps:
+            break
+        if step == 0 or not isinstance(data, ArrayBatches):
+            model.build((None, *batch.shape[1:]))
+            model.check_call(batch.shape)
+        if callbacks:
+            callbacks.on_predict_batch_begin(step)
+        y, _ = model.propagate(batch, run)
+        if isinstance(y, list):  # Bidirectional with merge_mode None
+            parts.append([part.copy() for part in y])
+        elif not isinstance(data, ArrayBatches):
+            parts.append(y.copy())
+        else:
+            if whole is None:
+                whole = np.empty((data.samples, *y.shape[1:]), np.float32)
+            whole[done : done + len(y)] = y
+            done += len(y)
+        if callbacks:
+            callbacks.on_predict_batch_end(step)
+    model.give_run(run)
+    if callbacks:
+        callbacks.on_predict_end()
+    if whole is not None:
+        return whole[:done]
+    if not parts:
+        raise ValueError("x: expected at least one batch, received none")
+    if isinstance(parts[0], list):
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return np.concatenate(parts)

@@ -1,0 +1,320 @@
+"""One contract for every layer: shapes, weights, config, gradients through a whole model."""
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import layers as L
+
+SEQUENCE, VECTOR, INDICES = (4, 5), (6,), "indices"
+
+
+def recurrent(**options):
+    return lambda: L.LSTM(3, return_sequences=True, **options)
+
+
+def bidirectional(mode, **options):
+    return lambda: L.Bidirectional(L.LSTM(3, **options), merge_mode=mode)
+
+
+def two_layers():
+    return L.Bidirectional(
+        L.LSTM(3, return_sequences=True),
+        backward_layer=L.LSTM(2, activation="softsign", return_sequences=True, go_backwards=True),
+    )
+
+
+CASES = {
+    "lstm": (lambda: L.LSTM(7), SEQUENCE),
+    "lstm sequences": (recurrent(), SEQUENCE),
+    "lstm backwards": (recurrent(go_backwards=True), SEQUENCE),
+    "lstm no bias": (recurrent(use_bias=False), SEQUENCE),
+    "lstm hard": (recurrent(recurrent_activation="hard_sigmoid"), SEQUENCE),
+    "lstm gelu": (recurrent(activation="gelu"), SEQUENCE),
+    "lstm silu backwards": (recurrent(activation="silu", go_backwards=True), SEQUENCE),
+    "bidirectional concat": (bidirectional("concat", return_sequences=True), SEQUENCE),
+    "bidirectional last": (bidirectional("concat"), SEQUENCE),
+    "bidirectional sum": (bidirectional("sum"), SEQUENCE),
+    "bidirectional mul": (bidirectional("mul", return_sequences=True), SEQUENCE),
+    "bidirectional ave": (bidirectional("ave", return_sequences=True), SEQUENCE),
+    "bidirectional gelu": (bidirectional("concat", activation="gelu"), SEQUENCE),
+    "bidirectional two layers": (two_layers, SEQUENCE),
+    "dense": (lambda: L.Dense(3, "tanh"), VECTOR),
+    "dense wide": (lambda: L.Dense(70), VECTOR),
+    "dense gelu": (lambda: L.Dense(3, "gelu", use_bias=False), SEQUENCE),
+    "dense softmax": (lambda: L.Dense(3, "softmax"), VECTOR),
+    "time distributed": (lambda: L.TimeDistributed(L.Dense(2, "sigmoid")), SEQUENCE),
+    "time distributed norm": (lambda: L.TimeDistributed(L.BatchNormalization()), SEQUENCE),
+    "time distributed lstm": (lambda: L.TimeDistributed(L.LSTM(2)), (2, 3, 4)),
+    "batch normalization": (lambda: L.BatchNormalization(), SEQUENCE),
+    "batch normalization axis": (lambda: L.BatchNormalization(axis=1), SEQUENCE),
+    "batch normalization plain": (lambda: L.BatchNormalization(scale=False, center=False), VECTOR),
+    "embedding": (lambda: L.Embedding(9, 4), INDICES),
+    "embedding mask": (lambda: L.Embedding(9, 4, mask_zero=True), INDICES),
+    "masking": (lambda: L.Masking(), SEQUENCE),
+    "activation": (lambda: L.Activation("softplus"), SEQUENCE),
+    "flatten": (lambda: L.Flatten(), SEQUENCE),
+    "reshape": (lambda: L.Reshape((2, -1)), SEQUENCE),
+    "repeat": (lambda: L.RepeatVector(3), VECTOR),
+    "dropout": (lambda: L.Dropout(0.4), SEQUENCE),
+    "lstm dropout": (recurrent(dropout=0.4), SEQUENCE),
+    "lstm recurrent dropout": (recurrent(dropout=0.3, recurrent_dropout=0.4), SEQUENCE),
+    "bidirectional dropout": (bidirectional("concat", dropout=0.4), SEQUENCE),
+    "bidirectional both dropouts": (
+        bidirectional("sum", dropout=0.4, recurrent_dropout=0.3, return_sequences=True),
+        SEQUENCE,
+    ),
+    "nested": (lambda: fastrnn.Sequential([L.Dense(3, "tanh"), L.LSTM(2)]), SEQUENCE),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request, rng):
+    make, shape = CASES[request.param]
+    if shape is INDICES:
+        return make, rng.integers(0, 9, (6, 5)).astype(np.int32)
+    return make, rng.standard_normal((6, *shape)).astype(np.float32)
+
+
+def randomise(model, rng):
+    """Weights without symmetry, variances positive."""
+    for w in model.weights:
+        values = 0.5 * rng.standard_normal(w.shape)
+        w.assign(np.abs(values) + 0.5 if "variance" in w.name else values)
+
+
+def test_output_shape_and_call(case):
+    make, x = case
+    layer = make()
+    y = layer(x)
+    assert y.shape == layer.compute_output_shape(x.shape)
+    assert y.dtype == np.float32
+    assert layer.output_shape == (None, *y.shape[1:])
+    assert layer.count_params() == sum(w.size for w in layer.get_weights())
+
+
+def test_config_round_trip(case):
+    make, x = case
+    layer = make()
+    y = layer(x)
+    twin = type(layer).from_config(layer.get_config())
+    assert twin.get_config() == layer.get_config()
+    twin(x)
+    twin.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(twin(x), y)
+
+
+def test_gradients_by_central_differences(case, rng):
+    make, x = case
+    model = fastrnn.Sequential([fastrnn.Input(x.shape[1:]), make()])
+    model.compile("sgd", "mse")
+    randomise(model, rng)
+    target = rng.standard_normal(model.predict(x, verbose=0).shape).astype(np.float32)
+    statistics = [w.numpy() for w in model.non_trainable_weights]
+
+    def loss(inputs):
+        fastrnn.utils.set_random_seed(1)  # dropout drops the same each time
+        for weight, value in zip(model.non_trainable_weights, statistics, strict=True):
+            weight.assign(value)
+        return fastrnn.training.loss_and_gradients(model, inputs, target)
+
+    _, gradients, dx = loss(x)
+    step = 1e-2
+
+    def check(gradient, change):
+        """Along some random directions; a single number would drown in float32 rounding."""
+        for _ in range(3):
+            direction = rng.standard_normal(gradient.shape)
+            direction /= np.linalg.norm(direction)
+            numeric = (change(step * direction) - change(-step * direction)) / (2 * step)
+            expected = float((gradient * direction).sum())
+            assert abs(numeric - expected) < 2e-3 * np.linalg.norm(gradient) + 2e-4
+
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        value = weight.numpy()
+
+        def changed(delta, weight=weight, value=value):
+            weight.assign(value + delta)
+            result = loss(x)[0]
+            weight.assign(value)
+            return result
+
+        check(gradient, changed)
+    if x.dtype == np.float32 and not isinstance(model.layers[0], L.Masking):
+        check(dx, lambda delta: loss((x + delta).astype(np.float32))[0])
+
+
+def test_frozen_layer_passes_the_gradient_on(rng):
+    frozen = L.LSTM(3, return_sequences=True, trainable=False)
+    first = L.LSTM(4, return_sequences=True)
+    model = fastrnn.Sequential([fastrnn.Input((5, 2)), first, frozen, L.Dense(1)])
+    model.compile("sgd", "mse")
+    before = frozen.get_weights()
+    x, y = rng.standard_normal((8, 5, 2)), rng.standard_normal((8, 5, 1))
+    start = first.get_weights()
+    model.train_on_batch(x, y)
+    for old, new in zip(before, frozen.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert any((a != b).any() for a, b in zip(start, first.get_weights(), strict=True))
+    assert len(model.trainable_weights) == 5 and len(model.non_trainable_weights) == 3
+
+
+def test_lstm_states(rng):
+    x = rng.standard_normal((3, 6, 2)).astype(np.float32)
+    layer = L.LSTM(5, return_sequences=True, return_state=True)
+    whole, h, c = layer(x)
+    first, h1, c1 = layer(x[:, :2])
+    second, h2, c2 = layer(x[:, 2:], initial_state=[h1, c1])
+    np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-6)
+    np.testing.assert_allclose(h2, h, atol=1e-6)
+    np.testing.assert_allclose(c2, c, atol=1e-6)
+    np.testing.assert_array_equal(h, whole[:, -1])
+    both = L.Bidirectional(L.LSTM(5, return_state=True))(x)
+    assert [a.shape for a in both] == [(3, 10)] + [(3, 5)] * 4
+    with pytest.raises(ValueError, match="initial_state: expected"):
+        layer(x, initial_state=[h, c[:, :2]])
+
+
+def test_stateful_carries_over_and_resets(rng):
+    x = rng.standard_normal((3, 6, 2)).astype(np.float32)
+    model = fastrnn.Sequential([fastrnn.Input(batch_shape=(3, None, 2)), L.LSTM(4, stateful=True)])
+    plain = L.LSTM(4)
+    plain(x)
+    model.set_weights(plain.get_weights())
+    model.predict(x[:, :2], verbose=0)
+    np.testing.assert_allclose(model.predict(x[:, 2:], verbose=0), plain(x), atol=1e-6)
+    model.reset_states()
+    np.testing.assert_allclose(model.predict(x, verbose=0), plain(x), atol=1e-6)
+    with pytest.raises(ValueError, match="stateful|shape"):
+        model.predict(x[:2], verbose=0)
+
+
+def test_masked_steps_do_not_count(rng):
+    x = rng.standard_normal((4, 7, 3)).astype(np.float32)
+    x[:, 5:] = 0
+    x[1, 2] = 0
+    lstm = L.LSTM(5)
+    model = fastrnn.Sequential([fastrnn.Input((7, 3)), L.Masking(), lstm])
+    short = np.delete(x[1:2, :5], 2, axis=1)
+    np.testing.assert_allclose(model.predict(x, verbose=0)[0:1], lstm(x[:1, :5]), atol=1e-6)
+    np.testing.assert_allclose(model.predict(x, verbose=0)[1:2], lstm(short), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [L.LSTM, lambda *a, **k: L.Bidirectional(L.LSTM(*a, **k))])
+def test_recurrent_dropout_uses_one_mask_a_sequence(make, rng):
+    fastrnn.utils.set_random_seed(3)
+    x = np.repeat(rng.standard_normal((64, 1, 4)), 9, axis=1)
+    layer = make(6, dropout=0.4, recurrent_dropout=0.3, return_sequences=True)
+    y = layer(x)
+    np.testing.assert_array_equal(layer(x), y)
+    dropped = layer(x, training=True)
+    assert np.abs(dropped - y).max() > 1e-3
+    model = fastrnn.Sequential([fastrnn.Input((9, 4)), layer])
+    model.compile(fastrnn.optimizers.Adam(0.01), "mse")
+    history = model.fit(x, 0 * y, epochs=20, verbose=0, batch_size=16).history["loss"]
+    assert history[-1] < 0.5 * history[0]
+
+
+def test_dropout_keeps_the_mean_and_drops_nothing_in_inference(threads):
+    fastrnn.utils.set_random_seed(5)
+    x = np.ones((200, 50, 7), np.float32)
+    layer = L.Dropout(0.3)
+    np.testing.assert_array_equal(layer(x), x)
+    y = layer(x, training=True)
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
+    assert abs((y == 0).mean() - 0.3) < 0.01
+    assert abs(np.corrcoef(y[:-1].ravel(), y[1:].ravel())[0, 1]) < 0.02
+    assert (y != layer(x, training=True)).any()
+    shared = L.Dropout(0.5, noise_shape=(None, 1, 7))(x, training=True)
+    assert (shared == shared[:, :1]).all()
+
+
+def test_seeded_dropout_does_not_depend_on_threads():
+    x = np.ones((64, 1000), np.float32)
+    results = []
+    before = fastrnn.get_num_threads()
+    for count in (1, 2, 5):
+        fastrnn.set_num_threads(count)
+        results.append(L.Dropout(0.5, seed=7)(x, training=True))
+    fastrnn.set_num_threads(before)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_names_and_weight_paths():
+    fastrnn.layers.base.clear_session()
+    model = fastrnn.Sequential(
+        [
+            L.Bidirectional(L.LSTM(20, return_sequences=True), input_shape=(149, 40)),
+            L.Dropout(0.5),
+            L.BatchNormalization(),
+            L.TimeDistributed(L.Dense(1, activation="sigmoid")),
+        ]
+    )
+    names = [layer.name for layer in model.layers]
+    assert names == ["bidirectional", "dropout", "batch_normalization", "time_distributed"]
+    assert L.Bidirectional(L.LSTM(1)).name == "bidirectional_1"
+    assert [layer.count_params() for layer in model.layers] == [9760, 0, 160, 41]
+    assert model.count_params() == 9961
+    assert [w.path for w in model.layers[0].weights][:2] == [
+        "bidirectional/forward_lstm/kernel",
+        "bidirectional/forward_lstm/recurrent_kernel",
+    ]
+    assert [w.name for w in model.layers[2].weights] == [
+        "gamma", "beta", "moving_mean", "moving_variance",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: L.LSTM(0), "units: expected a whole number >= 1, received 0"),
+        (lambda: L.LSTM(3.5), "units"),
+        (lambda: L.LSTM(3, dropout=1.5), "dropout: expected a number from 0 to 1"),
+        (lambda: L.LSTM(3, activation="tahn"), "tahn"),
+        (lambda: L.Dense(3, kernel_initializer="glorot"), "glorot"),
+        (lambda: L.Bidirectional(L.LSTM(3), merge_mode="add"), "merge_mode: expected one of"),
+        (lambda: L.Bidirectional(L.Dense(3)), "layer: expected a recurrent layer"),
+        (lambda: L.TimeDistributed("dense"), "layer: expected a layer"),
+        (lambda: L.LSTM(3)(np.zeros((2, 4))), r"expected input of shape \(batch, timesteps"),
+        (lambda: L.LSTM(3)(np.zeros((2, 0, 4))), "input_shape"),
+        (lambda: L.Reshape((5, 5))(np.zeros((2, 4))), "target_shape"),
+        (lambda: L.Dense(2)(np.array([["a"]])), "inputs: expected an array of numbers"),
+        (lambda: L.Input(), "one of shape and batch_shape"),
+        (lambda: L.Input((4, -1)), "shape: expected whole numbers"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_unknown_argument_and_bad_index():
+    with pytest.raises(TypeError, match="unknown arguments"):
+        L.LSTM(3, unit=4)
+    with pytest.raises(IndexError, match=r"indices from 0 to 8 .*received 9"):
+        L.Embedding(9, 4)(np.array([[1, 9]]))
+    with pytest.raises(IndexError, match="received -1"):
+        L.Embedding(9, 4)(np.array([[-1, 2]]))
+    with pytest.raises(ValueError, match="32 bits"):
+        L.Embedding(9, 4)(np.array([[2**40]]))
+    with pytest.raises(ValueError, match="32 bits"):
+        L.Embedding(9, 4)(np.array([[np.nan]]))
+
+
+def test_wrong_shape_after_building():
+    layer = L.LSTM(3)
+    layer(np.zeros((2, 5, 4)))
+    with pytest.raises(ValueError, match="expected input of shape"):
+        layer(np.zeros((2, 5, 6)))
+
+
+def test_set_weights_is_all_or_nothing():
+    layer = L.Dense(3)
+    layer(np.zeros((1, 2)))
+    before = layer.get_weights()
+    with pytest.raises(ValueError, match=r"expected shape \(3,\) for 'dense.*bias'"):
+        layer.set_weights([np.ones((2, 3)), np.ones(4)])
+    with pytest.raises(ValueError, match="expected 2 arrays"):
+        layer.set_weights([np.ones((2, 3))])
+    np.testing.assert_array_equal(layer.get_weights()[0], before[0])
