@@ -5,9 +5,10 @@ import collections
 import numpy as np
 
 from fastrnn import training
+from fastrnn.inference import Predictor
 from fastrnn.layers import deserialize, serialize
 from fastrnn.layers.base import Layer, as_input
-from fastrnn.layers.core import InputLayer
+from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
@@ -188,6 +189,18 @@ class Sequential(Layer):
 
     def call(self, x, run, mask):
         return self.forward(x, run, mask)
+
+    def plan(self, x, steps, run):
+        if any(getattr(la, "mask_zero", isinstance(la, Masking)) for la in self._layers):
+            return super().plan(x, steps, run)
+        for layer in self._layers:
+            x = layer.plan(x, steps, run)
+        return x
+
+    def compile_inference(self):
+        """A Predictor: call it with a batch for the outputs, at the lowest latency."""
+        self.build()
+        return Predictor(self)
 
     def take_run(self):
         """A Run of its own for one thread's inference; give it back with give_run."""

@@ -1,10 +1,19 @@
 """Weights: named arrays, the trainable ones of a model side by side in one flat buffer."""
 
-import itertools
-
 import numpy as np
 
-_changes = itertools.count(1)
+_last_change = 0
+
+
+def last_change() -> int:
+    """A number that grows whenever any weight anywhere changes."""
+    return _last_change
+
+
+def _change() -> int:
+    global _last_change
+    _last_change += 1
+    return _last_change
 
 
 def aligned(size: int) -> np.ndarray:
@@ -24,7 +33,7 @@ class Variable:
         self.gradient = None
         self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint
         self.store = None
-        self._version = next(_changes)
+        self._version = _change()
 
     @property
     def shape(self):
@@ -41,7 +50,7 @@ class Variable:
 
     def touch(self):
         """Say that the value was changed in place."""
-        self._version = next(_changes)
+        self._version = _change()
         if self.store is not None:
             self.store.version = self._version
 
@@ -85,10 +94,10 @@ class Store:
             variable.value = value
             variable.gradient = self.gradients[place].reshape(variable.shape)
             variable.store = self
-        self.version = next(_changes)
+        self.version = _change()
 
     def touch(self):
-        self.version = next(_changes)
+        self.version = _change()
 
     def release(self):
         """Give every weight an array of its own again."""

@@ -224,6 +224,13 @@ class Layer:
     def call(self, x, run, mask):
         return self.forward(x, run, mask)
 
+    def plan(self, x, steps, run):
+        """Append to `steps` the calls without arguments that take what is in the array x to what
+        is in the array returned. For inference without masks."""
+        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        steps.append(lambda: np.copyto(y, self.forward(x, run)))
+        return y
+
     def gradient_array(self, variable, run):
         """Where backward writes a weight's gradient: scratch if the weight is not trained."""
         if variable.gradient is not None:

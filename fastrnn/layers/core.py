@@ -97,6 +97,9 @@ class _Reshaping(Layer):
     def backward(self, dy, run, need_dx=True):
         return dy.reshape(run.saved[self])
 
+    def plan(self, x, steps, run):
+        return x.reshape(self.compute_output_shape(x.shape))
+
 
 class Flatten(_Reshaping):
     """(batch, ...) -> (batch, n). Source: https://keras.io/api/layers/reshaping_layers/flatten/"""

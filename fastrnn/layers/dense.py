@@ -1,5 +1,7 @@
 """Dense: y = activation(x W + b) on the last axis."""
 
+import functools
+
 import numpy as np
 
 from fastrnn import activations, regularizers
@@ -93,6 +95,14 @@ class Dense(Layer):
         dbias = self.gradient_array(self.bias, run) if self.use_bias else None
         packed.backward(dx, dkernel, dbias, dy, x, y, code)
         return dx
+
+    def plan(self, x, steps, run):
+        code = engine_activation(self.activation)
+        if code is None:
+            return super().plan(x, steps, run)
+        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        steps.append(functools.partial(self._pack(False).forward, y, x, code))
+        return y
 
     def get_config(self):
         return {

@@ -1,5 +1,7 @@
 """Embedding: a table of vectors, looked up by index."""
 
+import functools
+
 import numpy as np
 
 from fastrnn import _engine, constraints, initializers, regularizers
@@ -63,6 +65,11 @@ class Embedding(Layer):
         gradient = self.gradient_array(self.embeddings, run)
         _engine.embedding_backward(gradient, dy, run.saved[self])
         return None
+
+    def plan(self, x, steps, run):
+        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        steps.append(functools.partial(_engine.embedding_forward, y, self.embeddings.value, x))
+        return y
 
     def get_config(self):
         options = self._embeddings

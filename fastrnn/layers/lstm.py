@@ -192,6 +192,14 @@ class LSTM(Layer):
         y = self.forward(x, run, mask, initial_state)
         return [y, *run.saved[self, "states"][0]] if self.return_state else y
 
+    def plan(self, x, steps, run):
+        if self._codes is None or self.stateful:
+            return super().plan(x, steps, run)
+        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])
+        steps.append(plan_directions([self], x, ys, lasts))
+        return y
+
     def gradients(self, run):
         weights = [self.kernel, self.recurrent_kernel]
         arrays = [self.gradient_array(weight, run) for weight in weights]
@@ -303,6 +311,16 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
         if layer.stateful:
             layer.states = list(last)
     run.saved[owner, "states"] = last_states
+
+
+def plan_directions(layers, x, ys, lasts):
+    """A call that runs fused LSTM layers over what is in x, as forward_directions does."""
+    engine = _engine.LSTMRun(len(layers))
+    for d, layer in enumerate(layers):
+        engine.set_direction(
+            d, layer.packed(False, False), *layer._codes, in_order(layer, x), y=ys[d], last=lasts[d]
+        )
+    return engine.forward
 
 
 def backward_directions(owner, layers, run, dys, dlasts, need_dx):

@@ -10,6 +10,7 @@ from fastrnn.layers.lstm import (
     backward_directions,
     check_states,
     forward_directions,
+    plan_directions,
 )
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
@@ -135,6 +136,14 @@ class Bidirectional(Layer):
             dy = spread
         return backward_directions(self, self.sublayers, run, *self._views(dy), need_dx)
 
+    def plan(self, x, steps, run):
+        unfused = any(layer._codes is None for layer in self.sublayers)
+        if self.merge_mode != "concat" or self.stateful or unfused:
+            return super().plan(x, steps, run)
+        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        steps.append(plan_directions(self.sublayers, x, *self._views(y)))
+        return y
+
     def call(self, x, run, mask, initial_state=None):
         states = [None, None]
         if initial_state is not None:
@@ -250,6 +259,10 @@ class TimeDistributed(Layer):
             return self._backward_by_step(dy, run, need_dx, shape)
         dx = self.layer.backward(dy.reshape(-1, *dy.shape[2:]), run, need_dx)
         return None if dx is None else dx.reshape(shape)
+
+    def plan(self, x, steps, run):
+        y = self.layer.plan(x.reshape(-1, *x.shape[2:]), steps, run)
+        return y.reshape(*x.shape[:2], *y.shape[1:])
 
     def _backward_by_step(self, dy, run, need_dx, shape):
         weights = self.layer.trainable_weights
