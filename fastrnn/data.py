@@ -14,7 +14,9 @@ class ArrayBatches:
     def __init__(self, x, y, sample_weight, batch_size, shuffle, dtype):
         self.x = as_input(single(x, "x"), dtype, "x")
         if self.x.ndim < 1:
-            raise ValueError("x: expected an array with samples on the first axis, received a number")
+            raise ValueError(
+                "x: expected an array with samples on the first axis, received a number"
+            )
         self.y = None if y is None else as_target(single(y, "y"))
         self.sample_weight = None
         if sample_weight is not None:
@@ -105,9 +107,9 @@ def batches(x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
     """The right kind of batches for what a user passed as x."""
     is_array = hasattr(x, "__array__") or isinstance(x, (list, tuple, int, float))
     if is_array:
-        return ArrayBatches(x, y, sample_weight, batch_size or 32, shuffle, dtype)
-    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
-        raise ValueError(f"x: expected an array or an iterable of batches, received {type(x)}")
+        return ArrayBatches(x, y, sample_weight, batch_size, shuffle, dtype)
+    if isinstance(x, str) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")):
+        raise ValueError(f"x: expected an array or an iterable of batches, received {x!r}")
     if y is not None or sample_weight is not None:
         raise ValueError("y and sample_weight: expected None where x yields whole batches")
     return IteratedBatches(x, dtype, steps, shuffle)
@@ -133,6 +135,8 @@ def as_target(y):
 
 
 def check_batch_size(batch_size):
+    if batch_size is None:
+        return 32
     if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
         raise ValueError(f"batch_size: expected a whole number >= 1, received {batch_size!r}")
     return int(batch_size)
@@ -141,7 +145,9 @@ def check_batch_size(batch_size):
 def class_weights(y, class_weight):
     """A weight for each sample (or time step) from the weight of its class."""
     if not isinstance(class_weight, dict) or not class_weight:
-        raise ValueError(f"class_weight: expected a dict of class: weight, received {class_weight!r}")
+        raise ValueError(
+            f"class_weight: expected a dict of class: weight, received {class_weight!r}"
+        )
     y = np.asarray(y)
     labels = y
     if y.ndim > 1:

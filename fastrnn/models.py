@@ -127,7 +127,8 @@ class Sequential(Layer):
         for layer in self._layers:
             if isinstance(shape, list):
                 raise ValueError(
-                    f"layer {layer.name!r}: expected one input, the layer below has {len(shape)} outputs"
+                    f"layer {layer.name!r}: expected one input, received the {len(shape)} outputs "
+                    "of the layer below"
                 )
             if layer.built:
                 layer.check_input_shape(shape)
@@ -297,9 +298,7 @@ class Sequential(Layer):
         return_dict=False,
     ):
         """The loss, or [loss, metrics...], or a dict by name, over all samples."""
-        logs = training.evaluate(
-            self, x, y, batch_size, verbose, sample_weight, steps, callbacks
-        )
+        logs = training.evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
         return self._results(logs, return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):

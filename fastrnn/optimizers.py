@@ -134,7 +134,7 @@ class Optimizer(Configurable):
     # --- slots
 
     def _slot_groups(self) -> list[tuple[str, ...]]:
-        """Names of the optimizer's own slots: those of a group lie side by side in Keras's files."""
+        """Names of the optimizer's own slots; Keras's files mix those of a group."""
         return []
 
     def _initial_value(self) -> float:
@@ -145,10 +145,9 @@ class Optimizer(Configurable):
         return {}
 
     def build(self, store) -> None:
-        """Bind to a store; `update` does so by itself. Slots are kept if its weights have the shapes
-        of those before.
+        """Bind to a store; `update` does so by itself. Another store has to have the same shapes.
 
-        Raises ValueError if not: an optimizer serves one model.
+        Raises ValueError if it has not: an optimizer serves one model.
         """
         shapes = [np.shape(variable.value) for variable in store.variables]
         if self._shapes not in (None, shapes):
@@ -415,8 +414,8 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """w -= rate * m / (sqrt(v) + epsilon), m and v the means of g and g ** 2, bias corrected.
 
-    learning_rate 0.001, beta_1 0.9, beta_2 0.999, epsilon 1e-7, amsgrad False (keeps the largest v);
-    further options as `Optimizer`. Kingma and Ba, 2014, with the rate corrected instead of m and v.
+    learning_rate 0.001, beta_1 0.9, beta_2 0.999, epsilon 1e-7, amsgrad False (the largest v so
+    far counts); further options as `Optimizer`. Kingma and Ba, 2014, end of section 2.
     """
 
     _options = (*Optimizer._options, "beta_1", "beta_2", "epsilon", "amsgrad")
@@ -552,9 +551,7 @@ class Adagrad(Optimizer):
     _rule = "adagrad"
     _kernel_slots = ("accumulator", None, None)
 
-    def __init__(
-        self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **options
-    ):
+    def __init__(self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **options):
         super().__init__(learning_rate, **options)
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = _epsilon(epsilon)
@@ -570,10 +567,10 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """w -= rate * g * sqrt(d + epsilon) / sqrt(v + epsilon), d and v means of changes and g squared.
+    """w -= rate * g * sqrt(d + epsilon) / sqrt(v + epsilon), v and d means of squares.
 
-    learning_rate 0.001, rho 0.95 of the old means is kept, epsilon 1e-7; further options as
-    `Optimizer`. Zeiler, 2012.
+    The means are of g ** 2 and of the changes. learning_rate 0.001, rho 0.95 of the old means is
+    kept, epsilon 1e-7; further options as `Optimizer`. Zeiler, 2012.
     """
 
     _options = (*Optimizer._options, "rho", "epsilon")

@@ -109,7 +109,9 @@ def _logits_layer(model, activation):
     while isinstance(layer, TimeDistributed) and layer.activity_regularizer is None:
         layer = layer.layer
     suits = isinstance(layer, (Dense, Activation)) and layer.activity_regularizer is None
-    return layer if suits and layer.activation is getattr(activations, activation or "", 0) else None
+    return (
+        layer if suits and layer.activation is getattr(activations, activation or "", 0) else None
+    )
 
 
 def _gradients(model, x, y, sample_weight, need_dx=False):
@@ -196,7 +198,10 @@ def fit(
     for name, count in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
             raise ValueError(f"{name}: expected a whole number >= 0, received {count!r}")
-    for name, count in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
+    for name, count in (
+        ("steps_per_epoch", steps_per_epoch),
+        ("validation_steps", validation_steps),
+    ):
         if count is not None and (not hasattr(count, "__index__") or count < 1):
             raise ValueError(f"{name}: expected a whole number >= 1 or None, received {count!r}")
     dtype = model.input_dtype
@@ -283,7 +288,9 @@ def _validates(frequency, epoch):
     if isinstance(frequency, (list, tuple, set)):
         return epoch in frequency
     if not hasattr(frequency, "__index__") or frequency < 1:
-        raise ValueError(f"validation_freq: expected a number >= 1 or a list, received {frequency!r}")
+        raise ValueError(
+            f"validation_freq: expected a number >= 1 or a list, received {frequency!r}"
+        )
     return epoch % frequency == 0
 
 
@@ -295,7 +302,7 @@ def _validation_batches(given, batch_size, dtype, steps):
                 "parts"
             )
         x, y, weight = (*given, None)[:3]
-        return ArrayBatches(x, y, weight, batch_size or 32, False, dtype)
+        return ArrayBatches(x, y, weight, batch_size, False, dtype)
     return batches(given, None, None, batch_size, False, dtype, steps)
 
 

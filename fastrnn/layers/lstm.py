@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastrnn import _engine, activations, initializers, random, regularizers
+from fastrnn import _engine, activations, random, regularizers
 from fastrnn.layers.base import (
     Layer,
     WeightOptions,
@@ -93,9 +93,7 @@ class LSTM(Layer):
     def create_weights(self, input_shape):
         features, units = input_shape[2], self.units
         self.kernel = self._kernel.add_to(self, "kernel", (features, 4 * units))
-        self.recurrent_kernel = self._recurrent.add_to(
-            self, "recurrent_kernel", (units, 4 * units)
-        )
+        self.recurrent_kernel = self._recurrent.add_to(self, "recurrent_kernel", (units, 4 * units))
         if self.use_bias:
             self.bias = self._bias.add_to(self, "bias", (4 * units,), self._initial_bias)
         codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
@@ -242,7 +240,7 @@ def check_states(layer, states, batch):
     return states
 
 
-# --- one or two directions over the same input -----------------------------------------------------
+# --- one or two directions over the same input ----------------------------------------------------
 
 
 def forward_directions(owner, layers, x, run, mask, states, ys, lasts):

@@ -32,9 +32,7 @@ class Recurrence:
         self.shown = np.zeros(batch, bool)
         from_input = [
             (x if kept is None else x * kept[:, None]) @ kernel + bias
-            for kept, kernel, bias in zip(
-                self.input_masks, self.kernels, self.biases, strict=True
-            )
+            for kept, kernel, bias in zip(self.input_masks, self.kernels, self.biases, strict=True)
         ]
         out = np.zeros_like(h)
         for t in range(timesteps):

@@ -20,9 +20,9 @@ class Bidirectional(Layer):
     """A recurrent layer run over the sequence and over its reverse: Schuster & Paliwal 1997.
 
     merge_mode: "concat" (default; forward first), "sum", "mul", "ave", or None for the list
-    [forward, backward]. backward_layer: default a copy of `layer` with go_backwards. Weights: the
-    forward layer's, then the backward layer's. The backward layer's sequence is turned round. A wrapper that is called itself with return_state
-    returns [output, forward h, forward c, backward h, backward c].
+    [forward, backward]. backward_layer: default a copy of `layer` with go_backwards; its sequence
+    is turned round. Weights: the forward layer's, then the backward layer's. A wrapper that is
+    called itself with return_state returns [output, forward h, forward c, backward h, backward c].
     Source: https://keras.io/api/layers/recurrent_layers/bidirectional/
     """
 

@@ -1,0 +1,164 @@
+"""What all metrics are made of, and means of a function's values."""
+
+from collections.abc import Callable, Mapping
+from numbers import Real
+
+import numpy as np
+
+from . import losses
+from .loss_functions import fit_weights, match_ranks
+from .utils import Configurable, snake_case
+
+
+class Metric(Configurable):
+    """Base class: override update_state(y_true, y_pred, sample_weight=None), result() and
+    reset_state().
+
+    uses_mask: whether update_state takes a `mask` (bool, False leaves a value out) as well; as in
+    Keras those metrics do that are means of a function's values.
+    """
+
+    uses_mask = False
+    _options: tuple[str, ...] = ("name", "dtype")
+
+    def __init__(self, dtype=None, name=None):
+        self.name = name or snake_case(type(self).__name__)
+        self.dtype = "float32"
+
+    def update_state(self, *args, **kwargs):
+        raise NotImplementedError(f"{type(self).__name__} must define update_state")
+
+    def result(self):
+        raise NotImplementedError(f"{type(self).__name__} must define result")
+
+    def reset_state(self):
+        raise NotImplementedError(f"{type(self).__name__} must define reset_state")
+
+    def reset_states(self):
+        """reset_state under its name in Keras 2."""
+        self.reset_state()
+
+    def __call__(self, *args, **kwargs):
+        """Take in more values and return the result so far."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def __repr__(self):
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+def _samplewise(values, sample_weight, reduce: Callable):
+    """Weighted values and weights reduced to one for each sample, as Keras does."""
+    if sample_weight is not None:
+        weights = np.asarray(sample_weight, np.float32)
+        if weights.ndim > values.ndim:
+            weights = fit_weights(weights, values.shape)
+        elif values.ndim == weights.ndim + 1 and values.shape[-1] == 1:
+            values = values[..., 0]
+        if values.ndim > weights.ndim:
+            values = reduce(values, axis=tuple(range(weights.ndim, values.ndim)))
+        weights = np.broadcast_to(fit_weights(weights, values.shape), values.shape)
+        values = values * weights
+        if weights.ndim > 1:
+            weights = reduce(weights, axis=tuple(range(1, weights.ndim)))
+        sample_weight = weights
+    if values.ndim > 1:
+        values = reduce(values, axis=tuple(range(1, values.ndim)))
+    return values, sample_weight
+
+
+def _sum(x) -> float:
+    return float(np.sum(x, dtype=np.float64))
+
+
+class Sum(Metric):
+    """The sum of all values, each times its sample weight."""
+
+    def __init__(self, name="sum", dtype=None):
+        super().__init__(dtype, name)
+        self.reset_state()
+
+    def update_state(self, values, sample_weight=None):
+        values, _ = _samplewise(np.asarray(values, np.float32), sample_weight, np.sum)
+        self.total += _sum(values)
+
+    def result(self):
+        return self.total
+
+    def reset_state(self):
+        self.total = 0.0
+
+
+class Mean(Metric):
+    """The mean of all values, weighted by sample_weight; 0 before the first."""
+
+    def __init__(self, name="mean", dtype=None):
+        super().__init__(dtype, name)
+        self.reset_state()
+
+    def update_state(self, values, sample_weight=None):
+        if isinstance(values, float) and (sample_weight is None or isinstance(sample_weight, Real)):
+            weight = 1.0 if sample_weight is None else sample_weight
+            self.total += values * weight
+            self.count += weight
+            return
+        values = np.asarray(values, np.float32)
+        values, weights = _samplewise(values, sample_weight, np.mean)
+        self.total += _sum(values)
+        self.count += (len(values) if values.ndim else 1) if weights is None else _sum(weights)
+
+    def result(self):
+        return self.total / self.count if self.count else 0.0
+
+    def reset_state(self):
+        self.total = self.count = 0.0
+
+
+class MeanMetricWrapper(Mean):
+    """The mean of what a function (y_true, y_pred, **options) returns."""
+
+    uses_mask = True
+
+    def __init__(self, fn, name=None, dtype=None, **options):
+        super().__init__(name or getattr(fn, "__name__", None), dtype)
+        self._fn, self._fn_options = fn, options
+
+    def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
+        if sample_weight is None and mask is None:
+            if not self._count_all(y_true, y_pred):
+                super().update_state(self._values(y_true, y_pred))
+            return
+        if mask is not None:
+            mask = np.asarray(mask, np.float32)
+            if sample_weight is not None:
+                mask = mask * fit_weights(np.asarray(sample_weight, np.float32), mask.shape)
+            sample_weight = mask
+            if mask.ndim > 1:
+                y_true, y_pred = match_ranks(np.asarray(y_true), np.asarray(y_pred), expand=True)
+        super().update_state(self._values(y_true, y_pred), sample_weight)
+
+    def _values(self, y_true, y_pred):
+        return self._fn(y_true, y_pred, **self._fn_options)
+
+    def _count_all(self, y_true, y_pred) -> bool:
+        """Take in a batch without weights in a faster way, if there is one."""
+        return False
+
+    def _add(self, total: float, samples: int, size: int) -> bool:
+        """Take in the sum of `size` values of a batch."""
+        if samples:
+            self.total += total * samples / size
+            self.count += samples
+        return True
+
+    def get_config(self):
+        config = {**super().get_config(), **self._fn_options}
+        if type(self) is MeanMetricWrapper:
+            config["fn"] = losses.serialize(self._fn)
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        if isinstance(config.get("fn"), (str, Mapping)):
+            config = {**config, "fn": losses.deserialize(config["fn"])}
+        return cls(**config)

@@ -1,0 +1,342 @@
+"""Sequential as a Keras user drives it: compile, fit, evaluate, predict, and their bad inputs."""
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import layers as L
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.standard_normal((50, 6, 3)).astype(np.float32)
+    return x, (x.sum(axis=(1, 2)) > 0).astype(np.float32)[:, None]
+
+
+def classifier(**compiled):
+    fastrnn.utils.set_random_seed(11)
+    model = fastrnn.Sequential([fastrnn.Input((6, 3)), L.LSTM(5), L.Dense(1, "sigmoid")])
+    options = {"optimizer": "adam", "loss": "binary_crossentropy", "metrics": ["acc"], **compiled}
+    model.compile(**options)
+    return model
+
+
+def weights_after(x, y, threads=None, **options):
+    before = fastrnn.get_num_threads()
+    if threads:
+        fastrnn.set_num_threads(threads)
+    model = classifier()
+    model.fit(x, y, verbose=0, **{"epochs": 3, "batch_size": 16, **options})
+    fastrnn.set_num_threads(before)
+    return model.get_weights()
+
+
+def assert_same(first, second, exactly=True):
+    for a, b in zip(first, second, strict=True):
+        if exactly:
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_one_seed_gives_the_same_bits(data):
+    assert_same(weights_after(*data), weights_after(*data))
+    assert any(
+        (a != b).any()
+        for a, b in zip(weights_after(*data), weights_after(*data, shuffle=False), strict=True)
+    )
+
+
+def test_threads_change_rounding_only(rng):
+    x = rng.standard_normal((64, 40, 16)).astype(np.float32)
+    y = x[:, :, :1] > 0
+
+    def train(threads):
+        fastrnn.utils.set_random_seed(2)
+        fastrnn.set_num_threads(threads)
+        layers = [L.Bidirectional(L.LSTM(24, return_sequences=True)), L.Dropout(0.3)]
+        model = fastrnn.Sequential([fastrnn.Input((40, 16)), *layers, L.Dense(1, "sigmoid")])
+        model.compile("adam", "binary_crossentropy")
+        model.fit(x, y, epochs=2, verbose=0)
+        return model.get_weights()
+
+    before = fastrnn.get_num_threads()
+    results = [train(threads) for threads in (1, 2, 5)]
+    fastrnn.set_num_threads(before)
+    assert_same(results[0], results[1], exactly=False)
+    assert_same(results[0], results[2], exactly=False)
+
+
+def test_history_and_learning(data):
+    x, y = data
+    history = classifier(optimizer=fastrnn.optimizers.Adam(0.05)).fit(
+        x, y, epochs=30, verbose=0, validation_split=0.2
+    )
+    assert set(history.history) == {"loss", "acc", "val_loss", "val_acc"}
+    assert len(history.history["loss"]) == 30 and history.epoch == list(range(30))
+    assert history.history["acc"][-1] > 0.95
+
+
+def test_the_ways_to_pass_data_agree(data):
+    x, y = data
+    reference = weights_after(x, y, shuffle=False)
+
+    def generate():
+        while True:
+            for start in range(0, 50, 16):
+                yield x[start : start + 16], y[start : start + 16]
+
+    class Batches:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, place):
+            return x[16 * place : 16 * place + 16], y[16 * place : 16 * place + 16]
+
+    assert_same(reference, weights_after([x], [y], shuffle=False))
+    assert_same(reference, weights_after(x.astype(float), y.astype(int), shuffle=False))
+    assert_same(reference, weights_after(x.tolist(), y.tolist(), shuffle=False))
+    assert_same(reference, weights_after(np.asfortranarray(x), y.astype(bool), shuffle=False))
+    assert_same(reference, weights_after(x, y[:, 0], shuffle=False))
+    assert_same(reference, weights_after(generate(), None, steps_per_epoch=4))
+    assert_same(reference, weights_after(Batches(), None, shuffle=False))
+    assert_same(reference, weights_after(list_of_batches(x, y), None))
+    assert_same(reference, weights_after(x, y, shuffle=False, nb_epoch=3, epochs=7))
+
+
+class list_of_batches:
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __iter__(self):
+        return ((self.x[i : i + 16], self.y[i : i + 16]) for i in range(0, 50, 16))
+
+
+def test_training_by_hand_equals_fit(data):
+    x, y = data
+    model = classifier()
+    for _ in range(3):
+        for start in range(0, 50, 16):
+            model.train_on_batch(x[start : start + 16], y[start : start + 16])
+    assert_same(model.get_weights(), weights_after(x, y, shuffle=False))
+
+
+def test_weights_of_samples_and_classes(data):
+    x, y = data
+    weight = np.where(y[:, 0] == 1, 3.0, 0.5)
+    by_sample = weights_after(x, y, shuffle=False, sample_weight=weight)
+    assert_same(by_sample, weights_after(x, y, shuffle=False, class_weight={0: 0.5, 1: 3.0}))
+    assert (by_sample[0] != weights_after(x, y, shuffle=False)[0]).any()
+    kept = y[:, 0] == 1
+    model = classifier()
+    loss = model.evaluate(x, y, sample_weight=kept.astype(float), verbose=0)[0]
+    assert loss == pytest.approx(model.evaluate(x[kept], y[kept], verbose=0)[0] * kept.mean(), 1e-5)
+
+
+def test_validation_data_in_every_form(data):
+    x, y = data
+    results = []
+    for given in ((x, y), [x, y], (x, y, np.ones(50))):
+        model = classifier()
+        history = model.fit(x, y, epochs=2, verbose=0, validation_data=given, validation_freq=2)
+        results.append(history.history["val_loss"])
+        assert len(history.history["val_loss"]) == 1
+        assert model.evaluate(x, y, verbose=0)[0] == pytest.approx(results[-1][0], 1e-6)
+    assert results[0] == results[1] == results[2]
+
+
+def test_evaluate_and_predict_in_pieces(data):
+    x, y = data
+    model = classifier()
+    whole = model.predict(x, verbose=0)
+    assert whole.shape == (50, 1) and whole.dtype == np.float32
+    np.testing.assert_array_equal(model.predict(x, batch_size=7, verbose=0), whole)
+    np.testing.assert_array_equal(model.predict_on_batch(x), whole)
+    np.testing.assert_array_equal(model.predict_proba(x), whole)
+    np.testing.assert_array_equal(model(x), whole)
+    pieces = (x[start : start + 20] for start in range(0, 50, 20))
+    np.testing.assert_array_equal(model.predict(pieces, verbose=0), whole)
+    assert model.predict_classes(x).tolist() == (whole > 0.5).astype(int).tolist()
+    by_name = model.evaluate(x, y, batch_size=7, verbose=0, return_dict=True)
+    assert list(by_name) == ["loss", "acc"] == model.metrics_names
+    assert by_name["acc"] == pytest.approx(((whole > 0.5) == y).mean())
+    np.testing.assert_allclose(model.test_on_batch(x, y), list(by_name.values()), rtol=1e-5)
+
+
+def test_constraints_and_regularizers_take_part(data):
+    x, y = data
+    model = fastrnn.Sequential(
+        [
+            fastrnn.Input((6, 3)),
+            L.LSTM(4, kernel_regularizer="l2", recurrent_constraint="max_norm"),
+            L.Dense(1, kernel_constraint=fastrnn.constraints.NonNeg()),
+        ]
+    )
+    model.compile("sgd", "mse")
+    model.fit(x, y, epochs=2, verbose=0)
+    assert (model.layers[1].kernel.numpy() >= 0).all()
+    plain = np.mean((model.predict(x, verbose=0) - y) ** 2)
+    penalty = 0.01 * np.sum(model.layers[0].kernel.numpy() ** 2)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(plain + penalty, rel=1e-5)
+
+
+def test_own_loss_and_metric(data):
+    x, y = data
+
+    def half_square(y_true, y_pred):
+        return 0.5 * (y_pred - y_true) ** 2
+
+    model = classifier(loss=half_square, metrics=[lambda t, p: np.abs(t - p)])
+    with pytest.raises(ValueError, match="gradient"):
+        model.fit(x, y, verbose=0)
+    half_square.gradient = lambda y_true, y_pred: y_pred - y_true
+    history = model.fit(x, y, verbose=0, epochs=3).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_stacking_changes(data):
+    x, y = data
+    model = classifier()
+    assert [layer.output_shape for layer in model.layers] == [(None, 5), (None, 1)]
+    removed = model.pop()
+    assert model.output_shape == (None, 5)
+    model.add(L.Dense(2, "tanh"))
+    assert model.predict(x, verbose=0).shape == (50, 2)
+    assert model.get_layer(index=0) is model.layers[0]
+    assert model.get_layer(model.layers[1].name) is model.layers[1]
+    with pytest.raises(ValueError, match="name of its own"):
+        model.add(model.layers[0])
+    assert removed not in model.layers
+
+
+def test_deferred_building(data):
+    x, y = data
+    model = fastrnn.Sequential([L.LSTM(4, return_sequences=True), L.LSTM(3), L.Dense(1)])
+    model.compile("rmsprop", "mse")
+    assert not model.built
+    model.fit(x, y, verbose=0)
+    assert model.count_params() == sum(w.size for w in model.get_weights())
+    assert model.predict(x[:, :2], verbose=0).shape == (50, 1)
+    with pytest.raises(ValueError, match="expected input of shape"):
+        model.predict(x[:, :, :2], verbose=0)
+
+
+def test_config_round_trip(data):
+    model = classifier()
+    twin = fastrnn.Sequential.from_config(model.get_config())
+    twin.set_weights(model.get_weights())
+    np.testing.assert_array_equal(
+        twin.predict(data[0], verbose=0), model.predict(data[0], verbose=0)
+    )
+    with pytest.raises(ValueError, match="unknown layer 'Lambda'"):
+        fastrnn.Sequential.from_config({"layers": [{"class_name": "Lambda", "config": {}}]})
+
+
+def test_freezing_needs_compiling_again(data):
+    x, y = data
+    model = classifier()
+    model.layers[0].trainable = False
+    model.compile("adam", "binary_crossentropy")
+    before = model.get_weights()
+    model.fit(x, y, verbose=0)
+    changed = [(a != b).any() for a, b in zip(before, model.get_weights(), strict=True)]
+    assert changed == [False, False, False, True, True]
+
+
+def test_one_layer_in_two_models(data):
+    x, y = data
+    shared = L.LSTM(4)
+    models = [fastrnn.Sequential([fastrnn.Input((6, 3)), shared, L.Dense(1)]) for _ in range(2)]
+    for model in models:
+        model.compile("adam", "mse")
+    for model in (*models, *models):
+        before = shared.kernel.numpy()
+        model.fit(x, y, verbose=0)
+        assert (shared.kernel.numpy() != before).any()
+        np.testing.assert_array_equal(models[0].get_weights()[0], models[1].get_weights()[0])
+
+
+def test_several_threads_predict_with_one_model(data):
+    import concurrent.futures
+
+    x, _ = data
+    model = classifier()
+    expected = model.predict(x, verbose=0)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = pool.map(lambda _: model.predict(x, verbose=0, batch_size=9), range(100))
+        for result in results:
+            np.testing.assert_array_equal(result, expected)
+
+
+def test_fork_after_training(data):
+    import multiprocessing
+
+    x, y = data
+    model = classifier()
+    model.fit(np.repeat(x, 40, 0), np.repeat(y, 40, 0), batch_size=500, verbose=0)
+    expected = model.predict(x, verbose=0)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=lambda: queue.put(model.predict(x, verbose=0)))
+    child.start()
+    np.testing.assert_array_equal(queue.get(timeout=60), expected)
+    child.join(10)
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"y": np.zeros((49, 1))}, ValueError, r"y: expected as many samples as x \(50\)"),
+        ({"y": None}, ValueError, "y: expected targets"),
+        ({"y": np.zeros((50, 2))}, ValueError, "y_true"),
+        ({"y": np.array([["a"]] * 50)}, ValueError, "y: expected an array of numbers"),
+        ({"x": np.zeros((50, 6))}, ValueError, r"expected input of shape .*received"),
+        ({"x": np.zeros((50, 6, 4))}, ValueError, "expected input of shape"),
+        ({"x": np.zeros((0, 6, 3)), "y": np.zeros((0, 1))}, ValueError, "at least one sample"),
+        ({"x": "data"}, ValueError, "x: expected"),
+        ({"x": [[1], [1, 2]], "y": [0, 1]}, ValueError, "x|inhomogeneous"),
+        ({"x": iter([])}, ValueError, "y and sample_weight|at least one batch"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected"),
+        ({"batch_size": 2.5}, ValueError, "batch_size: expected"),
+        ({"epochs": -1}, ValueError, "epochs: expected"),
+        ({"validation_split": 1.5}, ValueError, "validation_split: expected"),
+        ({"validation_data": (np.zeros((3, 6, 3)),)}, ValueError, "validation_data: expected"),
+        ({"sample_weight": np.ones(7)}, ValueError, "sample_weight: expected as many"),
+        ({"class_weight": {}}, ValueError, "class_weight: expected"),
+        ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch: expected"),
+        ({"verbose": 7}, ValueError, "verbose: expected"),
+        ({"callbacks": ["stop"]}, TypeError, "allback"),
+        ({"validation_freq": 0, "validation_split": 0.5}, ValueError, "validation_freq"),
+    ],
+)
+def test_bad_fit_arguments(data, change, error, message):
+    x, y = data
+    with pytest.raises(error, match=message):
+        classifier().fit(**{"x": x, "y": y, "verbose": 0, **change})
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"loss": "binary_crosentropy"}, ValueError, "binary_crosentropy"),
+        ({"optimizer": "adan"}, ValueError, "adan"),
+        ({"loss_weights": [0.5]}, ValueError, "loss_weights"),
+        ({"unknown": 1}, TypeError, "unknown arguments"),
+    ],
+)
+def test_bad_compile_arguments(options, error, message):
+    with pytest.raises(error, match=message):
+        classifier(**options)
+
+
+def test_unknown_metric_and_uncompiled(data):
+    x, y = data
+    with pytest.raises(ValueError, match="acuracy"):
+        classifier(metrics=["acuracy"]).fit(x, y, verbose=0)
+    model = fastrnn.Sequential([L.Dense(1)])
+    for call in (model.fit, model.evaluate, model.train_on_batch):
+        with pytest.raises(RuntimeError, match="compile"):
+            call(x, y)
+    with pytest.raises(ValueError, match="no layers"):
+        fastrnn.Sequential([fastrnn.Input((3,))]).predict(x)
