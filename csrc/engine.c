@@ -119,26 +119,27 @@ void fr_lstm_pack_back(float *packed, const float *kernel, const float *recurren
 
 static lstm_slice slice_of(const fr_lstm *lstm, int64_t slice, int64_t slices) {
     int64_t row = lstm->batch * slice / slices;
-    return (lstm_slice){slice, row, lstm->batch * (slice + 1) / slices - row, NULL};
+    return (lstm_slice){slice, row, lstm->batch * (slice + 1) / slices - row, 0, 1, NULL, NULL};
 }
 
-typedef int64_t (*slice_size)(const fr_lstm *lstm, int64_t rows);
+typedef int64_t (*slice_size)(const fr_lstm *lstm, int64_t rows, int parts);
 
 /* Sum of the sizes of the slices before `slice`. */
-static int64_t offset(slice_size size, const fr_lstm *lstm, int64_t slice, int64_t slices) {
+static int64_t offset(slice_size size, const fr_lstm *lstm, int64_t slice, fr_lstm_split split) {
     int64_t total = 0;
-    for (int64_t s = 0; s < slice; s++) total += size(lstm, slice_of(lstm, s, slices).rows);
+    for (int64_t s = 0; s < slice; s++)
+        total += size(lstm, slice_of(lstm, s, split.slices).rows, split.parts);
     return total;
 }
 
-int64_t fr_lstm_saved_size(const fr_lstm *lstm, int64_t slices) {
-    return offset(fr_kernels()->saved_size, lstm, slices, slices);
+int64_t fr_lstm_saved_size(const fr_lstm *lstm, fr_lstm_split split) {
+    return offset(fr_kernels()->saved_size, lstm, split.slices, split);
 }
-int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, int64_t slices) {
-    return offset(fr_kernels()->forward_scratch, lstm, slices, slices);
+int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, fr_lstm_split split) {
+    return offset(fr_kernels()->forward_scratch, lstm, split.slices, split);
 }
-int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, int64_t slices) {
-    return offset(fr_kernels()->backward_scratch, lstm, slices, slices);
+int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, fr_lstm_split split) {
+    return offset(fr_kernels()->backward_scratch, lstm, split.slices, split);
 }
 
 static double flops_of(const fr_lstm *lstm, int count) {
@@ -146,11 +147,30 @@ static double flops_of(const fr_lstm *lstm, int count) {
            (double)(lstm->features + lstm->units);
 }
 
-static int check(const fr_lstm *lstm, int count, int64_t slices) {
-    if (count < 1 || slices < 1 || slices > MAX_SLICES) return FR_BAD_ARGUMENT;
+fr_lstm_split fr_lstm_best_split(const fr_lstm *lstm, int count) {
+    fr_lstm_split split = {1, 1};
+    const int threads = fr_threads_for(flops_of(lstm, count));
+    const double weights = 16.0 * (double)lstm->units * (double)(lstm->features + lstm->units);
+    const double step = 8.0 * (double)lstm->batch * (double)lstm->units * (double)lstm->units;
+    int64_t wanted = threads; /* threads for one direction */
+    /* A direction to a thread reads half the weights; sharing both saves adding dx. */
+    if (count == 2 && (weights > 1 << 19 || lstm->batch < 2 * threads)) wanted = threads / 2;
+    if (wanted <= 1) return split;
+    /* Too few rows to fill a tile each: split the units, if a step outweighs its barrier. */
+    if (lstm->batch < 6 * wanted && lstm->units >= 64 * wanted && step / (double)wanted >= 1e5)
+        split.parts = (int)wanted;
+    else
+        split.slices = wanted < lstm->batch ? wanted : lstm->batch;
+    return split;
+}
+
+static int check(const fr_lstm *lstm, int count, fr_lstm_split split) {
+    if (count < 1 || count > 2 || split.slices < 1 || split.slices > MAX_SLICES ||
+        split.parts < 1 || split.parts > MAX_SLICES)
+        return FR_BAD_ARGUMENT;
     for (int d = 0; d < count; d++) {
         const fr_lstm *l = lstm + d;
-        if (l->batch < slices || l->timesteps < 1 || l->features < 1 || l->units < 1)
+        if (l->batch < split.slices || l->timesteps < 1 || l->features < 1 || l->units < 1)
             return FR_BAD_SIZE;
         if (!l->packed || !l->x || (uint32_t)l->activation >= FR_ACTIVATIONS ||
             (uint32_t)l->recurrent_activation >= FR_ACTIVATIONS)
@@ -159,46 +179,84 @@ static int check(const fr_lstm *lstm, int count, int64_t slices) {
     return FR_OK;
 }
 
-int fr_lstm_forward(const fr_lstm *lstm, int count, int64_t slices, float *const *scratch) {
-    const kernel_table *k = fr_kernels();
-    int status = check(lstm, count, slices);
-    if (status) return status;
-    FOR_TASKS(task, count * slices, fr_threads_for(flops_of(lstm, count)), {
-        const fr_lstm *l = lstm + task / slices;
-        lstm_slice slice = slice_of(l, task % slices, slices);
-        slice.scratch = scratch[task / slices] + offset(k->forward_scratch, l, slice.slice, slices);
-        k->forward(l, slice,
-                   l->saved ? l->saved + offset(k->saved_size, l, slice.slice, slices) : NULL);
+typedef struct {
+    const fr_lstm *lstm;
+    int count;
+    fr_lstm_split split;
+    float *const *scratch;
+    void (*kernel)(const fr_lstm *lstm, lstm_slice slice, float *saved);
+    slice_size scratch_size;
+} lstm_pass;
+
+static void run_slice(const lstm_pass *pass, int d, int64_t s, int part, step_barrier *barrier) {
+    const fr_lstm *lstm = pass->lstm + d;
+    lstm_slice slice = slice_of(lstm, s, pass->split.slices);
+    slice.part = part;
+    slice.parts = barrier ? pass->split.parts : 1;
+    slice.barrier = barrier;
+    slice.scratch = pass->scratch[d] + offset(pass->scratch_size, lstm, s, pass->split);
+    pass->kernel(lstm, slice,
+                 lstm->saved ? lstm->saved + offset(fr_kernels()->saved_size, lstm, s, pass->split)
+                             : NULL);
+}
+
+/* A direction that adds to dx follows the one before it on the same thread. */
+static void run_pass(const lstm_pass *pass) {
+    const fr_lstm *lstm = pass->lstm;
+    const int count = pass->count, parts = pass->split.parts;
+    const int64_t slices = pass->split.slices;
+    const int together = count == 2 && lstm[1].dx && lstm[1].dx_add;
+    const int chains = together ? 1 : count;
+#ifdef _OPENMP
+    if (parts > 1 && !together) {
+        const int wanted = (int)(count * slices) * parts;
+        step_barrier barriers[2] = {0};
+        int enough = 0;
+        fr_pool_starts();
+#pragma omp parallel num_threads(wanted)
+        if (omp_get_num_threads() == wanted && slices == 1) {
+            float_mode mode = flush_subnormals();
+            const int id = omp_get_thread_num();
+            if (id == 0) enough = 1;
+            run_slice(pass, id / parts, 0, id % parts, &barriers[id / parts]);
+            restore(mode);
+        }
+        if (enough) return;
+    }
+#endif
+    FOR_TASKS(task, chains * slices, fr_threads_for(flops_of(lstm, count)), {
+        const int d = (int)(task % chains);
+        run_slice(pass, d, task / chains, 0, NULL);
+        if (together) run_slice(pass, 1, task / chains, 0, NULL);
     });
+}
+
+int fr_lstm_forward(const fr_lstm *lstm, int count, fr_lstm_split split, float *const *scratch) {
+    const kernel_table *k = fr_kernels();
+    int status = check(lstm, count, split);
+    if (status) return status;
+    fr_lstm no_dx[2]; /* dx_add orders the backward only */
+    for (int d = 0; d < count; d++) no_dx[d] = lstm[d], no_dx[d].dx = NULL;
+    run_pass(&(lstm_pass){no_dx, count, split, scratch, k->forward, k->forward_scratch});
     return FR_OK;
 }
 
-int fr_lstm_backward(const fr_lstm *lstm, int count, int64_t slices, float *const *scratch) {
+int fr_lstm_backward(const fr_lstm *lstm, int count, fr_lstm_split split, float *const *scratch) {
     const kernel_table *k = fr_kernels();
-    int status = check(lstm, count, slices);
+    int status = check(lstm, count, split);
     if (status) return status;
     for (int d = 0; d < count; d++)
         if (!lstm[d].saved || !lstm[d].packed_back || !lstm[d].dkernel || !lstm[d].drecurrent)
             return FR_BAD_ARGUMENT;
-    const int threads = fr_threads_for(2 * flops_of(lstm, count));
-    /* A direction that adds to dx follows the one before it on the same thread. */
-    FOR_TASKS(task, count * slices, threads, {
-        const int64_t first = task % count;
-        const int64_t s = task / count;
-        for (int64_t d = first; d < count && !lstm[first].dx_add && (d == first || lstm[d].dx_add); d++) {
-            lstm_slice slice = slice_of(lstm + d, s, slices);
-            slice.scratch = scratch[d] + offset(k->backward_scratch, lstm + d, s, slices);
-            k->backward(lstm + d, slice, lstm[d].saved + offset(k->saved_size, lstm + d, s, slices));
-        }
-    });
+    run_pass(&(lstm_pass){lstm, count, split, scratch, k->backward, k->backward_scratch});
     for (int d = 0; d < count; d++) {
         float *gradients[MAX_SLICES];
-        for (int64_t s = 0; s < slices; s++)
-            gradients[s] = scratch[d] + offset(k->backward_scratch, lstm + d, s, slices);
+        for (int64_t s = 0; s < split.slices; s++)
+            gradients[s] = scratch[d] + offset(k->backward_scratch, lstm + d, s, split);
         const int64_t rows = 1 + lstm[d].features + lstm[d].units;
-        const double work = 16.0 * (double)slices * (double)rows * (double)lstm[d].units;
+        const double work = 16.0 * (double)split.slices * (double)rows * (double)lstm[d].units;
         FOR_TASKS(row, rows, fr_threads_for(work),
-                  k->unpack_gradient(lstm + d, gradients, slices, row));
+                  k->unpack_gradient(lstm + d, gradients, split.slices, row));
     }
     return FR_OK;
 }

@@ -69,14 +69,21 @@ void fr_lstm_pack(float *packed, const float *kernel, const float *recurrent_ker
 void fr_lstm_pack_back(float *packed, const float *kernel, const float *recurrent_kernel,
                        int64_t features, int64_t units);
 
-/* The batch is cut into `slices`, each a thread's work through all time steps; forward and
- * backward of one batch must use the same number. `count` directions run side by side; they may
- * share dx only if dx_add is set in all but the first. */
-int64_t fr_lstm_saved_size(const fr_lstm *lstm, int64_t slices);
-int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, int64_t slices);
-int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, int64_t slices);
-int fr_lstm_forward(const fr_lstm *lstm, int count, int64_t slices, float *const *scratch);
-int fr_lstm_backward(const fr_lstm *lstm, int count, int64_t slices, float *const *scratch);
+/* How the work of one direction is split: the batch into `slices`, each a thread's work through
+ * all time steps; or one slice's units into `parts`, whose threads meet at every step. Forward and
+ * backward of one batch must use the same split. `count` (1 or 2) directions run side by side;
+ * two may share dx if the second sets dx_add, and then run one after the other. */
+typedef struct {
+    int64_t slices;
+    int parts;
+} fr_lstm_split;
+
+fr_lstm_split fr_lstm_best_split(const fr_lstm *lstm, int count);
+int64_t fr_lstm_saved_size(const fr_lstm *lstm, fr_lstm_split split);
+int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, fr_lstm_split split); /* 0 if saved is set */
+int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, fr_lstm_split split);
+int fr_lstm_forward(const fr_lstm *lstm, int count, fr_lstm_split split, float *const *scratch);
+int fr_lstm_backward(const fr_lstm *lstm, int count, fr_lstm_split split, float *const *scratch);
 
 /* Gradient of y -> of h where a mask repeats (or zeroes) outputs: moves each masked step's dy to
  * the last unmasked step before it. dh is (batch, timesteps, units), contiguous. */

@@ -98,12 +98,16 @@ static const tile_fn TILES[2][4][MAX_TILE_ROWS] = {ALL_TILES(ROW_ENTRY) ALL_TILE
          tiles_left > 0 && (height = ((n) - row + tiles_left - 1) / tiles_left, 1);                \
          row += height, tiles_left--)
 
-/* All n rows of one column panel, added to c. */
-static void gemm_add(int transposed, int64_t n, int nv, const segment *segments, int64_t count,
-                     float *c, int64_t c_row) {
+/* All n rows of one column panel. init may be c itself, or one row for all with init_row 0. */
+static void gemm(int transposed, int64_t n, int nv, const segment *segments, int64_t count,
+                 float *c, int64_t c_row, const float *init, int64_t init_row) {
     FOR_TILES(row, height, n, nv)
         TILES[transposed][nv - 1][height - 1](row, segments, count, c + row * c_row, c_row,
-                                              c + row * c_row, c_row);
+                                              init + row * init_row, init_row);
+}
+static void gemm_add(int transposed, int64_t n, int nv, const segment *segments, int64_t count,
+                     float *c, int64_t c_row) {
+    gemm(transposed, n, nv, segments, count, c, c_row, c, c_row);
 }
 
 /* Columns in panels of at most 4 vectors, of even width. */

@@ -2,11 +2,15 @@
 #ifndef FASTRNN_KERNELS_H
 #define FASTRNN_KERNELS_H
 
+#include "barrier.h"
 #include "fastrnn.h"
 
-/* One thread's share of a direction: rows [row, row + rows), slice number `slice`. */
+/* One thread's share of a direction: rows [row, row + rows), slice number `slice`, and of the
+ * units the part `part` of `parts`, whose threads meet at `barrier` in each time step. */
 typedef struct {
     int64_t slice, row, rows;
+    int part, parts;
+    step_barrier *barrier;
     float *scratch;
 } lstm_slice;
 
@@ -20,9 +24,9 @@ typedef struct {
     void (*pack_back)(float *packed, const float *kernel, const float *recurrent_kernel,
                       int64_t features, int64_t units, int64_t part);
 
-    int64_t (*saved_size)(const fr_lstm *lstm, int64_t rows);  /* of one slice */
-    int64_t (*forward_scratch)(const fr_lstm *lstm, int64_t rows);
-    int64_t (*backward_scratch)(const fr_lstm *lstm, int64_t rows);
+    int64_t (*saved_size)(const fr_lstm *lstm, int64_t rows, int parts); /* of one slice */
+    int64_t (*forward_scratch)(const fr_lstm *lstm, int64_t rows, int parts);
+    int64_t (*backward_scratch)(const fr_lstm *lstm, int64_t rows, int parts);
     void (*forward)(const fr_lstm *lstm, lstm_slice slice, float *saved);
     void (*backward)(const fr_lstm *lstm, lstm_slice slice, float *saved);
     /* Sum of the slices' packed gradients, one row k of [bias; kernel; recurrent_kernel]. */

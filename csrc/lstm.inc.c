@@ -273,25 +273,27 @@ INLINE void cells_tail_back(int act, int rec, const layout *l, float *gates, con
         }                                                                                          \
     } while (0)
 
-/* --- one row of a cell state ----------------------------------------------------------------- */
+/* --- parts of the units ----------------------------------------------------------------------- */
 
-/* Copies `units` floats between the layout of cell states and a plain row. */
-static void cells_to_row(const layout *l, const float *cells, int64_t rows, int64_t row, float *out) {
-    for (int64_t unit = 0; unit < l->units; unit += V) {
-        int64_t chunk = unit / V;
-        const float *p = cells + rows * unit + row * (chunk < l->full ? V : l->groups * GROUP);
-        memcpy(out + unit, p, (size_t)run_length(l->units, unit, V) * sizeof(float));
+/* Chunks [first, end) of the part of a slice; parts begin at panels of packed_back. */
+INLINE int64_t part_start(const layout *l, int part, int parts) {
+    const int64_t vectors = l->h_row / V;
+    return panel_start(vectors, panel_count(vectors) * part / parts);
+}
+
+/* Copies units [first, end) of one row between the layout of cell states and a plain row. */
+static void copy_row(const layout *l, int64_t rows, int64_t row, int64_t first, int64_t end,
+                     float *cells, float *plain, int to_cells) {
+    for (int64_t unit = first; unit < end; unit += V) {
+        float *p = cells + rows * unit + row * (unit / V < l->full ? V : l->groups * GROUP);
+        const size_t bytes = (size_t)run_length(end, unit, V) * sizeof(float);
+        if (to_cells) memcpy(p, plain + unit, bytes);
+        else memcpy(plain + unit, p, bytes);
     }
 }
-static void row_to_cells(const layout *l, float *cells, int64_t rows, int64_t row, const float *in) {
-    for (int64_t unit = 0; unit < l->units; unit += V) {
-        int64_t chunk = unit / V;
-        float *p = cells + rows * unit + row * (chunk < l->full ? V : l->groups * GROUP);
-        memcpy(p, in + unit, (size_t)run_length(l->units, unit, V) * sizeof(float));
-    }
-}
-static void copy_cells_row(const layout *l, float *to, const float *from, int64_t rows, int64_t row) {
-    for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
+static void carry_cells(const layout *l, float *to, const float *from, int64_t rows, int64_t row,
+                        int64_t first, int64_t end) {
+    for (int64_t chunk = first; chunk < end; chunk++) {
         int64_t width = chunk < l->full ? V : l->groups * GROUP;
         int64_t at = rows * chunk * V + row * width;
         memcpy(to + at, from + at, (size_t)width * sizeof(float));
@@ -301,66 +303,92 @@ static void copy_cells_row(const layout *l, float *to, const float *from, int64_
 /* --- forward --------------------------------------------------------------------------------- */
 
 /* saved: for each step the gates; for each step and the one before the first, c; likewise h. */
-static int64_t lstm_saved_size(const fr_lstm *lstm, int64_t rows) {
+static int64_t lstm_saved_size(const fr_lstm *lstm, int64_t rows, int parts) {
+    (void)parts;
     layout l = layout_of(lstm->features, lstm->units);
     int64_t t = lstm->timesteps;
     return t * gates_size(&l, rows) + (t + 1) * (cells_size(&l, rows) + rows * l.h_row);
 }
 
-static int64_t lstm_forward_scratch(const fr_lstm *lstm, int64_t rows) {
+/* With few rows x W is taken for a block of steps at once, to use a tile's rows and to read W once
+ * a block; with many it runs in the tile of h U. Blocks of 1 mean the latter. */
+static int64_t hoisted_steps(const fr_lstm *lstm, int64_t rows) {
+    const int64_t weights = 16 * lstm->units * (lstm->features + lstm->units); /* bytes */
+    if (lstm->features < 8 || (rows > 3 && (rows > 12 || weights < 1 << 19))) return 1;
+    return lstm->timesteps < 12 ? lstm->timesteps : 12;
+}
+
+static int64_t lstm_forward_scratch(const fr_lstm *lstm, int64_t rows, int parts) {
     layout l = layout_of(lstm->features, lstm->units);
     if (lstm->saved) return 0;
-    return 2 * (cells_size(&l, rows) + rows * l.h_row) + (rows + 4) * 4 * V;
+    return 2 * (cells_size(&l, rows) + rows * l.h_row) + parts * (rows + 4) * 4 * V +
+           hoisted_steps(lstm, rows) * gates_size(&l, rows);
 }
 
 static void lstm_forward(const fr_lstm *lstm, lstm_slice slice, float *saved) {
     layout l = layout_of(lstm->features, lstm->units);
     const int64_t rows = slice.rows, steps = lstm->timesteps, features = lstm->features;
     const int64_t g_size = gates_size(&l, rows), c_size = cells_size(&l, rows), h_size = rows * l.h_row;
+    const int64_t first = part_start(&l, slice.part, slice.parts);
+    const int64_t end = part_start(&l, slice.part + 1, slice.parts);
+    const int64_t unit = first * V, units_end = end * V < l.units ? end * V : l.units;
+    const int64_t block = hoisted_steps(lstm, rows);
+    const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
     const int keep = saved != NULL;
     /* Kept states have a place for each step; otherwise two places take turns. */
-    float *gates = keep ? saved : NULL, *cells, *hs, *z;
+    float *cells, *hs, *z = NULL, *zs;
     if (keep) {
+        zs = saved;
         cells = saved + steps * g_size;
         hs = cells + (steps + 1) * c_size;
-        z = NULL;
     } else {
         cells = slice.scratch;
         hs = cells + 2 * c_size;
-        z = hs + 2 * h_size;
+        z = hs + 2 * h_size + slice.part * (rows + 4) * 4 * V;
+        zs = hs + 2 * h_size + slice.parts * (rows + 4) * 4 * V;
     }
-    memset(cells, 0, (size_t)c_size * sizeof(float));
-    memset(hs, 0, (size_t)h_size * sizeof(float));
-    for (int64_t r = 0; r < rows; r++) {
-        if (lstm->c0) row_to_cells(&l, cells, rows, r, lstm->c0 + (slice.row + r) * l.units);
-        if (lstm->h0)
-            memcpy(hs + r * l.h_row, lstm->h0 + (slice.row + r) * l.units,
-                   (size_t)l.units * sizeof(float));
+    if (slice.part == 0) {
+        memset(cells, 0, (size_t)c_size * sizeof(float));
+        memset(hs, 0, (size_t)h_size * sizeof(float));
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t row = (slice.row + r) * l.units;
+            if (lstm->c0) copy_row(&l, rows, r, 0, l.units, cells, (float *)lstm->c0 + row, 1);
+            if (lstm->h0)
+                memcpy(hs + r * l.h_row, lstm->h0 + row, (size_t)l.units * sizeof(float));
+        }
     }
+    barrier_wait(slice.barrier, slice.parts);
 
     float *c = cells, *h = hs;
     for (int64_t t = 0; t < steps; t++) {
         const float *c_before = c, *h_before = h;
         c = cells + (keep ? t + 1 : (t + 1) % 2) * c_size;
         h = hs + (keep ? t + 1 : (t + 1) % 2) * h_size;
-        float *step_gates = keep ? gates + t * g_size : NULL;
+        float *step_z = keep ? zs + t * g_size : block > 1 ? zs + t % block * g_size : NULL;
         const float *x = lstm->x + slice.row * lstm->x_row + t * lstm->x_time;
-        /* The first step from zeros has no recurrent part. */
-        int64_t parts = t > 0 || lstm->h0 ? 2 : 1;
-        for (int64_t chunk = 0; chunk < l.chunks; chunk++) {
+        const int recurrent = t > 0 || lstm->h0; /* the first step from zeros has no h U */
+        for (int64_t chunk = first; chunk < end; chunk++) {
             const int nv = chunk_vectors(&l, chunk);
             const int64_t width = nv * V;
             const float *panel = lstm->packed + chunk * l.k * 4 * V;
-            segment segments[2] = {
-                {x, panel + width, lstm->x_row, features},
-                {h_before, panel + (1 + features) * width, l.h_row, l.units},
-            };
-            float *chunk_z = keep ? step_gates + chunk * rows * 4 * V : z;
+            const segment of_h = {h_before, panel + (1 + features) * width, l.h_row, l.units};
+            segment segments[2] = {{x, panel + width, lstm->x_row, features}, of_h};
+            float *chunk_z = step_z ? step_z + chunk * rows * 4 * V : z;
             const float *chunk_c_before = c_before + chunk * rows * V;
             float *chunk_c = c + chunk * rows * V, *chunk_h = h + chunk * V;
+            if (block > 1 && t % block == 0) {
+                const int64_t count = steps - t < block ? steps - t : block;
+                for (int64_t r = 0; r < rows; r++) {
+                    segment of_x = {x + r * lstm->x_row, panel + width, lstm->x_time, features};
+                    gemm(0, count, nv, &of_x, 1, chunk_z + r * width, g_size, panel, 0);
+                }
+            }
             FOR_TILES(row, height, rows, nv) {
-                float *tile_z = keep || chunk == l.full ? chunk_z + row * width : z;
-                TILES[0][nv - 1][height - 1](row, segments, parts, tile_z, width, panel, 0);
+                float *tile_z = step_z || chunk == l.full ? chunk_z + row * width : z;
+                if (block == 1)
+                    TILES[0][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, panel, 0);
+                else if (recurrent)
+                    TILES[0][nv - 1][height - 1](row, &of_h, 1, tile_z, width, tile_z, width);
                 if (chunk < l.full)
                     WITH_ACTIVATIONS(lstm, cells_full(act, rec, keep, tile_z, chunk_c_before + row * V,
                                                       chunk_c + row * V, chunk_h + row * l.h_row,
@@ -372,34 +400,36 @@ static void lstm_forward(const fr_lstm *lstm, lstm_slice slice, float *saved) {
         }
         const uint8_t *mask =
             lstm->mask ? lstm->mask + slice.row * lstm->mask_row + t * lstm->mask_time : NULL;
-        float *y = lstm->y ? lstm->y + slice.row * lstm->y_row + t * lstm->y_time : NULL;
+        float *y = lstm->y ? lstm->y + slice.row * lstm->y_row + t * lstm->y_time + unit : NULL;
         for (int64_t r = 0; r < rows && (mask || y); r++) {
-            const float *out = h + r * l.h_row;
-            const int masked = mask && !mask[r * lstm->mask_row];
-            if (masked) {
-                copy_cells_row(&l, c, c_before, rows, r);
-                memcpy(h + r * l.h_row, h_before + r * l.h_row, (size_t)l.h_row * sizeof(float));
-                out = lstm->zero_output_for_mask || t == 0 || !y ? NULL : y + r * lstm->y_row - lstm->y_time;
+            const float *out = h + r * l.h_row + unit;
+            if (mask && !mask[r * lstm->mask_row]) {
+                carry_cells(&l, c, c_before, rows, r, first, end);
+                memcpy(h + r * l.h_row + unit, h_before + r * l.h_row + unit, bytes);
+                const int repeated = y && t > 0 && !lstm->zero_output_for_mask;
+                out = repeated ? y + r * lstm->y_row - lstm->y_time : NULL;
             }
             if (!y) continue;
-            if (out) memcpy(y + r * lstm->y_row, out, (size_t)l.units * sizeof(float));
-            else memset(y + r * lstm->y_row, 0, (size_t)l.units * sizeof(float));
+            if (out) memcpy(y + r * lstm->y_row, out, bytes);
+            else memset(y + r * lstm->y_row, 0, bytes);
         }
+        barrier_wait(slice.barrier, slice.parts);
     }
 
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = slice.row + r;
-        const size_t bytes = (size_t)l.units * sizeof(float);
-        if (lstm->h_last) memcpy(lstm->h_last + row * l.units, h + r * l.h_row, bytes);
-        if (lstm->c_last) cells_to_row(&l, c, rows, r, lstm->c_last + row * l.units);
+        const float *h_row = h + r * l.h_row + unit;
+        if (lstm->h_last) memcpy(lstm->h_last + row * l.units + unit, h_row, bytes);
+        if (lstm->c_last)
+            copy_row(&l, rows, r, unit, units_end, c, lstm->c_last + row * l.units, 0);
         if (!lstm->last) continue;
-        float *last = lstm->last + row * lstm->last_row;
+        float *last = lstm->last + row * lstm->last_row + unit;
         int shown = !lstm->mask; /* is the last output h, or zeros? */
         for (int64_t t = steps - 1; t >= 0 && !shown; t--) {
             shown = lstm->mask[row * lstm->mask_row + t * lstm->mask_time] != 0;
             if (lstm->zero_output_for_mask) break;
         }
-        if (shown) memcpy(last, h + r * l.h_row, bytes);
+        if (shown) memcpy(last, h_row, bytes);
         else memset(last, 0, bytes);
     }
 }
@@ -412,62 +442,62 @@ static int64_t block_steps(int64_t rows, int64_t steps) {
     return block < 1 ? 1 : block > steps ? steps : block > 32 ? 32 : block;
 }
 
-/* scratch: packed gradients (laid out as the packed weights), dh, dc, and x of a block of steps. */
-static int64_t lstm_backward_scratch(const fr_lstm *lstm, int64_t rows) {
-    layout l = layout_of(lstm->features, lstm->units);
-    return l.k * l.columns + rows * l.h_row + 2 * cells_size(&l, rows) +
-           (block_steps(rows, lstm->timesteps) * rows * (1 + lstm->features) + V - 1) / V * V;
+static int64_t block_inputs_size(const fr_lstm *lstm, int64_t rows) {
+    int64_t size = block_steps(rows, lstm->timesteps) * rows * (1 + lstm->features);
+    return (size + V - 1) / V * V;
 }
 
-/* dz (one step, all chunks) times the transposed weights, added to out. */
-static void multiply_dz(const layout *l, const float *dz, int64_t rows, const float *weights,
-                        int nv, float *out, int64_t out_row) {
+/* scratch: packed gradients (laid out as the packed weights), dh, dc, a copy of dc for masks; and
+ * for each part x of a block of steps. */
+static int64_t lstm_backward_scratch(const fr_lstm *lstm, int64_t rows, int parts) {
+    layout l = layout_of(lstm->features, lstm->units);
+    return l.k * l.columns + rows * l.h_row + 2 * cells_size(&l, rows) +
+           parts * block_inputs_size(lstm, rows);
+}
+
+/* dz (one step, all chunks, rows from `row`) times one panel of transposed weights, added to out. */
+static void multiply_dz(const layout *l, const float *dz, int64_t rows, int64_t row, int64_t height,
+                        const float *weights, int nv, float *out, int64_t out_row) {
     enum { AT_ONCE = 16 };
     segment segments[AT_ONCE];
     for (int64_t chunk = 0, count; chunk < l->chunks; chunk += count) {
         for (count = 0; count < AT_ONCE && chunk + count < l->chunks; count++) {
-            int64_t at = chunk + count, width = chunk_vectors(l, at) * V;
-            segments[count] = (segment){dz + at * rows * 4 * V, weights + at * 4 * V * nv * V, width, width};
+            const int64_t at = chunk + count, width = chunk_vectors(l, at) * V;
+            segments[count] = (segment){dz + at * rows * 4 * V + row * width,
+                                        weights + at * 4 * V * nv * V, width, width};
         }
-        gemm_add(0, rows, nv, segments, count, out, out_row);
+        gemm_add(0, height, nv, segments, count, out, out_row);
     }
 }
 
-/* dx of one step. Panels that end within the features go through a buffer. */
-static void input_gradient(const fr_lstm *lstm, const layout *l, const float *dz, int64_t rows,
-                           int64_t first_row, int64_t t) {
-    float *dx = lstm->dx + first_row * lstm->dx_row + t * lstm->dx_time;
-    const int64_t features = lstm->features, vectors = (features + V - 1) / V;
+/* This part's columns of dx of one step. Panels that end within the features go through a buffer. */
+static void input_gradient(const fr_lstm *lstm, const layout *l, const float *dz, lstm_slice slice,
+                           int64_t t) {
+    const int64_t rows = slice.rows, features = lstm->features, vectors = (features + V - 1) / V;
+    float *dx = lstm->dx + slice.row * lstm->dx_row + t * lstm->dx_time;
     const float *weights = lstm->packed_back + l->columns * l->h_row;
-    for (int64_t panel = 0; panel < panel_count(vectors); panel++) {
+    const int64_t panels = panel_count(vectors);
+    for (int64_t panel = panels * slice.part / slice.parts;
+         panel < panels * (slice.part + 1) / slice.parts; panel++) {
         const int64_t column = panel_start(vectors, panel) * V;
         const int64_t width = panel_start(vectors, panel + 1) * V - column;
         const int64_t filled = run_length(features, column, width);
         const int nv = (int)(width / V);
         const float *panel_weights = weights + l->columns * column;
-        enum { BUFFER_ROWS = 24 };
-        float buffer[BUFFER_ROWS * 4 * V];
         if (filled == width) {
             if (!lstm->dx_add)
                 for (int64_t r = 0; r < rows; r++)
                     memset(dx + r * lstm->dx_row + column, 0, (size_t)width * sizeof(float));
-            multiply_dz(l, dz, rows, panel_weights, nv, dx + column, lstm->dx_row);
+            multiply_dz(l, dz, rows, 0, rows, panel_weights, nv, dx + column, lstm->dx_row);
             continue;
         }
-        const int64_t tile_rows = TILE_ROWS(nv) * (BUFFER_ROWS / TILE_ROWS(nv));
+        enum { BUFFER_ROWS = 24 };
+        float buffer[BUFFER_ROWS * 4 * V];
+        const int64_t tile_rows = BUFFER_ROWS / TILE_ROWS(nv) * TILE_ROWS(nv);
         for (int64_t row = 0; row < rows; row += tile_rows) {
-            const int64_t height = rows - row < tile_rows ? rows - row : tile_rows;
+            const int64_t height = run_length(rows, row, tile_rows);
             memset(buffer, 0, (size_t)(height * width) * sizeof(float));
-            enum { AT_ONCE = 16 };
-            segment segments[AT_ONCE];
-            for (int64_t chunk = 0, count; chunk < l->chunks; chunk += count) {
-                for (count = 0; count < AT_ONCE && chunk + count < l->chunks; count++) {
-                    int64_t at = chunk + count, w = chunk_vectors(l, at) * V;
-                    segments[count] = (segment){dz + at * rows * 4 * V + row * w,
-                                                panel_weights + at * 4 * V * width, w, w};
-                }
-                gemm_add(0, height, nv, segments, count, buffer, width);
-            }
+            multiply_dz(l, dz, rows, row, height, panel_weights, nv, buffer, width);
             for (int64_t r = 0; r < height; r++) {
                 float *out = dx + (row + r) * lstm->dx_row + column;
                 for (int64_t j = 0; j < filled; j++)
@@ -477,26 +507,63 @@ static void input_gradient(const fr_lstm *lstm, const layout *l, const float *dz
     }
 }
 
+/* This part's columns of the weights' gradients of the steps [t, t + count), added. */
+static void weight_gradients(const fr_lstm *lstm, const layout *l, lstm_slice slice, int64_t first,
+                             int64_t end, float *gradients, const float *dz, const float *h_before,
+                             float *xs, int64_t t, int64_t count) {
+    const int64_t rows = slice.rows, features = lstm->features, x_row = 1 + features;
+    const int64_t g_size = gates_size(l, rows), h_size = rows * l->h_row;
+    for (int64_t s = 0; s < count; s++)
+        for (int64_t r = 0; r < rows; r++) {
+            float *out = xs + (s * rows + r) * x_row;
+            out[0] = 1.0f; /* for the bias */
+            memcpy(out + 1, lstm->x + (slice.row + r) * lstm->x_row + (t + s) * lstm->x_time,
+                   (size_t)features * sizeof(float));
+        }
+    segment segments[32];
+    for (int64_t chunk = first; chunk < end; chunk++) {
+        const int nv = chunk_vectors(l, chunk);
+        float *panel = gradients + chunk * l->k * 4 * V;
+        for (int64_t s = 0; s < count; s++)
+            segments[s] = (segment){xs + s * rows * x_row, dz + s * g_size + chunk * rows * 4 * V,
+                                    x_row, rows};
+        gemm_add(1, x_row, nv, segments, count, panel, nv * V);
+        for (int64_t s = 0; s < count; s++) {
+            segments[s].a = h_before + s * h_size;
+            segments[s].stride = l->h_row;
+        }
+        gemm_add(1, l->units, nv, segments, count, panel + x_row * nv * V, nv * V);
+    }
+}
+
 static void lstm_backward(const fr_lstm *lstm, lstm_slice slice, float *saved) {
     layout l = layout_of(lstm->features, lstm->units);
-    const int64_t rows = slice.rows, steps = lstm->timesteps, features = lstm->features;
+    const int64_t rows = slice.rows, steps = lstm->timesteps;
     const int64_t g_size = gates_size(&l, rows), c_size = cells_size(&l, rows), h_size = rows * l.h_row;
-    const int64_t block = block_steps(rows, steps), x_row = 1 + features;
+    const int64_t block = block_steps(rows, steps), vectors = l.h_row / V;
+    const int64_t first = part_start(&l, slice.part, slice.parts);
+    const int64_t end = part_start(&l, slice.part + 1, slice.parts);
+    const int64_t unit = first * V, units_end = end * V < l.units ? end * V : l.units;
+    const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
     float *gates = saved, *cells = gates + steps * g_size, *hs = cells + (steps + 1) * c_size;
     float *gradients = slice.scratch, *dh = gradients + l.k * l.columns, *dc = dh + h_size;
-    float *dc_kept = dc + c_size, *xs = dc_kept + c_size;
+    float *dc_kept = dc + c_size;
+    float *xs = dc_kept + c_size + slice.part * block_inputs_size(lstm, rows);
 
-    memset(gradients, 0, (size_t)(l.k * l.columns) * sizeof(float));
-    memset(dh, 0, (size_t)h_size * sizeof(float));
-    memset(dc, 0, (size_t)c_size * sizeof(float));
-    for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = slice.row + r;
-        if (lstm->dh_last)
-            memcpy(dh + r * l.h_row, lstm->dh_last + row * l.units, (size_t)l.units * sizeof(float));
-        if (lstm->dc_last) row_to_cells(&l, dc, rows, r, lstm->dc_last + row * l.units);
+    if (slice.part == 0) {
+        memset(gradients, 0, (size_t)(l.k * l.columns) * sizeof(float));
+        memset(dh, 0, (size_t)h_size * sizeof(float));
+        memset(dc, 0, (size_t)c_size * sizeof(float));
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t row = (slice.row + r) * l.units;
+            if (lstm->dh_last)
+                memcpy(dh + r * l.h_row, lstm->dh_last + row, (size_t)l.units * sizeof(float));
+            if (lstm->dc_last)
+                copy_row(&l, rows, r, 0, l.units, dc, (float *)lstm->dc_last + row, 1);
+        }
     }
+    barrier_wait(slice.barrier, slice.parts);
 
-    const int64_t vectors = l.h_row / V;
     for (int64_t t = steps - 1; t >= -1; t--) {
         /* dh of step t: what came from step t + 1 (in dh for masked rows), dy, and dz U'. */
         if (t == -1 && !lstm->dh0) break;
@@ -506,18 +573,19 @@ static void lstm_backward(const fr_lstm *lstm, lstm_slice slice, float *saved) {
         for (int64_t r = 0; r < rows; r++) {
             float *row = dh + r * l.h_row;
             if (t < steps - 1 && !(mask_after && !mask_after[r * lstm->mask_row]))
-                memset(row, 0, (size_t)l.h_row * sizeof(float));
+                memset(row + unit, 0, (size_t)((end - first) * V) * sizeof(float));
             if (lstm->dy && t >= 0) {
                 const float *dy = lstm->dy + (slice.row + r) * lstm->dy_row + t * lstm->dy_time;
-                for (int64_t j = 0; j < l.units; j++) row[j] += dy[j];
+                for (int64_t j = unit; j < units_end; j++) row[j] += dy[j];
             }
         }
         if (t < steps - 1)
             for (int64_t panel = 0; panel < panel_count(vectors); panel++) {
-                int64_t from = panel_start(vectors, panel), to = panel_start(vectors, panel + 1);
-                multiply_dz(&l, gates + (t + 1) * g_size, rows,
-                            lstm->packed_back + l.columns * from * V, (int)(to - from),
-                            dh + from * V, l.h_row);
+                const int64_t from = panel_start(vectors, panel);
+                if (from < first || from >= end) continue;
+                multiply_dz(&l, gates + (t + 1) * g_size, rows, 0, rows,
+                            lstm->packed_back + l.columns * from * V,
+                            (int)(panel_start(vectors, panel + 1) - from), dh + from * V, l.h_row);
             }
         if (t == -1) break;
 
@@ -525,58 +593,38 @@ static void lstm_backward(const fr_lstm *lstm, lstm_slice slice, float *saved) {
         const float *c = cells + (t + 1) * c_size, *c_before = cells + t * c_size;
         const uint8_t *mask =
             lstm->mask ? lstm->mask + slice.row * lstm->mask_row + t * lstm->mask_time : NULL;
-        if (mask) memcpy(dc_kept, dc, (size_t)c_size * sizeof(float));
-        for (int64_t chunk = 0; chunk < l.full; chunk++) {
+        for (int64_t r = 0; r < rows && mask; r++)
+            if (!mask[r * lstm->mask_row]) carry_cells(&l, dc_kept, dc, rows, r, first, end);
+        for (int64_t chunk = first; chunk < end && chunk < l.full; chunk++) {
             const int64_t at = chunk * rows * V;
             WITH_ACTIVATIONS(lstm, cells_full_back(act, rec, dz + 4 * at, c + at, c_before + at,
                                                    dh + chunk * V, l.h_row, dc + at, rows));
         }
-        if (l.groups) {
+        if (end > l.full) {
             const int64_t at = l.full * rows * V;
             WITH_ACTIVATIONS(lstm, cells_tail_back(act, rec, &l, dz + 4 * at, c + at, c_before + at,
                                                    dh + l.full * V, dc + at, rows));
         }
         for (int64_t r = 0; r < rows && mask; r++) {
             if (mask[r * lstm->mask_row]) continue;
-            copy_cells_row(&l, dc, dc_kept, rows, r);
-            for (int64_t chunk = 0; chunk < l.chunks; chunk++) {
-                int64_t width = chunk_vectors(&l, chunk) * V;
+            carry_cells(&l, dc, dc_kept, rows, r, first, end);
+            for (int64_t chunk = first; chunk < end; chunk++) {
+                const int64_t width = chunk_vectors(&l, chunk) * V;
                 memset(dz + chunk * rows * 4 * V + r * width, 0, (size_t)width * sizeof(float));
             }
         }
+        barrier_wait(slice.barrier, slice.parts);
 
-        if (lstm->dx) input_gradient(lstm, &l, dz, rows, slice.row, t);
-        if (t % block) continue;
-        /* Weight gradients of the steps [t, end). */
-        const int64_t end = t + block < steps ? t + block : steps, count = end - t;
-        segment segments[32];
-        for (int64_t s = 0; s < count; s++)
-            for (int64_t r = 0; r < rows; r++) {
-                float *out = xs + (s * rows + r) * x_row;
-                out[0] = 1.0f;
-                memcpy(out + 1, lstm->x + (slice.row + r) * lstm->x_row + (t + s) * lstm->x_time,
-                       (size_t)features * sizeof(float));
-            }
-        for (int64_t chunk = 0; chunk < l.chunks; chunk++) {
-            const int nv = chunk_vectors(&l, chunk);
-            float *panel = gradients + chunk * l.k * 4 * V;
-            for (int64_t s = 0; s < count; s++)
-                segments[s] = (segment){xs + s * rows * x_row,
-                                        dz + s * g_size + chunk * rows * 4 * V, x_row, rows};
-            gemm_add(1, x_row, nv, segments, count, panel, nv * V);
-            for (int64_t s = 0; s < count; s++) {
-                segments[s].a = hs + (t + s) * h_size;
-                segments[s].stride = l.h_row;
-            }
-            gemm_add(1, l.units, nv, segments, count, panel + x_row * nv * V, nv * V);
-        }
+        if (lstm->dx) input_gradient(lstm, &l, dz, slice, t);
+        if (t % block == 0)
+            weight_gradients(lstm, &l, slice, first, end, gradients, dz, hs + t * h_size, xs, t,
+                             t + block < steps ? block : steps - t);
     }
 
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = slice.row + r;
-        if (lstm->dh0)
-            memcpy(lstm->dh0 + row * l.units, dh + r * l.h_row, (size_t)l.units * sizeof(float));
-        if (lstm->dc0) cells_to_row(&l, dc, rows, r, lstm->dc0 + row * l.units);
+        const int64_t row = (slice.row + r) * l.units;
+        if (lstm->dh0) memcpy(lstm->dh0 + row + unit, dh + r * l.h_row + unit, bytes);
+        if (lstm->dc0) copy_row(&l, rows, r, unit, units_end, dc, lstm->dc0 + row, 0);
     }
 }
 

@@ -46,11 +46,16 @@ cdef extern from "fastrnn.h" nogil:
                       const float *bias, int64_t features, int64_t units)
     void fr_lstm_pack_back(float *packed, const float *kernel, const float *recurrent_kernel,
                            int64_t features, int64_t units)
-    int64_t fr_lstm_saved_size(const fr_lstm *lstm, int64_t slices)
-    int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, int64_t slices)
-    int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, int64_t slices)
-    int fr_lstm_forward(const fr_lstm *lstm, int count, int64_t slices, float **scratch)
-    int fr_lstm_backward(const fr_lstm *lstm, int count, int64_t slices, float **scratch)
+    ctypedef struct fr_lstm_split:
+        int64_t slices
+        int parts
+
+    fr_lstm_split fr_lstm_best_split(const fr_lstm *lstm, int count)
+    int64_t fr_lstm_saved_size(const fr_lstm *lstm, fr_lstm_split split)
+    int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, fr_lstm_split split)
+    int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, fr_lstm_split split)
+    int fr_lstm_forward(const fr_lstm *lstm, int count, fr_lstm_split split, float **scratch)
+    int fr_lstm_backward(const fr_lstm *lstm, int count, fr_lstm_split split, float **scratch)
     int fr_mask_gradient(float *dh, const float *dy, const fr_lstm *lstm)
 
 
@@ -230,7 +235,7 @@ cdef class LSTMRun:
     cdef list arrays, gradient_arrays  # keep what the structs point to alive
     cdef list packed, saved, scratch
     cdef int count
-    cdef int64_t slices
+    cdef fr_lstm_split split
     cdef const char *saved_isa
 
     def __init__(self, int count=1):
@@ -298,27 +303,29 @@ cdef class LSTMRun:
         """Runs the directions; with keep, stores what backward needs."""
         cdef float *scratch[2]
         cdef int d, status
-        cdef double flops = 0
         for d in range(self.count):
             self.check_packed(d)
-            flops += (8.0 * self.lstm[d].batch * self.lstm[d].timesteps * self.lstm[d].units
-                      * (self.lstm[d].units + self.lstm[d].features))
-        cdef int64_t slices = fr_threads_for(flops)
-        if slices > self.lstm[0].batch:
-            slices = self.lstm[0].batch
+        cdef fr_lstm_split split = fr_lstm_best_split(self.lstm, self.count)
         for d in range(self.count):
             self.lstm[d].packed = (<PackedLSTM>self.packed[d]).forward.data
             self.lstm[d].saved = NULL
             if keep:
-                self.lstm[d].saved = (<Buffer>self.saved[d]).get(fr_lstm_saved_size(&self.lstm[d], slices))
+                self.lstm[d].saved = (<Buffer>self.saved[d]).get(
+                    fr_lstm_saved_size(&self.lstm[d], split))
                 scratch[d] = NULL
             else:
-                scratch[d] = (<Buffer>self.scratch[d]).get(fr_lstm_forward_scratch(&self.lstm[d], slices))
-        self.slices = slices
+                scratch[d] = (<Buffer>self.scratch[d]).get(
+                    fr_lstm_forward_scratch(&self.lstm[d], split))
+        self.split = split
         self.saved_isa = fr_isa() if keep else NULL
         with nogil:
-            status = fr_lstm_forward(self.lstm, self.count, slices, scratch)
+            status = fr_lstm_forward(self.lstm, self.count, split, scratch)
         raise_status(status)
+
+    @property
+    def slices(self):
+        """Into how many slices the last forward cut the batch."""
+        return self.split.slices
 
     def set_gradients(self, int d, dkernel, drecurrent, dbias=None, dy=None, dh_last=None,
                       dc_last=None, dx=None, bint dx_add=False, dh0=None, dc0=None):
@@ -361,8 +368,9 @@ cdef class LSTMRun:
             if self.lstm[d].dx is not NULL and not (<PackedLSTM>self.packed[d]).has_input_back:
                 raise ValueError("dx: weights must be packed with input_gradient=True")
             self.lstm[d].packed_back = (<PackedLSTM>self.packed[d]).back.data
-            scratch[d] = (<Buffer>self.scratch[d]).get(fr_lstm_backward_scratch(&self.lstm[d], self.slices))
+            scratch[d] = (<Buffer>self.scratch[d]).get(
+                fr_lstm_backward_scratch(&self.lstm[d], self.split))
         self.saved_isa = NULL
         with nogil:
-            status = fr_lstm_backward(self.lstm, self.count, self.slices, scratch)
+            status = fr_lstm_backward(self.lstm, self.count, self.split, scratch)
         raise_status(status)

@@ -104,7 +104,8 @@ cdef class Update:
             raise ValueError(f"begin, end: expected a range within {self.size} values, "
                              f"received {begin}, {end}")
         u.rate, u.decay = rate, decay
-        u.mean_factor, u.gradient_factor, u.square_factor = mean_factor, gradient_factor, square_factor
+        u.mean_factor, u.gradient_factor = mean_factor, gradient_factor
+        u.square_factor = square_factor
         with nogil:
             status = fr_update_values(u, begin, end)
         raise_status(status)

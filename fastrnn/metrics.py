@@ -188,7 +188,7 @@ class MeanSquaredError(MeanMetricWrapper):
 
 
 class RootMeanSquaredError(MeanMetricWrapper):
-    """The square root of the mean of (y_true - y_pred) ** 2; as in Keras, without the mask."""
+    """The square root of the mean of (y_true - y_pred) ** 2; as in Keras, masks do not count."""
 
     uses_mask = False
 

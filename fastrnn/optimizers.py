@@ -279,12 +279,13 @@ class Optimizer(Configurable):
 
     def get_config(self) -> dict:
         """The constructor's arguments as a dict of plain values."""
-        config = super().get_config()
         rate = self._learning_rate
-        if not isinstance(rate, float):
-            if not isinstance(rate, schedules.LearningRateSchedule):
-                raise ValueError("learning_rate: a function cannot be saved; use a schedule")
-            config["learning_rate"] = schedules.serialize(rate)
+        if isinstance(rate, schedules.LearningRateSchedule):
+            rate = schedules.serialize(rate)
+        elif not isinstance(rate, float):
+            raise ValueError("learning_rate: a function cannot be saved; use a schedule")
+        others = [name for name in self._options if name != "learning_rate"]
+        config = {"learning_rate": rate, **{name: getattr(self, name) for name in others}}
         if self.decay:
             config["decay"] = self.decay
         return config

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import timeit
 from types import SimpleNamespace
 
@@ -11,6 +12,9 @@ import pytest
 from fastrnn import callbacks as cb
 from fastrnn import progress
 from fastrnn.callbacks import CallbackList
+from fastrnn.layers import LSTM, Dense
+from fastrnn.models import Sequential
+from fastrnn.utils import set_random_seed
 
 NAN = float("nan")
 HOOKS = [name for name in vars(cb.Callback) if name.startswith("on_")]
@@ -424,3 +428,101 @@ class TestCSVLogger:
         path = tmp_path / "log.csv"
         train(cb.CSVLogger(path), [{"recall": np.array([1.0, 0.5]), "val_loss": np.float32(2)}])
         assert list(csv.reader(path.read_text().splitlines()))[1] == ["0", "[1.0, 0.5]", "2.0"]
+
+
+class TestWithinFit:
+    @pytest.fixture
+    def model(self):
+        set_random_seed(1)
+        model = Sequential([LSTM(3, input_shape=(4, 2)), Dense(1)])
+        model.compile(loss="mse", optimizer="adam", metrics=["mae"])
+        return model
+
+    @pytest.fixture
+    def data(self):
+        x = np.random.default_rng(1).random((40, 4, 2))
+        return x, x.sum(axis=(1, 2))
+
+    def test_order_of_calls(self, model, data):
+        recorder = Recorder()
+        model.fit(*data, epochs=1, validation_data=data, callbacks=[recorder], verbose=0)
+        names = [call[0] for call in recorder.calls]
+        batches = ["on_train_batch_begin", "on_train_batch_end"] * 2
+        tests = ["on_test_batch_begin", "on_test_batch_end"] * 2
+        validation = ["on_test_begin", *tests, "on_test_end"]
+        assert names == [
+            *("on_train_begin", "on_epoch_begin", *batches),
+            *(*validation, "on_epoch_end", "on_train_end"),
+        ]
+        recorder.calls.clear()
+        model.evaluate(*data, callbacks=[recorder], verbose=0)
+        assert [call[0] for call in recorder.calls] == validation
+        recorder.calls.clear()
+        model.predict(data[0], callbacks=[recorder], verbose=0)
+        assert [call[0] for call in recorder.calls] == [
+            n.replace("test", "predict") for n in validation
+        ]
+
+    def test_epoch_logs(self, model, data):
+        recorder = Recorder()
+        history = model.fit(*data, epochs=2, validation_split=0.2, callbacks=recorder, verbose=0)
+        logs = [call[2] for call in recorder.calls if call[0] == "on_epoch_end"]
+        assert list(logs[0]) == ["loss", "mae", "val_loss", "val_mae"]
+        assert {name: [entry[name] for entry in logs] for name in logs[0]} == history.history
+        assert all(type(value) is float for entry in logs for value in entry.values())
+
+    def test_batch_hooks_without_logs_are_called(self, model, data):
+        batches = []
+        callback = cb.LambdaCallback(on_train_batch_begin=lambda batch, logs: batches.append(batch))
+        model.fit(*data, epochs=2, batch_size=20, callbacks=[callback], verbose=0)
+        assert batches == [0, 1, 0, 1]
+
+    def test_early_stopping_restores_weights(self, model, data):
+        weights = []
+        model.fit(
+            *data,
+            epochs=9,
+            verbose=0,
+            callbacks=[
+                cb.LambdaCallback(on_epoch_end=lambda *_: weights.append(model.get_weights())),
+                cb.EarlyStopping("loss", mode="max", patience=2, restore_best_weights=True),
+            ],
+        )
+        assert len(weights) == 3
+        for restored, first in zip(model.get_weights(), weights[0], strict=True):
+            np.testing.assert_array_equal(restored, first)
+
+    def test_stops_within_an_epoch_on_nan(self, model, data, output):
+        x, y = data
+        y[:] = NAN
+        history = model.fit(x, y, epochs=3, batch_size=4, callbacks=cb.TerminateOnNaN(), verbose=0)
+        assert history.epoch == [0]
+        assert output.getvalue() == "\nBatch 0: the loss is nan, training stops\n"
+
+    def test_rate_of_the_optimizer(self, model, data):
+        schedule = cb.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        history = model.fit(*data, epochs=2, callbacks=[schedule], verbose=0).history
+        assert history["learning_rate"] == pytest.approx([0.0005, 0.00025])
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.00025)
+
+    @pytest.mark.parametrize("verbose", [1, 2])
+    def test_output_in_a_file(self, model, data, output, verbose):
+        model.fit(*data, epochs=2, validation_data=data, verbose=verbose)
+        model.evaluate(*data, verbose=verbose)
+        model.predict(data[0], verbose=verbose)
+        lines = output.getvalue().splitlines()
+        start = f"2/2 {'━' * 20} 0s " if verbose == 1 else "2/2 - 0s - "
+        assert lines[0] == "Epoch 1/2" and lines[2] == "Epoch 2/2" and len(lines) == 6
+        assert all(line.startswith(start) for line in lines[1:4:2] + lines[4:])
+        names = [re.findall(r" - (\w+): \d+\.\d{4}", line) for line in lines]
+        assert names[1] == names[3] == ["loss", "mae", "val_loss", "val_mae"]
+        assert names[4] == ["loss", "mae"]
+        assert lines[5].endswith("/step")
+
+    def test_generator(self, model, data, output):
+        class Batches:
+            def __iter__(self):
+                return iter([data] * 3)
+
+        model.fit(Batches(), epochs=2, verbose=1)
+        assert [line[:4] for line in output.getvalue().splitlines()[1::2]] == ["3/3 ", "3/3 "]

@@ -253,3 +253,10 @@ def test_the_order_of_calls_is_checked():
     with pytest.raises(ValueError, match="activation|refused"):
         run.set_direction(0, packed, 99, 2, x)
         run.forward()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_units_split_over_threads(isa, threads, masked, rng):
+    """Few rows and many units: the threads meet at every step."""
+    for batch in (1, 2, 5):
+        check(case(rng, batch, 5, 30, 203, masked), reverse=batch == 2)

@@ -335,8 +335,8 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx):
             parts.append(in_order(layer, dx) if need_dx else None)
         return np.ascontiguousarray(sum(parts)) if need_dx else None
 
-    # The directions share dx where each thread has rows of its own.
-    share = x.shape[0] >= 2 * _engine.get_num_threads() and not any(k is not None for k in dropped)
+    # The directions share dx, one after the other, where each thread has rows of its own.
+    share = passes.slices >= _engine.get_num_threads() and not any(k is not None for k in dropped)
     parts = []
     for d, layer in enumerate(layers):
         dx = None

@@ -1,0 +1,30 @@
+/* A barrier for the few threads that share the units of a layer: they meet at every time step, so
+ * it has to cost less than a microsecond. */
+#ifndef FASTRNN_BARRIER_H
+#define FASTRNN_BARRIER_H
+
+#include <sched.h>
+#include <stdatomic.h>
+
+typedef struct {
+    _Alignas(128) atomic_int arrived;
+    _Alignas(128) atomic_int phase;
+} step_barrier;
+
+static inline void barrier_wait(step_barrier *barrier, int parts) {
+    if (parts == 1) return;
+    const int phase = atomic_load_explicit(&barrier->phase, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == parts - 1) {
+        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&barrier->phase, phase + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase; spins++) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+        if (spins > 4096) sched_yield(); /* the thread waited for may need this CPU */
+    }
+}
+
+#endif
