@@ -437,9 +437,11 @@ static void lstm_forward(const fr_lstm *lstm, lstm_slice slice, float *saved) {
 /* --- backward -------------------------------------------------------------------------------- */
 
 /* Weight gradients are taken over blocks of steps, so that each product is this deep. */
+enum { MOST_BLOCK_STEPS = 32 };
 static int64_t block_steps(int64_t rows, int64_t steps) {
     int64_t block = (96 + rows - 1) / rows;
-    return block < 1 ? 1 : block > steps ? steps : block > 32 ? 32 : block;
+    if (block > steps) block = steps;
+    return block > MOST_BLOCK_STEPS ? MOST_BLOCK_STEPS : block;
 }
 
 static int64_t block_inputs_size(const fr_lstm *lstm, int64_t rows) {
@@ -520,7 +522,7 @@ static void weight_gradients(const fr_lstm *lstm, const layout *l, lstm_slice sl
             memcpy(out + 1, lstm->x + (slice.row + r) * lstm->x_row + (t + s) * lstm->x_time,
                    (size_t)features * sizeof(float));
         }
-    segment segments[32];
+    segment segments[MOST_BLOCK_STEPS];
     for (int64_t chunk = first; chunk < end; chunk++) {
         const int nv = chunk_vectors(l, chunk);
         float *panel = gradients + chunk * l->k * 4 * V;

@@ -95,6 +95,13 @@ def test_every_feature_edge(isa, rng):
         check(case(rng, 5, 3, features, 6))
 
 
+def test_blocks_of_steps(isa, rng):
+    """Weight gradients and x W are taken for blocks of steps when there are few rows."""
+    for timesteps in (11, 12, 13, 31, 32, 33, 50, 95, 97):
+        for batch in (1, 2, 3, 4):
+            check(case(rng, batch, timesteps, 9, 6))
+
+
 def test_threads_and_directions_of_time(isa, threads, rng):
     for reverse in (False, True):
         check(case(rng, 37, 30, 40, 36), reverse=reverse)
