@@ -13,7 +13,7 @@ VECTOR = {"base": 4, "avx2": 8, "avx512": 16}
 
 
 def close(actual, expected, tolerance):
-    scale = np.abs(expected).max() + 1e-3
+    scale = np.abs(expected).max() + 0.2  # terms of order 1 may cancel
     worst = np.abs(actual - expected).max() / scale
     assert worst < tolerance, worst
 
