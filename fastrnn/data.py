@@ -131,7 +131,7 @@ def as_target(y):
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
         raise ValueError(f"y: expected an array of numbers, received dtype {y.dtype}")
-    return np.ascontiguousarray(y, np.float32) if y.dtype.kind in "bf" else np.ascontiguousarray(y)
+    return np.ascontiguousarray(y, np.float32 if y.dtype.kind in "bf" else np.int64)
 
 
 def check_batch_size(batch_size):

@@ -280,6 +280,8 @@ def fit(
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
+    if compiled.store is not None:
+        compiled.optimizer.finalize_variable_values(compiled.store)
     callbacks.on_train_end(logs)
     return model.history
 
