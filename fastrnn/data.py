@@ -11,6 +11,8 @@ class ArrayBatches:
 
     shuffle: a new order each time it is iterated. Errors: ValueError for lengths that differ."""
 
+    endless = False
+
     def __init__(self, x, y, sample_weight, batch_size, shuffle, dtype):
         self.x = as_input(single(x, "x"), dtype, "x")
         if self.x.ndim < 1:
@@ -60,7 +62,8 @@ class ArrayBatches:
 
 class IteratedBatches:
     """Batches from an iterable, or from an object with __len__ and __getitem__ such as a Keras
-    Sequence or PyDataset. Each is x, (x, y) or (x, y, sample_weight)."""
+    Sequence or PyDataset. Each is x, (x, y) or (x, y, sample_weight). endless: the source is a
+    generator, which goes on where it was and cannot start again."""
 
     def __init__(self, source, dtype, steps=None, shuffle=False):
         self.source, self.dtype, self.shuffle = source, dtype, shuffle

@@ -1,5 +1,7 @@
 """The training loop: fit, evaluate and predict as functions over a model."""
 
+import warnings
+
 import numpy as np
 
 from fastrnn import activations, losses, metrics, optimizers
@@ -242,17 +244,16 @@ def fit(
     for epoch in range(initial_epoch, epochs):
         callbacks.on_epoch_begin(epoch)
         compiled.reset()
-        continuing = steps_per_epoch is not None or getattr(data, "endless", False)
-        if iterator is None or not continuing:
+        if iterator is None or (steps_per_epoch is None and not data.endless):
             iterator = iter(data)
         step = 0
         while steps_per_epoch is None or step < steps_per_epoch:
             batch = next(iterator, None)
-            if batch is None:
-                if steps_per_epoch is None or not isinstance(data, ArrayBatches):
-                    break
+            if batch is None and steps_per_epoch is not None and not data.endless:
                 iterator = iter(data)
-                continue
+                batch = next(iterator, None)
+            if batch is None:
+                break
             batch_x, batch_y, weight = batch
             if not isinstance(data, ArrayBatches):
                 _need_targets(batch_y)
@@ -269,9 +270,15 @@ def fit(
             step += 1
             if model.stop_training:
                 break
+        if step == 0 and epoch == initial_epoch:
+            raise ValueError("x: expected at least one batch, received none")
+        if step == 0 or (steps_per_epoch is not None and step < steps_per_epoch):
+            if not model.stop_training:
+                warnings.warn(
+                    f"x ran out of batches in epoch {epoch + 1}: training ends", stacklevel=3
+                )
+                model.stop_training = True
         if step == 0:
-            if epoch == initial_epoch:
-                raise ValueError("x: expected at least one batch, received none")
             break
         logs = compiled.logs()
         if validation is not None and _validates(validation_freq, epoch + 1):

@@ -112,6 +112,25 @@ class list_of_batches:
         return ((self.x[i : i + 16], self.y[i : i + 16]) for i in range(0, 50, 16))
 
 
+def test_steps_per_epoch(data):
+    x, y = data
+    assert_same(
+        weights_after(x, y, shuffle=False, steps_per_epoch=4), weights_after(x, y, shuffle=False)
+    )
+    longer = classifier().fit(x, y, batch_size=16, steps_per_epoch=6, epochs=2, verbose=0)
+    assert len(longer.history["loss"]) == 2
+    again = classifier().fit(list_of_batches(x, y), steps_per_epoch=3, epochs=3, verbose=0)
+    assert len(again.history["loss"]) == 3
+    with pytest.warns(UserWarning, match="ran out of batches in epoch 2"):
+        short = classifier().fit(iter(list_of_batches(x, y)), epochs=5, verbose=0)
+    assert len(short.history["loss"]) == 1
+    with pytest.warns(UserWarning, match="ran out of batches in epoch 1"):
+        short = classifier().fit(
+            iter(list_of_batches(x, y)), steps_per_epoch=9, epochs=5, verbose=0
+        )
+    assert len(short.history["loss"]) == 1
+
+
 def test_training_by_hand_equals_fit(data):
     x, y = data
     model = classifier()

@@ -4,7 +4,9 @@ import argparse
 import sys
 
 
-def parser(name: str, description: str, epochs: int, verbose: int = 1) -> argparse.ArgumentParser:
+def parser(
+    name: str, description: str, epochs: int, verbose: int = 1, seed: int = 0
+) -> argparse.ArgumentParser:
     """The options of every example."""
     options = argparse.ArgumentParser(
         prog=f"python -m fastrnn.examples.{name}",
@@ -12,7 +14,7 @@ def parser(name: str, description: str, epochs: int, verbose: int = 1) -> argpar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs}")
-    options.add_argument("--seed", type=int, default=0, help="default 0")
+    options.add_argument("--seed", type=int, default=seed, help=f"default {seed}")
     options.add_argument(
         "--verbose",
         type=int,

@@ -31,7 +31,7 @@ def build(name):
 
 
 def main():
-    options = _common.parser("mnist", __doc__, epochs=15, verbose=2)
+    options = _common.parser("mnist", __doc__, epochs=15, verbose=2, seed=2)
     options.add_argument(
         "--path", default="mnist.npz", help="the data; found or downloaded if not given"
     )
