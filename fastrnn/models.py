@@ -5,6 +5,7 @@ import collections
 import numpy as np
 
 from fastrnn import training
+from fastrnn.data import check_batch_size
 from fastrnn.inference import Predictor
 from fastrnn.layers import deserialize, serialize
 from fastrnn.layers.base import Layer, as_input
@@ -29,6 +30,7 @@ class Sequential(Layer):
         self._input_layer = None
         self._layers = []
         self._runs = collections.deque()
+        self._predictor = None
         self.compiled = None
         self.stop_training = False
         self.history = None
@@ -95,6 +97,7 @@ class Sequential(Layer):
     def compiled_changes(self):
         """The stack has changed: metrics and buffers start anew."""
         self._runs.clear()
+        self._predictor = None
         if self.compiled is not None:
             self.compiled.resolved, self.compiled.run = None, Run(training=True)
 
@@ -303,6 +306,17 @@ class Sequential(Layer):
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Outputs for all samples, (samples, ...), float32; several threads may call it at once."""
+        small = (
+            type(x) is np.ndarray
+            and x.ndim
+            and len(x) <= check_batch_size(batch_size)
+            and x.size <= 65536
+        )
+        if small and not verbose and not callbacks and steps is None and self.built:
+            if self._predictor is None and not isinstance(self.output_shape, list):
+                self._predictor = Predictor(self)
+            if self._predictor is not None:
+                return self._predictor(x)
         return training.predict(self, x, batch_size, verbose, steps, callbacks)
 
     def predict_proba(self, x, batch_size=None, verbose=0):
