@@ -1,0 +1,24 @@
+"""tf.keras as its guide says: `fit`, `predict`, and `model(x)` for one sample."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from peers.keras_api import KerasModel  # noqa: E402
+
+
+class Keras(KerasModel):
+    api = keras
+    version = f"{keras.__version__} on TensorFlow {tf.__version__}"
+
+    def __init__(self, workload, threads):
+        keras.backend.clear_session()
+        super().__init__(workload, threads)
+        self.one_sample = tf.constant(self.x[:1])
+
+    def one(self):
+        return self.model(self.one_sample, training=False)
