@@ -241,6 +241,16 @@ def test_seeded_dropout_does_not_depend_on_threads():
     np.testing.assert_array_equal(results[0], results[2])
 
 
+def test_one_model_on_every_instruction_set(isa, rng):
+    x = rng.standard_normal((5, 6, 9)).astype(np.float32)
+    layers = [L.Bidirectional(L.LSTM(7, return_sequences=True)), L.LSTM(18), L.Dense(5, "tanh")]
+    model = fastrnn.Sequential([fastrnn.Input((6, 9)), *layers])
+    chosen = model(x)
+    for name in fastrnn._engine.available_isas():
+        fastrnn._engine.set_isa(name)
+        np.testing.assert_allclose(model(x), chosen, atol=2e-6)
+
+
 def test_names_and_weight_paths():
     fastrnn.layers.base.clear_session()
     model = fastrnn.Sequential(

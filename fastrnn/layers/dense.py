@@ -4,11 +4,10 @@ import functools
 
 import numpy as np
 
-from fastrnn import activations, regularizers
-from fastrnn._engine import ACTIVATIONS, PackedDense
+from fastrnn import _engine, activations, regularizers
 from fastrnn.layers.base import Layer, WeightOptions, check_size, engine_activation
 
-LINEAR = ACTIVATIONS["linear"]
+LINEAR = _engine.ACTIVATIONS["linear"]
 
 
 class Dense(Layer):
@@ -59,11 +58,11 @@ class Dense(Layer):
 
     def _pack(self, input_gradient):
         bias = self.bias
-        version = (self.kernel.version, bias and bias.version, input_gradient)
+        version = (self.kernel.version, bias and bias.version, input_gradient, _engine.isa())
         packed = self._packed
         if packed is None or packed.version != version:
             if packed is None or not input_gradient:  # another thread may be using the old one
-                packed = PackedDense(*self.kernel.shape)
+                packed = _engine.PackedDense(*self.kernel.shape)
             packed.pack(self.kernel.value, bias and bias.value, input_gradient)
             packed.version = version
             self._packed = packed
