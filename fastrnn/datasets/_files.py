@@ -1,12 +1,10 @@
 """Finding, downloading and reading the files of the data sets."""
 
 import hashlib
-import http.client
 import math
 import os
 import pickle
 import tempfile
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -48,7 +46,7 @@ def locate(path, name: str, digest: str) -> Path:
             passed_over += f" {file} was passed over, as it is not the published file."
     try:
         return _download(BASE_URL + name, cache / given.name, digest)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         raise DatasetNotFoundError(
             f"{name} was not found and could not be downloaded from {BASE_URL}{name} ({error}). "
             f"Either pass its place as path=..., or set FASTRNN_DATA to a folder that has "
@@ -86,14 +84,20 @@ def _new_hash(like: str):
 
 
 def _download(url: str, target: Path, digest: str) -> Path:
+    from http.client import HTTPException  # importing these costs a tenth of fastrnn's import
+    from urllib.request import urlopen
+
     target.parent.mkdir(parents=True, exist_ok=True)
     received = _new_hash(digest)
     part = tempfile.NamedTemporaryFile(dir=target.parent, delete=False)
     try:
-        with part, urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
-            while block := response.read(_BLOCK):
-                received.update(block)
-                part.write(block)
+        try:
+            with part, urlopen(url, timeout=_TIMEOUT) as response:
+                while block := response.read(_BLOCK):
+                    received.update(block)
+                    part.write(block)
+        except HTTPException as error:
+            raise OSError(str(error)) from error
         if received.hexdigest() != digest:
             raise OSError(f"expected the hash {digest}, received {received.hexdigest()}")
         os.replace(part.name, target)
