@@ -2,6 +2,7 @@
 
 from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
+from fastrnn.layers.conv1d import Conv1D
 from fastrnn.layers.core import (
     Activation,
     Flatten,
@@ -12,20 +13,35 @@ from fastrnn.layers.core import (
     Reshape,
 )
 from fastrnn.layers.dense import Dense
-from fastrnn.layers.dropout import Dropout
+from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM
+from fastrnn.layers.pooling import (
+    AveragePooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed
 
 CLASSES = {
     cls.__name__: cls
     for cls in (
-        Activation, BatchNormalization, Bidirectional, Dense, Dropout, Embedding, Flatten,
-        InputLayer, LSTM, Masking, RepeatVector, Reshape, TimeDistributed,
+        Activation, AveragePooling1D, BatchNormalization, Bidirectional, Conv1D, Dense, Dropout,
+        Embedding, Flatten, GlobalAveragePooling1D, GlobalMaxPooling1D, InputLayer,
+        LayerNormalization, LSTM, Masking, MaxPooling1D, RepeatVector, Reshape, SpatialDropout1D,
+        TimeDistributed,
     )
 }  # fmt: skip
 
-__all__ = ["Input", "Layer", "deserialize", "serialize", *CLASSES]
+AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
+GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
+
+__all__ = [
+    "AvgPool1D", "Convolution1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "Input", "Layer",
+    "MaxPool1D", "deserialize", "serialize", *CLASSES,
+]  # fmt: skip
 
 
 def serialize(layer):

@@ -1,9 +1,10 @@
-"""Dropout: Srivastava et al. 2014."""
+"""Dropout: Srivastava et al. 2014; of whole channels: Tompson et al. 2015."""
 
 import numpy as np
 
 from fastrnn import _engine, random
-from fastrnn.layers.base import Layer, check_rate
+from fastrnn.layers.base import Layer, check_rate, check_shape
+from fastrnn.layers.legacy import old_spellings
 
 
 class Dropout(Layer):
@@ -15,11 +16,24 @@ class Dropout(Layer):
 
     supports_masking = True
 
+    @old_spellings(p="rate")
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.rate = check_rate("rate", rate)
-        self.noise_shape, self.seed = noise_shape, seed
+        self.noise_shape = None if noise_shape is None else check_shape("noise_shape", noise_shape)
+        self.seed = seed
         self._seeds = None if seed is None else random.generator(seed)
+
+    def check_input_shape(self, shape):
+        if self.noise_shape is not None and len(self.noise_shape) != len(shape):
+            self.reject_shape(f"that fits noise_shape {self.noise_shape}", shape)
+
+    def _noise_shape(self, shape):
+        """The shape of the decisions for inputs of `shape`; None for one each."""
+        if self.noise_shape is None:
+            return None
+        sizes = zip(self.noise_shape, shape, strict=True)
+        return tuple(size if noise is None else noise for noise, size in sizes)
 
     def _draw_seed(self):
         if self._seeds is None:
@@ -31,17 +45,14 @@ class Dropout(Layer):
             run.saved[self] = None
             return x
         y = run.empty(self, "y", x.shape)
+        shape = self._noise_shape(x.shape)
         if self.rate == 1:
             run.saved[self] = np.zeros(1, np.float32)
             y[...] = 0
-        elif self.noise_shape is None:
+        elif shape is None:
             seed = run.saved[self] = self._draw_seed()
             _engine.dropout(y, x, self.rate, seed)
         else:
-            shape = tuple(
-                size if noise is None else noise
-                for size, noise in zip(x.shape, self.noise_shape, strict=True)
-            )
             noise = np.ones(shape, np.float32)
             _engine.dropout(noise, noise, self.rate, self._draw_seed())
             run.saved[self] = noise
@@ -66,3 +77,25 @@ class Dropout(Layer):
             "seed": self.seed,
             "noise_shape": self.noise_shape,
         }
+
+
+class SpatialDropout1D(Dropout):
+    """Dropout of whole channels of (batch, timesteps, channels): one decision for all time steps.
+
+    Source: https://keras.io/api/layers/regularization_layers/spatial_dropout1d/
+    """
+
+    @old_spellings(p="rate")
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(rate, seed=seed, **kwargs)
+
+    def check_input_shape(self, shape):
+        if len(shape) != 3:
+            self.reject_shape("(batch, timesteps, channels)", shape)
+
+    def _noise_shape(self, shape):
+        return (shape[0], 1, shape[2])
+
+    def get_config(self):
+        config = super().get_config()
+        return {name: config[name] for name in ("name", "dtype", "rate", "seed")}

@@ -1,0 +1,24 @@
+"""Older spellings of arguments."""
+
+import functools
+
+
+def old_spellings(**names):
+    """Decorate a constructor to take keyword arguments under older names too: old="new"."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def renamed(self, *args, **kwargs):
+            for old in names.keys() & kwargs.keys():
+                new = names[old]
+                if new in kwargs:
+                    raise TypeError(
+                        f"{type(self).__name__}: expected one of {new} and its older name {old}, "
+                        "received both"
+                    )
+                kwargs[new] = kwargs.pop(old)
+            function(self, *args, **kwargs)
+
+        return renamed
+
+    return decorate

@@ -1,0 +1,97 @@
+"""What pooling and convolution over time share: the order of the axes, and windows of steps."""
+
+from fastrnn.layers.base import Layer, check_size
+
+
+class Temporal(Layer):
+    """Base of layers over (batch, timesteps, channels), or (batch, channels, timesteps) where
+    data_format is "channels_first"."""
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        if data_format not in (None, "channels_last", "channels_first"):
+            raise ValueError(
+                "data_format: expected 'channels_last' or 'channels_first', "
+                f"received {data_format!r}"
+            )
+        self.data_format = data_format or "channels_last"
+
+    def steps_second(self, array):
+        """A view with the time steps on axis 1, or from there back to the layer's own order."""
+        if self.data_format == "channels_last" or array.ndim < 3:
+            return array
+        return array.swapaxes(1, 2)
+
+    def steps_and_channels(self, shape):
+        """The two sizes of an input shape."""
+        return shape[1:] if self.data_format == "channels_last" else shape[:0:-1]
+
+    def shape_of(self, batch, timesteps, channels):
+        """The shape with these sizes in the layer's own order."""
+        if self.data_format == "channels_last":
+            return (batch, timesteps, channels)
+        return (batch, channels, timesteps)
+
+    def check_input_shape(self, shape):
+        if len(shape) != 3:
+            self.reject_shape(self.shape_of("batch", "timesteps", "channels"), shape)
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+def check_single(name, value):
+    """A whole number >= 1, or a tuple or list of one, as Keras's tuple of one."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 1:
+            raise ValueError(f"{name}: expected one whole number, received {value!r}")
+        value = value[0]
+    return (check_size(name, value),)
+
+
+def check_padding(value, allowed):
+    """`value` in lower case; raise unless it is among `allowed`."""
+    if not isinstance(value, str) or value.lower() not in allowed:
+        raise ValueError(f"padding: expected one of {allowed}, received {value!r}")
+    return value.lower()
+
+
+class Windows:
+    """Windows of `size` steps, `dilation` apart, one window each `stride` steps.
+
+    padding: "valid" keeps within the steps; "same" and "causal" give a window for each stride,
+    reaching beyond both ends or before the start only. "same" has the odd place at the end.
+    """
+
+    def __init__(self, size, stride, padding, dilation=1):
+        self.size, self.stride, self.padding, self.dilation = size, stride, padding, dilation
+        self.reach = (size - 1) * dilation + 1
+
+    def count(self, timesteps):
+        """The number of windows; None for an unknown number of steps."""
+        if timesteps is None:
+            return None
+        if self.padding == "valid":
+            return (timesteps - self.reach) // self.stride + 1
+        return -(-timesteps // self.stride)
+
+    def places(self, timesteps):
+        """For each place within a window, (slice of steps, slice of windows): the windows in which
+        the place lies on a step, and these steps."""
+        count, before = self.count(timesteps), 0
+        if self.padding == "causal":
+            before = self.reach - 1
+        elif self.padding == "same":
+            before = max((count - 1) * self.stride + self.reach - timesteps, 0) // 2
+        pairs = []
+        for place in range(self.size):
+            offset = place * self.dilation - before
+            first = max(0, -(offset // self.stride))
+            end = min(count, (timesteps - 1 - offset) // self.stride + 1)
+            if first >= end:
+                pairs.append((slice(0, 0), slice(0, 0)))
+                continue
+            start = first * self.stride + offset
+            stop = (end - 1) * self.stride + offset + 1
+            pairs.append((slice(start, stop, self.stride), slice(first, end)))
+        return pairs
