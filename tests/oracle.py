@@ -444,6 +444,53 @@ def batch_normalization_backward(dy, cache):
     }
 
 
+def layer_normalization_forward(x, gamma, beta, *, axis=-1, epsilon=1e-3, rms_scaling=False):
+    """gamma and beta have the sizes of the normalised axes, in their order; or are None."""
+    axes = tuple(sorted(a % x.ndim for a in np.atleast_1d(axis)))
+    sizes = [size if a in axes else 1 for a, size in enumerate(x.shape)]
+    deviation = np.sqrt(x.var(axis=axes, keepdims=True) + epsilon)
+    y = (x if rms_scaling else x - x.mean(axis=axes, keepdims=True)) / deviation
+    y = y if gamma is None else y * gamma.reshape(sizes)
+    return y if beta is None else y + beta.reshape(sizes)
+
+
+def windows(timesteps, size, stride=1, padding="valid", dilation=1):
+    """For each window the steps of its places; None where a place lies beyond the ends."""
+    reach = dilation * (size - 1) + 1
+    before = after = 0
+    if padding == "causal":
+        before = reach - 1
+    elif padding == "same":
+        number = math.ceil(timesteps / stride)
+        beyond = max((number - 1) * stride + reach - timesteps, 0)
+        before, after = beyond // 2, beyond - beyond // 2
+    steps = [None] * before + list(range(timesteps)) + [None] * after
+    starts = range(0, len(steps) - reach + 1, stride)
+    return [steps[start : start + reach : dilation] for start in starts]
+
+
+def pooling_forward(x, reduce, pool_size, strides=None, padding="valid"):
+    """(B, T, F) -> (B, windows, F), reduce being np.max or np.mean"""
+    all_windows = windows(x.shape[1], pool_size, strides or pool_size, padding)
+    inside = [[t for t in window if t is not None] for window in all_windows]
+    return np.stack([reduce(x[:, steps], axis=1) for steps in inside], axis=1)
+
+
+def conv1d_forward(x, kernel, bias, *, strides=1, padding="valid", dilation_rate=1, groups=1):
+    """(B, T, F), kernel (size, F / groups, filters) -> (B, windows, filters)"""
+    size, width, filters = kernel.shape
+    share = filters // groups
+    all_windows = windows(x.shape[1], size, strides, padding, dilation_rate)
+    y = np.zeros((len(x), len(all_windows), filters))
+    for w, window in enumerate(all_windows):
+        for place, t in enumerate(window):
+            for g in range(groups if t is not None else 0):
+                part = slice(g * share, (g + 1) * share)
+                inputs = x[:, t, g * width : (g + 1) * width]
+                y[:, w, part] += inputs @ kernel[place, :, part]
+    return y if bias is None else y + bias
+
+
 # Losses: (y_true, y_pred) of equal shape (..., n) -> values (...), and dvalues (..., n), the
 # derivative of each value with respect to its own row of y_pred.
 

@@ -8,13 +8,13 @@ class Temporal(Layer):
     data_format is "channels_first"."""
 
     def __init__(self, data_format=None, **kwargs):
-        super().__init__(**kwargs)
         if data_format not in (None, "channels_last", "channels_first"):
             raise ValueError(
                 "data_format: expected 'channels_last' or 'channels_first', "
                 f"received {data_format!r}"
             )
         self.data_format = data_format or "channels_last"
+        super().__init__(**kwargs)
 
     def steps_second(self, array):
         """A view with the time steps on axis 1, or from there back to the layer's own order."""
