@@ -31,8 +31,8 @@ class LSTMKernels:
         self.weights = random(features, 4 * units), random(units, 4 * units), random(4 * units)
         self.gradients = [[np.empty_like(w) for w in self.weights] for _ in range(self.count)]
         self.dx = [np.empty_like(self.x) for _ in range(self.count)]
-        self.packed = _engine.PackedLSTM(features, units)
-        self.runs = {keep: _engine.LSTMRun(self.count) for keep in (False, True)}
+        self.packed = _engine.PackedRNN(features, units)
+        self.runs = {keep: _engine.RNNRun(self.count) for keep in (False, True)}
         for run in self.runs.values():
             for d in range(self.count):
                 order = slice(None, None, -1 if d else 1)

@@ -1,4 +1,4 @@
-/* fastrnn: fused LSTM kernels and what else is hot in training a recurrent network, float32.
+/* fastrnn: fused recurrent kernels and what else is hot in training a recurrent network, float32.
  *
  * Plain pointers and 64-bit sizes; the caller owns all memory. Strides are in floats and may be
  * negative (a layer that runs backwards in time starts at the last step). Every entry that can be
@@ -25,14 +25,24 @@ void fr_set_threads(int threads);       /* >= 1; a process made by fork() stays 
 int fr_threads(void);
 int fr_threads_for(double flops);       /* how many threads pay for this much work */
 
-/* --- LSTM: one direction of one layer on one batch ------------------------------------------- */
+/* --- recurrent layers: one direction of one layer on one batch -------------------------------- */
+
+/* Gates in Keras's order, side by side in kernel (features, gates units), recurrent_kernel (units,
+ * gates units) and bias (gates units); GRU's bias is (2, 3 units), of x and of h. */
+enum fr_cell {
+    FR_LSTM,       /* i, f, c, o */
+    FR_GRU,        /* z, r, h: the reset gate after the product with recurrent_kernel */
+    FR_SIMPLE_RNN, /* one */
+    FR_CELLS
+};
 
 typedef struct {
+    int32_t cell;                    /* enum fr_cell; only LSTM has c */
     int64_t batch, timesteps, features, units;
     int32_t activation, recurrent_activation; /* enum fr_activation */
     int32_t zero_output_for_mask;
 
-    const float *packed;             /* from fr_lstm_pack */
+    const float *packed;             /* from fr_rnn_pack */
     const float *x;                  /* (batch, timesteps, features) */
     int64_t x_row, x_time;
     const uint8_t *mask;             /* (batch, timesteps), 0 = carry the state over; or NULL */
@@ -45,29 +55,28 @@ typedef struct {
     int64_t last_row;
     float *h_last, *c_last;          /* (batch, units) last state, or NULL */
 
-    float *saved;                    /* fr_lstm_saved_size floats for the backward, or NULL */
+    float *saved;                    /* fr_rnn_saved_size floats for the backward, or NULL */
 
     /* Backward only. dy follows y's shape and dh_last, dc_last the last states (h_last and last
      * are one there: the caller adds both gradients). dx is overwritten, or added to. */
-    const float *packed_back;        /* from fr_lstm_pack_back */
+    const float *packed_back;        /* from fr_rnn_pack_back */
     const float *dy;                 /* or NULL; zero at masked steps, see fr_mask_gradient */
     int64_t dy_row, dy_time;
     const float *dh_last, *dc_last;  /* (batch, units), or NULL for zeros */
     float *dx;                       /* (batch, timesteps, features), or NULL */
     int64_t dx_row, dx_time;
     int32_t dx_add;
-    float *dkernel, *drecurrent, *dbias; /* (features, 4u), (units, 4u), (4u) or NULL; overwritten */
+    float *dkernel, *drecurrent, *dbias; /* as the weights, or dbias NULL; overwritten */
     float *dh0, *dc0;                /* (batch, units), or NULL */
-} fr_lstm;
+} fr_rnn;
 
-/* Gate order is Keras's: i, f, c, o. */
-int64_t fr_lstm_packed_size(int64_t features, int64_t units);
-int64_t fr_lstm_packed_back_size(int64_t features, int64_t units);
-void fr_lstm_pack(float *packed, const float *kernel, const float *recurrent_kernel,
-                  const float *bias, int64_t features, int64_t units);
+int64_t fr_rnn_packed_size(int cell, int64_t features, int64_t units);
+int64_t fr_rnn_packed_back_size(int cell, int64_t features, int64_t units);
+void fr_rnn_pack(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
+                 const float *bias, int64_t features, int64_t units);
 /* kernel may be NULL where dx is not wanted, bias above where the layer has none. */
-void fr_lstm_pack_back(float *packed, const float *kernel, const float *recurrent_kernel,
-                       int64_t features, int64_t units);
+void fr_rnn_pack_back(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
+                      int64_t features, int64_t units);
 
 /* How the work of one direction is split: the batch into `slices`, each a thread's work through
  * all time steps; or one slice's units into `parts`, whose threads meet at every step. Forward and
@@ -76,20 +85,20 @@ void fr_lstm_pack_back(float *packed, const float *kernel, const float *recurren
 typedef struct {
     int64_t slices;
     int parts;
-} fr_lstm_split;
+} fr_rnn_split;
 
-fr_lstm_split fr_lstm_best_split(const fr_lstm *lstm, int count);
-int64_t fr_lstm_saved_size(const fr_lstm *lstm, fr_lstm_split split);
-int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, fr_lstm_split split); /* 0 if saved is set */
-int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, fr_lstm_split split);
-int fr_lstm_forward(const fr_lstm *lstm, int count, fr_lstm_split split, float *const *scratch);
-int fr_lstm_backward(const fr_lstm *lstm, int count, fr_lstm_split split, float *const *scratch);
+fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count);
+int64_t fr_rnn_saved_size(const fr_rnn *rnn, fr_rnn_split split);
+int64_t fr_rnn_forward_scratch(const fr_rnn *rnn, fr_rnn_split split); /* 0 if saved is set */
+int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split);
+int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch);
+int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch);
 
 /* Gradient of y -> of h where a mask repeats (or zeroes) outputs: moves each masked step's dy to
  * the last unmasked step before it. dh is (batch, timesteps, units), contiguous. */
-int fr_mask_gradient(float *dh, const float *dy, const fr_lstm *lstm);
+int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn);
 
-/* --- layers around the LSTM ------------------------------------------------------------------- */
+/* --- layers around the recurrent ones ------------------------------------------------------------------- */
 
 /* Dense: y (rows, n) = act(x (rows, k) W (k, n) + bias). pack: weights (k, n), or (n, k) if
  * transposed, which is the form for dx: fr_dense_pack(back, W, NULL, n, k, 1). */

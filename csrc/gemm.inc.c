@@ -1,15 +1,18 @@
-/* The register tile that all matrix products of the LSTM are made of:
+/* The register tile that all matrix products are made of:
  *
  *     c[r][n] = init[r][n] + sum over segments and k of a[r][k] * b[k][n]
  *
- * with R rows and NV vectors of columns held in registers. b is packed: its row k is NV*V floats.
- * a is read a scalar at a time, either row-major (a[r*stride + k]) or transposed
- * (a[k*stride + r]); segments let one product run over several pieces of memory. */
+ * with R rows and NV vectors of columns held in registers. b's row k has NV*V
+ * floats and begins b_row after the one before. a is read a scalar at a time, either row-major
+ * (a[r*stride + k]) or transposed (a[k*stride + r]); segments let one product run over several
+ * pieces of memory. Of 4 vectors, a skewed tile adds the first segment to the first 3 and the rest
+ * to the last 3. */
 
 typedef struct {
     const float *a, *b;
-    int64_t stride, k;
+    int64_t stride, k, b_row;
 } segment;
+enum tile_kind { ROWS, TRANSPOSED, SKEWED };
 
 typedef void (*tile_fn)(int64_t row, const segment *segments, int64_t count, float *c,
                         int64_t c_row, const float *init, int64_t init_row);
@@ -25,7 +28,34 @@ typedef void (*tile_fn)(int64_t row, const segment *segments, int64_t count, flo
 #endif
 #define MAX_TILE_ROWS 12
 
-INLINE void tile(const int R, const int NV, const int transposed, int64_t row,
+/* Adds one segment to the accumulators of vectors [V0, V1). */
+INLINE void accumulate(const int R, const int NV, const int V0, const int V1, const int transposed,
+                       int64_t row, segment s, vf acc[]) {
+    const int64_t stride = s.stride, b_row = NV == 4 ? 4 * V : s.b_row;
+    const float *b = s.b;
+    const float *a = s.a + (transposed ? row : row * stride);
+    /* One pointer for three rows: x86 addresses reach stride and 2*stride from it. */
+    const float *a3 = a + 3 * stride, *a6 = a + 6 * stride, *a9 = a + 9 * stride;
+    for (int64_t k = s.k; k > 0; k--) {
+        vf x[MAX_TILE_ROWS];
+#pragma GCC unroll 12
+        for (int r = 0; r < R; r++) {
+            const float *p = r < 3 ? a : r < 6 ? a3 : r < 9 ? a6 : a9;
+            x[r] = splat(transposed ? a[r] : p[r % 3 * stride]);
+        }
+#pragma GCC unroll 4
+        for (int v = V0; v < V1; v++) {
+            vf bv = load(b + v * V);
+#pragma GCC unroll 12
+            for (int r = 0; r < R; r++) acc[r * NV + v] += x[r] * bv;
+        }
+        const int64_t step = transposed ? stride : 1;
+        a += step, a3 += step, a6 += step, a9 += step;
+        b += b_row;
+    }
+}
+
+INLINE void tile(const int R, const int NV, const enum tile_kind kind, int64_t row,
                  const segment *segments, int64_t count, float *c, int64_t c_row,
                  const float *init, int64_t init_row) {
     vf acc[MAX_TILE_ROWS * 4];
@@ -34,41 +64,20 @@ INLINE void tile(const int R, const int NV, const int transposed, int64_t row,
 #pragma GCC unroll 4
         for (int v = 0; v < NV; v++) acc[r * NV + v] = load(init + r * init_row + v * V);
 
-    for (int64_t s = 0; s < count; s++) {
-        const float *b = segments[s].b;
-        const int64_t stride = segments[s].stride;
-        const float *a = segments[s].a + (transposed ? row : row * stride);
-        /* One pointer for three rows: x86 addresses reach stride and 2*stride from it. */
-        const float *a3 = a + 3 * stride, *a6 = a + 6 * stride, *a9 = a + 9 * stride;
-        for (int64_t k = segments[s].k; k > 0; k--) {
-            vf x[MAX_TILE_ROWS];
-#pragma GCC unroll 12
-            for (int r = 0; r < R; r++) {
-                const float *p = r < 3 ? a : r < 6 ? a3 : r < 9 ? a6 : a9;
-                x[r] = splat(transposed ? a[r] : p[r % 3 * stride]);
-            }
-#pragma GCC unroll 4
-            for (int v = 0; v < NV; v++) {
-                vf bv = load(b + v * V);
-#pragma GCC unroll 12
-                for (int r = 0; r < R; r++) acc[r * NV + v] += x[r] * bv;
-            }
-            const int64_t step = transposed ? stride : 1;
-            a += step, a3 += step, a6 += step, a9 += step;
-            b += NV * V;
-        }
-    }
+    if (kind == SKEWED) accumulate(R, NV, 0, 3, 0, row, segments[0], acc);
+    for (int64_t s = kind == SKEWED; s < count; s++)
+        accumulate(R, NV, kind == SKEWED, NV, kind == TRANSPOSED, row, segments[s], acc);
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < NV; v++) store(c + r * c_row + v * V, acc[r * NV + v]);
 }
 
-#define TILE(R, NV, KIND, TRANSPOSED)                                                              \
+#define TILE(R, NV, KIND)                                                                          \
     static void tile_##KIND##_##R##x##NV(int64_t row, const segment *segments, int64_t count,     \
                                          float *c, int64_t c_row, const float *init,              \
                                          int64_t init_row) {                                      \
-        tile(R, NV, TRANSPOSED, row, segments, count, c, c_row, init, init_row);                  \
+        tile(R, NV, KIND, row, segments, count, c, c_row, init, init_row);                  \
     }
 #define TILES_OF_2(M, NV) M(1, NV) M(2, NV)
 #define TILES_OF_3(M, NV) TILES_OF_2(M, NV) M(3, NV)
@@ -78,19 +87,26 @@ INLINE void tile(const int R, const int NV, const int transposed, int64_t row,
 #define TILES_OF_12(M, NV) TILES_OF_8(M, NV) M(9, NV) M(10, NV) M(11, NV) M(12, NV)
 #if V == 16
 #define ALL_TILES(M) TILES_OF_12(M, 1) TILES_OF_12(M, 2) TILES_OF_8(M, 3) TILES_OF_6(M, 4)
+#define TILES_OF_4_VECTORS TILES_OF_6
 #elif V == 8
 #define ALL_TILES(M) TILES_OF_8(M, 1) TILES_OF_6(M, 2) TILES_OF_4(M, 3) TILES_OF_3(M, 4)
+#define TILES_OF_4_VECTORS TILES_OF_3
 #else
 #define ALL_TILES(M) TILES_OF_8(M, 1) TILES_OF_4(M, 2) TILES_OF_3(M, 3) TILES_OF_2(M, 4)
+#define TILES_OF_4_VECTORS TILES_OF_2
 #endif
-#define ROW_TILE(R, NV) TILE(R, NV, rows, 0)
-#define TRANSPOSED_TILE(R, NV) TILE(R, NV, transposed, 1)
+#define ROW_TILE(R, NV) TILE(R, NV, ROWS)
+#define TRANSPOSED_TILE(R, NV) TILE(R, NV, TRANSPOSED)
+#define SKEWED_TILE(R, NV) TILE(R, NV, SKEWED)
 ALL_TILES(ROW_TILE)
 ALL_TILES(TRANSPOSED_TILE)
+TILES_OF_4_VECTORS(SKEWED_TILE, 4)
 
-#define ROW_ENTRY(R, NV) [0][NV - 1][R - 1] = tile_rows_##R##x##NV,
-#define TRANSPOSED_ENTRY(R, NV) [1][NV - 1][R - 1] = tile_transposed_##R##x##NV,
-static const tile_fn TILES[2][4][MAX_TILE_ROWS] = {ALL_TILES(ROW_ENTRY) ALL_TILES(TRANSPOSED_ENTRY)};
+#define ROW_ENTRY(R, NV) [ROWS][NV - 1][R - 1] = tile_ROWS_##R##x##NV,
+#define TRANSPOSED_ENTRY(R, NV) [TRANSPOSED][NV - 1][R - 1] = tile_TRANSPOSED_##R##x##NV,
+#define SKEWED_ENTRY(R, NV) [SKEWED][NV - 1][R - 1] = tile_SKEWED_##R##x##NV,
+static const tile_fn TILES[3][4][MAX_TILE_ROWS] = {
+    ALL_TILES(ROW_ENTRY) ALL_TILES(TRANSPOSED_ENTRY) TILES_OF_4_VECTORS(SKEWED_ENTRY, 4)};
 
 /* n rows in tiles of even height (32 rows by 6 go 6 6 5 5 5 5, not 6 6 6 6 6 2). */
 #define FOR_TILES(row, height, n, nv)                                                              \
@@ -99,15 +115,15 @@ static const tile_fn TILES[2][4][MAX_TILE_ROWS] = {ALL_TILES(ROW_ENTRY) ALL_TILE
          row += height, tiles_left--)
 
 /* All n rows of one column panel. init may be c itself, or one row for all with init_row 0. */
-static void gemm(int transposed, int64_t n, int nv, const segment *segments, int64_t count,
+static void gemm(enum tile_kind kind, int64_t n, int nv, const segment *segments, int64_t count,
                  float *c, int64_t c_row, const float *init, int64_t init_row) {
     FOR_TILES(row, height, n, nv)
-        TILES[transposed][nv - 1][height - 1](row, segments, count, c + row * c_row, c_row,
+        TILES[kind][nv - 1][height - 1](row, segments, count, c + row * c_row, c_row,
                                               init + row * init_row, init_row);
 }
-static void gemm_add(int transposed, int64_t n, int nv, const segment *segments, int64_t count,
+static void gemm_add(enum tile_kind kind, int64_t n, int nv, const segment *segments, int64_t count,
                      float *c, int64_t c_row) {
-    gemm(transposed, n, nv, segments, count, c, c_row, c, c_row);
+    gemm(kind, n, nv, segments, count, c, c_row, c, c_row);
 }
 
 /* Columns in panels of at most 4 vectors, of even width. */

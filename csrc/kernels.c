@@ -3,7 +3,7 @@
 #include "simd.h"
 
 #include "gemm.inc.c"
-#include "lstm.inc.c"
+#include "recurrent.inc.c"
 #include "layers.inc.c"
 #include "pointwise.inc.c"
 
@@ -16,18 +16,18 @@
 #endif
 
 const kernel_table TABLE = {
-    .packed_size = lstm_packed_size,
-    .packed_back_size = lstm_packed_back_size,
-    .pack_parts = lstm_pack_parts,
-    .pack = lstm_pack,
-    .pack_back_parts = lstm_pack_back_parts,
-    .pack_back = lstm_pack_back,
-    .saved_size = lstm_saved_size,
-    .forward_scratch = lstm_forward_scratch,
-    .backward_scratch = lstm_backward_scratch,
-    .forward = lstm_forward,
-    .backward = lstm_backward,
-    .unpack_gradient = lstm_unpack_gradient,
+    .packed_size = rnn_packed_size,
+    .packed_back_size = rnn_packed_back_size,
+    .pack_parts = rnn_pack_parts,
+    .pack = rnn_pack,
+    .pack_back_parts = rnn_pack_back_parts,
+    .pack_back = rnn_pack_back,
+    .saved_size = rnn_saved_size,
+    .forward_scratch = rnn_forward_scratch,
+    .backward_scratch = rnn_backward_scratch,
+    .forward = rnn_forward,
+    .backward = rnn_backward,
+    .unpack_gradient = rnn_unpack_gradient,
     .dense_packed_size = dense_packed_size,
     .dense_pack_parts = dense_pack_parts,
     .dense_pack = dense_pack,

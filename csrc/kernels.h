@@ -5,6 +5,8 @@
 #include "barrier.h"
 #include "fastrnn.h"
 
+static inline int gates_of(int cell) { return cell == FR_LSTM ? 4 : cell == FR_GRU ? 3 : 1; }
+
 /* One thread's share of a direction: rows [row, row + rows), slice number `slice`, and of the
  * units the part `part` of `parts`, whose threads meet at `barrier` in each time step. */
 typedef struct {
@@ -12,25 +14,25 @@ typedef struct {
     int part, parts;
     step_barrier *barrier;
     float *scratch;
-} lstm_slice;
+} rnn_slice;
 
 typedef struct {
-    int64_t (*packed_size)(int64_t features, int64_t units);
-    int64_t (*packed_back_size)(int64_t features, int64_t units);
-    int64_t (*pack_parts)(int64_t units);  /* packing is done in this many independent parts */
-    void (*pack)(float *packed, const float *kernel, const float *recurrent_kernel,
+    int64_t (*packed_size)(int cell, int64_t features, int64_t units);
+    int64_t (*packed_back_size)(int cell, int64_t features, int64_t units);
+    int64_t (*pack_parts)(int cell, int64_t units); /* packing is in this many independent parts */
+    void (*pack)(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
                  const float *bias, int64_t features, int64_t units, int64_t part);
     int64_t (*pack_back_parts)(int64_t features, int64_t units);
-    void (*pack_back)(float *packed, const float *kernel, const float *recurrent_kernel,
+    void (*pack_back)(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
                       int64_t features, int64_t units, int64_t part);
 
-    int64_t (*saved_size)(const fr_lstm *lstm, int64_t rows, int parts); /* of one slice */
-    int64_t (*forward_scratch)(const fr_lstm *lstm, int64_t rows, int parts);
-    int64_t (*backward_scratch)(const fr_lstm *lstm, int64_t rows, int parts);
-    void (*forward)(const fr_lstm *lstm, lstm_slice slice, float *saved);
-    void (*backward)(const fr_lstm *lstm, lstm_slice slice, float *saved);
+    int64_t (*saved_size)(const fr_rnn *rnn, int64_t rows, int parts); /* of one slice */
+    int64_t (*forward_scratch)(const fr_rnn *rnn, int64_t rows, int parts);
+    int64_t (*backward_scratch)(const fr_rnn *rnn, int64_t rows, int parts);
+    void (*forward)(const fr_rnn *rnn, rnn_slice slice, float *saved);
+    void (*backward)(const fr_rnn *rnn, rnn_slice slice, float *saved);
     /* Sum of the slices' packed gradients, one row k of [bias; kernel; recurrent_kernel]. */
-    void (*unpack_gradient)(const fr_lstm *lstm, float *const *gradients, int64_t slices, int64_t k);
+    void (*unpack_gradient)(const fr_rnn *rnn, float *const *gradients, int64_t slices, int64_t k);
 
     int64_t (*dense_packed_size)(int64_t k, int64_t n);
     int64_t (*dense_pack_parts)(int64_t n);

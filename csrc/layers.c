@@ -1,4 +1,4 @@
-/* Public entries of the layers around the LSTM: sizes checked, work cut into tasks. */
+/* Public entries of the layers around the recurrent ones: sizes checked, work cut into tasks. */
 #include "fastrnn.h"
 #include "kernels.h"
 #include "parallel.h"

@@ -63,10 +63,10 @@ static void dense_forward(float *y, const float *x, const float *packed, int act
         const int64_t filled = run_length(n, first, width);
         const int nv = (int)(width / V);
         const float *panel = packed + (1 + k) * first;
-        const segment whole = {x, panel + width, k, k};
+        const segment whole = {x, panel + width, k, k, width};
         float buffer[MAX_TILE_ROWS * 4 * V];
         FOR_TILES(row, height, rows, nv) {
-            TILES[0][nv - 1][height - 1](row, &whole, 1, buffer, width, panel, 0);
+            TILES[ROWS][nv - 1][height - 1](row, &whole, 1, buffer, width, panel, 0);
             for (int64_t r = 0; r < height; r++)
                 for (int64_t j = 0; j < filled; j += V)
                     store_n(y + (row + r) * n + first + j,
@@ -115,8 +115,8 @@ static void dense_backward(float *dx, float *dw, float *dy, const float *x, cons
                 }
                 store(panel + j, sum);
             }
-            const segment block = {x + row * k, scratch, k, height};
-            gemm_add(1, k, (int)(width / V), &block, 1, panel + width, width);
+            const segment block = {x + row * k, scratch, k, height, width};
+            gemm_add(TRANSPOSED, k, (int)(width / V), &block, 1, panel + width, width);
         }
     }
     if (dx) dense_forward(dx, dy, packed_back, FR_LINEAR, rows, n, k);

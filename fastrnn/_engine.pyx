@@ -10,6 +10,6 @@ cimport numpy as cnp
 
 cnp.import_array()
 
-include "engine_lstm.pxi"
+include "engine_recurrent.pxi"
 include "engine_layers.pxi"
 include "engine_training.pxi"

@@ -50,7 +50,7 @@ cdef float *values(str name, object array, int64_t size) except? NULL:
 
 
 cdef class PackedDense:
-    """Weights of a dense layer in the kernels' own order; version as in PackedLSTM."""
+    """Weights of a dense layer in the kernels' own order; version as in PackedRNN."""
 
     cdef readonly int64_t inputs, units
     cdef Buffer weights, back, scratch

@@ -146,7 +146,7 @@ class LSTM(Layer):
         packed = self._packed
         if packed is None or packed.version != version:
             if packed is None or not training:  # another thread may be using the old one
-                packed = _engine.PackedLSTM(self.kernel.shape[0], self.units)
+                packed = _engine.PackedRNN(self.kernel.shape[0], self.units)
             packed.pack(
                 self.kernel.value, self.recurrent_kernel.value, bias and bias.value,
                 training, input_gradient,
@@ -270,7 +270,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
     if fused:
         engine = run.saved.get((owner, "engine"))
         if engine is None:
-            engine = run.saved[owner, "engine"] = _engine.LSTMRun(len(layers))
+            engine = run.saved[owner, "engine"] = _engine.RNNRun(len(layers))
         for d, layer in enumerate(layers):
             h0, c0 = starts[d] or (None, None)
             h_last = c_last = None
@@ -313,7 +313,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
 
 def plan_directions(layers, x, ys, lasts):
     """A call that runs fused LSTM layers over what is in x, as forward_directions does."""
-    engine = _engine.LSTMRun(len(layers))
+    engine = _engine.RNNRun(len(layers))
     for d, layer in enumerate(layers):
         engine.set_direction(
             d, layer.packed(False, False), *layer._codes, in_order(layer, x), y=ys[d], last=lasts[d]

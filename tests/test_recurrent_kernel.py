@@ -1,7 +1,8 @@
-"""The fused LSTM kernels against the float64 oracle: every instruction set, edges of every tile."""
+"""The fused recurrent kernels against the float64 oracle, on every instruction set."""
 
 import numpy as np
 import oracle
+import oracle_cells
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,12 @@ from fastrnn import _engine
 
 CODES = _engine.ACTIVATIONS
 VECTOR = {"base": 4, "avx2": 8, "avx512": 16}
+ORACLES = {"gru": oracle_cells.GRU(reset_after=True), "simple_rnn": oracle_cells.SimpleRNN()}
+
+
+@pytest.fixture(params=list(_engine.CELLS))
+def cell(request):
+    return request.param
 
 
 def close(actual, expected, tolerance):
@@ -18,20 +25,22 @@ def close(actual, expected, tolerance):
     assert worst < tolerance, worst
 
 
-def case(rng, batch, timesteps, features, units, masked=False, states=True):
+def case(rng, batch, timesteps, features, units, masked=False, states=True, cell="lstm"):
     def normal(*shape, scale=1.0):
         return (scale * rng.standard_normal(shape)).astype(np.float32)
 
+    columns = _engine.GATES[cell] * units
     arrays = {
+        "cell": cell,
         "x": normal(batch, timesteps, features),
-        "kernel": normal(features, 4 * units, scale=features**-0.5),
-        "recurrent_kernel": normal(units, 4 * units, scale=units**-0.5),
-        "bias": normal(4 * units, scale=0.5),
+        "kernel": normal(features, columns, scale=features**-0.5),
+        "recurrent_kernel": normal(units, columns, scale=units**-0.5),
+        "bias": normal(*((2, columns) if cell == "gru" else (columns,)), scale=0.5),
         "h0": normal(batch, units) if states else None,
-        "c0": normal(batch, units) if states else None,
+        "c0": normal(batch, units) if states and cell == "lstm" else None,
         "dy": normal(batch, timesteps, units),
         "dh": normal(batch, units),
-        "dc": normal(batch, units),
+        "dc": normal(batch, units) if cell == "lstm" else None,
         "mask": None,
     }
     if masked:
@@ -45,122 +54,131 @@ def check(a, activation="tanh", recurrent="sigmoid", reverse=False, zero=False, 
     """One direction, forward (both ways of running it) and backward, against the oracle."""
     batch, timesteps, features = a["x"].shape
     units = a["recurrent_kernel"].shape[0]
-    wide = {k: None if v is None or v.dtype == bool else v.astype(float) for k, v in a.items()}
-    y, h, c, cache = oracle.lstm_forward(
-        wide["x"], wide["kernel"], wide["recurrent_kernel"], wide["bias"],
-        activation=activation, recurrent_activation=recurrent, mask=a["mask"],
-        h0=wide["h0"], c0=wide["c0"], go_backwards=reverse, zero_output_for_mask=zero,
-    )  # fmt: skip
-    expected = list(oracle.lstm_backward(wide["dy"], wide["dh"], wide["dc"], cache).values())
+    cell = a["cell"]
+    wide = {k: v.astype(float) for k, v in a.items() if getattr(v, "dtype", None) == np.float32}
+    arguments = {
+        "activation": activation, "recurrent_activation": recurrent, "mask": a["mask"],
+        "h0": wide.get("h0"), "go_backwards": reverse, "zero_output_for_mask": zero,
+    }  # fmt: skip
+    weights = wide["kernel"], wide["recurrent_kernel"], wide["bias"]
+    if cell == "lstm":
+        y, h, c, cache = oracle.lstm_forward(wide["x"], *weights, c0=wide.get("c0"), **arguments)
+        expected = list(oracle.lstm_backward(wide["dy"], wide["dh"], wide["dc"], cache).values())
+    else:
+        y, h, cache = oracle_cells.forward(ORACLES[cell], wide["x"], *weights, **arguments)
+        c = None
+        expected = [*oracle_cells.backward(wide["dy"], wide["dh"], cache).values(), None]
 
-    packed = _engine.PackedLSTM(features, units)
+    packed = _engine.PackedRNN(features, units, cell)
     packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"], True, True)
     order = slice(None, None, -1 if reverse else 1)
     mask = None if a["mask"] is None else a["mask"][:, order]
-    run = _engine.LSTMRun()
+    run = _engine.RNNRun()
     for keep in (False, True):
         out = np.full((batch, timesteps, units), np.nan, np.float32)
         last, h_last, c_last = np.full((3, batch, units), np.nan, np.float32)
+        c_last = None if c is None else c_last
         run.set_direction(
             0, packed, CODES[activation], CODES[recurrent], a["x"][:, order], mask, zero,
             a["h0"], a["c0"], out, last, h_last, c_last,
         )  # fmt: skip
         run.forward(keep)
         for actual, wanted in ((out, y), (last, y[:, -1]), (h_last, h), (c_last, c)):
-            close(actual, wanted, tolerance)
+            if wanted is not None:
+                close(actual, wanted, tolerance)
 
     dy = a["dy"]
     if mask is not None:
         dy = np.empty_like(dy)
         run.mask_gradient(0, dy, a["dy"])
-    gradients = [np.full(np.shape(e), np.nan, np.float32) for e in expected]
+    gradients = [e if e is None else np.full(e.shape, np.nan, np.float32) for e in expected]
     dx, dkernel, drecurrent, dbias, dh0, dc0 = gradients
     run.set_gradients(
         0, dkernel, drecurrent, dbias, dy, a["dh"], a["dc"], dx[:, order], False, dh0, dc0
     )
     run.backward()
     for actual, wanted in zip(gradients, expected, strict=True):
-        close(actual, wanted, 5 * tolerance)
+        if wanted is not None:
+            close(actual, wanted, 5 * tolerance)
 
 
-def test_every_tile_edge(isa, rng):
+def test_every_tile_edge(isa, cell, rng):
     width = VECTOR[isa]
-    for units in {1, 2, 3, width // 4, width - 1, width, width + 1, 2 * width + width // 2 + 1}:
+    sizes = {1, 2, 3, width // 4, width - 1, width, width + 1, 2 * width + width // 2 + 1}
+    for units in sizes | ({4 * width, 5 * width + 1} if cell == "simple_rnn" else set()):
         for batch in (1, 2, 3, 5, 6, 7, 13, 25):
-            check(case(rng, batch, 2, 1 + batch % 4, units))
+            check(case(rng, batch, 2, 1 + batch % 4, units, cell=cell))
 
 
-def test_every_feature_edge(isa, rng):
+def test_every_feature_edge(isa, cell, rng):
     for features in (1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 100):
-        check(case(rng, 5, 3, features, 6))
+        check(case(rng, 5, 3, features, 18, cell=cell))
 
 
-def test_blocks_of_steps(isa, rng):
+def test_blocks_of_steps(isa, cell, rng):
     """Weight gradients and x W are taken for blocks of steps when there are few rows."""
     for timesteps in (11, 12, 13, 31, 32, 33, 50, 95, 97):
         for batch in (1, 2, 3, 4):
-            check(case(rng, batch, timesteps, 9, 6))
+            check(case(rng, batch, timesteps, 9, 18, cell=cell))
 
 
-def test_threads_and_directions_of_time(isa, threads, rng):
+def test_threads_and_directions_of_time(isa, threads, cell, rng):
     for reverse in (False, True):
-        check(case(rng, 37, 30, 40, 36), reverse=reverse)
+        check(case(rng, 37, 30, 40, 36, cell=cell), reverse=reverse)
 
 
 @pytest.mark.parametrize("zero", [False, True])
-def test_masks(isa, threads, zero, rng):
+def test_masks(isa, threads, zero, cell, rng):
     for units in (3, 20, 33):
         for reverse in (False, True):
-            check(case(rng, 9, 7, 5, units, masked=True), reverse=reverse, zero=zero)
+            check(case(rng, 9, 7, 5, units, masked=True, cell=cell), reverse=reverse, zero=zero)
 
 
 @pytest.mark.parametrize("activation", CODES)
-def test_activations(isa, activation, rng):
+def test_activations(isa, activation, cell, rng):
     if activation == "hard_sigmoid_keras2":
         pytest.skip("not in the oracle; see test_activations")
-    a = case(rng, 5, 4, 7, 21)
+    a = case(rng, 5, 4, 7, 21, cell=cell)
     if activation == "exponential":  # keep the recurrence from overflowing
-        a = {k: v if v is None else 0.1 * v for k, v in a.items()}
+        a = {k: v if v is None or k == "cell" else 0.1 * v for k, v in a.items()}
     # without saturation the recurrence amplifies rounding
     check(a, activation=activation, tolerance=2e-5)
     check(a, recurrent=activation, tolerance=2e-5)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.integers(1, 40), st.integers(1, 12), st.integers(1, 40), st.integers(1, 70),
-    st.booleans(), st.booleans(), st.integers(0, 2**32 - 1),
+    st.booleans(), st.booleans(), st.sampled_from(list(_engine.CELLS)), st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_any_shape(batch, timesteps, features, units, masked, states, seed):
+def test_any_shape(batch, timesteps, features, units, masked, states, cell, seed):
     rng = np.random.default_rng(seed)
-    a = case(rng, batch, timesteps, features, units, masked, states)
-    if not states:
-        a["h0"] = a["c0"] = np.zeros((batch, units), np.float32)
+    a = case(rng, batch, timesteps, features, units, masked, states, cell)
     check(a, reverse=seed % 2 == 1)
 
 
 def test_zero_states_are_the_default(isa, rng):
     a = case(rng, 4, 3, 5, 18)
-    packed = _engine.PackedLSTM(5, 18)
+    packed = _engine.PackedRNN(5, 18)
     packed.pack(a["kernel"], a["recurrent_kernel"], None)
     outputs = []
     for state in (None, np.zeros((4, 18), np.float32)):
         y = np.empty((4, 3, 18), np.float32)
-        run = _engine.LSTMRun()
+        run = _engine.RNNRun()
         run.set_direction(0, packed, 3, 2, a["x"], h0=state, c0=state, y=y)
         run.forward()
         outputs.append(y)
     np.testing.assert_array_equal(*outputs)
 
 
-def test_rows_do_not_depend_on_their_batch(isa, rng):
-    a = case(rng, 23, 6, 9, 20)
-    packed = _engine.PackedLSTM(9, 20)
+def test_rows_do_not_depend_on_their_batch(isa, cell, rng):
+    a = case(rng, 23, 6, 9, 20, cell=cell)
+    packed = _engine.PackedRNN(9, 20, cell)
     packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"])
 
     def run(x):
         y = np.empty((len(x), 6, 20), np.float32)
-        engine = _engine.LSTMRun()
+        engine = _engine.RNNRun()
         engine.set_direction(0, packed, 3, 2, x, y=y)
         engine.forward()
         return y
@@ -170,13 +188,13 @@ def test_rows_do_not_depend_on_their_batch(isa, rng):
         np.testing.assert_array_equal(run(a["x"][row : row + 1])[0], whole[row])
 
 
-def test_same_bits_every_time(isa, threads, rng):
-    a = case(rng, 33, 20, 16, 32)
+def test_same_bits_every_time(isa, threads, cell, rng):
+    a = case(rng, 33, 20, 16, 32, cell=cell)
     results = []
     for _ in range(2):
-        packed = _engine.PackedLSTM(16, 32)
+        packed = _engine.PackedRNN(16, 32, cell)
         packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"], True)
-        run = _engine.LSTMRun()
+        run = _engine.RNNRun()
         run.set_direction(0, packed, 3, 2, a["x"])
         run.forward(True)
         gradients = [np.empty_like(a[k]) for k in ("kernel", "recurrent_kernel", "bias")]
@@ -189,12 +207,12 @@ def test_same_bits_every_time(isa, threads, rng):
 
 def test_subnormals_are_flushed_and_the_float_environment_restored(isa):
     units, steps = 16, 300
-    packed = _engine.PackedLSTM(1, units)
+    packed = _engine.PackedRNN(1, units)
     kernel = np.zeros((1, 4 * units), np.float32)
     bias = np.full(4 * units, -3.0, np.float32)
     packed.pack(kernel, np.full((units, 4 * units), 1e-3, np.float32), bias, True, True)
     x = np.zeros((4, steps, 1), np.float32)
-    run = _engine.LSTMRun()
+    run = _engine.RNNRun()
     run.set_direction(0, packed, 3, 2, x)
     run.forward(True)
     dx = np.empty_like(x)
@@ -208,13 +226,13 @@ def test_subnormals_are_flushed_and_the_float_environment_restored(isa):
     assert np.float32(1e-40) * np.float32(0.5) > 0
 
 
-def test_nan_stays_nan(isa, rng):
-    a = case(rng, 3, 4, 5, 20)
+def test_nan_stays_nan(isa, cell, rng):
+    a = case(rng, 3, 4, 5, 20, cell=cell)
     a["x"][1, 2, 3] = np.nan
-    packed = _engine.PackedLSTM(5, 20)
+    packed = _engine.PackedRNN(5, 20, cell)
     packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"])
     y = np.empty((3, 4, 20), np.float32)
-    run = _engine.LSTMRun()
+    run = _engine.RNNRun()
     run.set_direction(0, packed, 3, 2, a["x"], y=y)
     run.forward()
     assert np.isnan(y[1, 2:]).all()
@@ -237,17 +255,17 @@ def test_nan_stays_nan(isa, rng):
     ],
 )
 def test_bad_arrays_are_refused(change, message):
-    packed = _engine.PackedLSTM(4, 5)
+    packed = _engine.PackedRNN(4, 5)
     packed.pack(np.zeros((4, 20), np.float32), np.zeros((5, 20), np.float32))
     arguments = {"x": np.zeros((2, 3, 4), np.float32), **change}
-    run = _engine.LSTMRun()
+    run = _engine.RNNRun()
     with pytest.raises(ValueError, match=message):
         run.set_direction(0, packed, 3, 2, **arguments)
 
 
 def test_the_order_of_calls_is_checked():
-    packed = _engine.PackedLSTM(4, 5)
-    run = _engine.LSTMRun()
+    packed = _engine.PackedRNN(4, 5)
+    run = _engine.RNNRun()
     x = np.zeros((2, 3, 4), np.float32)
     run.set_direction(0, packed, 3, 2, x)
     with pytest.raises(ValueError, match="packed"):
@@ -260,10 +278,17 @@ def test_the_order_of_calls_is_checked():
     with pytest.raises(ValueError, match="activation|refused"):
         run.set_direction(0, packed, 99, 2, x)
         run.forward()
+    with pytest.raises(ValueError, match="cell: expected one of"):
+        _engine.PackedRNN(4, 5, "cell")
+    packed = _engine.PackedRNN(4, 5, "gru")
+    packed.pack(np.zeros((4, 15), np.float32), np.zeros((5, 15), np.float32))
+    with pytest.raises(ValueError, match="refused"):  # it has no c
+        run.set_direction(0, packed, 3, 2, x, c0=np.zeros((2, 5), np.float32))
+        run.forward()
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_units_split_over_threads(isa, threads, masked, rng):
+def test_units_split_over_threads(isa, threads, masked, cell, rng):
     """Few rows and many units: the threads meet at every step."""
     for batch in (1, 2, 5):
-        check(case(rng, batch, 5, 30, 203, masked), reverse=batch == 2)
+        check(case(rng, batch, 5, 30, 203, masked, cell=cell), reverse=batch == 2)

@@ -1,4 +1,4 @@
-# Instruction set, threads, memory, and the LSTM.
+# Instruction set, threads, memory, and the recurrent layers.
 
 cdef extern from "fastrnn.h" nogil:
     enum: FR_OK, FR_BAD_SIZE, FR_BAD_ARGUMENT, FR_BAD_INDEX
@@ -9,7 +9,10 @@ cdef extern from "fastrnn.h" nogil:
     int fr_threads()
     int fr_threads_for(double flops)
 
-    ctypedef struct fr_lstm:
+    enum: FR_GRU
+
+    ctypedef struct fr_rnn:
+        int32_t cell
         int64_t batch, timesteps, features, units
         int32_t activation, recurrent_activation, zero_output_for_mask
         const float *packed
@@ -40,23 +43,23 @@ cdef extern from "fastrnn.h" nogil:
         float *dh0
         float *dc0
 
-    int64_t fr_lstm_packed_size(int64_t features, int64_t units)
-    int64_t fr_lstm_packed_back_size(int64_t features, int64_t units)
-    void fr_lstm_pack(float *packed, const float *kernel, const float *recurrent_kernel,
-                      const float *bias, int64_t features, int64_t units)
-    void fr_lstm_pack_back(float *packed, const float *kernel, const float *recurrent_kernel,
-                           int64_t features, int64_t units)
-    ctypedef struct fr_lstm_split:
+    int64_t fr_rnn_packed_size(int cell, int64_t features, int64_t units)
+    int64_t fr_rnn_packed_back_size(int cell, int64_t features, int64_t units)
+    void fr_rnn_pack(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
+                     const float *bias, int64_t features, int64_t units)
+    void fr_rnn_pack_back(int cell, float *packed, const float *kernel,
+                          const float *recurrent_kernel, int64_t features, int64_t units)
+    ctypedef struct fr_rnn_split:
         int64_t slices
         int parts
 
-    fr_lstm_split fr_lstm_best_split(const fr_lstm *lstm, int count)
-    int64_t fr_lstm_saved_size(const fr_lstm *lstm, fr_lstm_split split)
-    int64_t fr_lstm_forward_scratch(const fr_lstm *lstm, fr_lstm_split split)
-    int64_t fr_lstm_backward_scratch(const fr_lstm *lstm, fr_lstm_split split)
-    int fr_lstm_forward(const fr_lstm *lstm, int count, fr_lstm_split split, float **scratch)
-    int fr_lstm_backward(const fr_lstm *lstm, int count, fr_lstm_split split, float **scratch)
-    int fr_mask_gradient(float *dh, const float *dy, const fr_lstm *lstm)
+    fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count)
+    int64_t fr_rnn_saved_size(const fr_rnn *rnn, fr_rnn_split split)
+    int64_t fr_rnn_forward_scratch(const fr_rnn *rnn, fr_rnn_split split)
+    int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split)
+    int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float **scratch)
+    int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float **scratch)
+    int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn)
 
 
 # --- instruction set and threads ------------------------------------------------------------------
@@ -178,64 +181,76 @@ cdef float *strided(str name, object array, int64_t n0, int64_t n1, int64_t n2,
     return NULL
 
 
-# --- LSTM -----------------------------------------------------------------------------------------
+# --- recurrent layers ------------------------------------------------------------------------------
 
 ACTIVATIONS = {
     "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "hard_sigmoid": 4, "hard_sigmoid_keras2": 5,
     "softsign": 6, "elu": 7, "selu": 8, "exponential": 9,
 }  # enum fr_activation
+CELLS = {"lstm": 0, "gru": 1, "simple_rnn": 2}  # enum fr_cell
+GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
 
 
-cdef class PackedLSTM:
-    """Weights of one direction in the kernels' own order.
+cdef class PackedRNN:
+    """Weights of one direction in the kernels' own order. cell: one of CELLS.
 
     version: what the caller says the weights' state is; None until packed."""
 
-    cdef readonly int64_t features, units
+    cdef readonly int64_t features, units, gates
+    cdef readonly int cell
     cdef Buffer forward, back
     cdef const char *isa_name
     cdef bint has_back, has_input_back
     cdef public object version
 
-    def __init__(self, features, units):
+    def __init__(self, features, units, cell="lstm"):
         if features < 1 or units < 1:
             raise ValueError(f"expected features and units >= 1, received {features} and {units}")
+        if cell not in CELLS:
+            raise ValueError(f"cell: expected one of {list(CELLS)}, received {cell!r}")
         self.features, self.units = features, units
+        self.cell, self.gates = CELLS[cell], GATES[cell]
         self.forward, self.back = Buffer(), Buffer()
         self.version = None
 
     def pack(self, kernel, recurrent_kernel, bias=None, bint training=False, bint input_gradient=False):
-        """kernel (features, 4 units), recurrent_kernel (units, 4 units), bias (4 units) or None."""
-        cdef int64_t f = self.features, u = self.units
-        cdef const float *w = floats("kernel", kernel, f, 4 * u)
-        cdef const float *r = floats("recurrent_kernel", recurrent_kernel, u, 4 * u)
-        cdef const float *b = floats("bias", bias, 4 * u)
+        """kernel (features, gates units), recurrent_kernel (units, gates units), bias (gates units),
+        for "gru" (2, 3 units), or None."""
+        cdef int64_t f = self.features, u = self.units, columns = self.gates * self.units
+        cdef const float *w = floats("kernel", kernel, f, columns)
+        cdef const float *r = floats("recurrent_kernel", recurrent_kernel, u, columns)
+        cdef const float *b = self.bias("bias", bias)
         if w is NULL or r is NULL:
             raise ValueError("kernel and recurrent_kernel: expected arrays, received None")
-        cdef float *p = self.forward.get(fr_lstm_packed_size(f, u))
+        cdef float *p = self.forward.get(fr_rnn_packed_size(self.cell, f, u))
         cdef float *q = NULL
         if training:
-            q = self.back.get(fr_lstm_packed_back_size(f, u))
+            q = self.back.get(fr_rnn_packed_back_size(self.cell, f, u))
         with nogil:
-            fr_lstm_pack(p, w, r, b, f, u)
+            fr_rnn_pack(self.cell, p, w, r, b, f, u)
             if training:
-                fr_lstm_pack_back(q, w if input_gradient else NULL, r, f, u)
+                fr_rnn_pack_back(self.cell, q, w if input_gradient else NULL, r, f, u)
         self.isa_name = fr_isa()
         self.has_back = training
         self.has_input_back = input_gradient
 
+    cdef float *bias(self, str name, object array) except? NULL:
+        if self.cell == FR_GRU:
+            return floats(name, array, 2, 3 * self.units)
+        return floats(name, array, self.gates * self.units)
 
-cdef class LSTMRun:
+
+cdef class RNNRun:
     """One or two directions over one batch: set each direction, then forward, then backward.
 
     Arrays are float32; x, y, dy, dx may be any (batch, timesteps, n) view with a contiguous last
     axis, so that a reversed view of time makes a direction run backwards."""
 
-    cdef fr_lstm lstm[2]
+    cdef fr_rnn rnn[2]
     cdef list arrays, gradient_arrays  # keep what the structs point to alive
     cdef list packed, saved, scratch
     cdef int count
-    cdef fr_lstm_split split
+    cdef fr_rnn_split split
     cdef const char *saved_isa
 
     def __init__(self, int count=1):
@@ -246,21 +261,22 @@ cdef class LSTMRun:
         self.saved = [Buffer() for _ in range(count)]
         self.scratch = [Buffer() for _ in range(count)]
 
-    def set_direction(self, int d, PackedLSTM packed not None, int activation,
+    def set_direction(self, int d, PackedRNN packed not None, int activation,
                       int recurrent_activation, x, mask=None, bint zero_output_for_mask=False,
                       h0=None, c0=None, y=None, last=None, h_last=None, c_last=None):
         """x (batch, timesteps, features); mask (batch, timesteps) bool; h0, c0, last, h_last and
-        c_last (batch, units); y (batch, timesteps, units)."""
+        c_last (batch, units); y (batch, timesteps, units). Only an LSTM uses c0 and c_last."""
         if d < 0 or d >= self.count:
             raise ValueError(f"d: expected a direction below {self.count}, received {d}")
         if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) != 3:
             describe_mismatch("x", "a float32 array (batch, timesteps, features)", x)
-        cdef fr_lstm *l = &self.lstm[d]
+        cdef fr_rnn *l = &self.rnn[d]
         cdef int64_t batch = cnp.PyArray_DIM(x, 0), steps = cnp.PyArray_DIM(x, 1)
         cdef int64_t units = packed.units
         if batch < 1 or steps < 1:
             raise ValueError(f"x: expected at least one sample and one time step, received shape {x.shape}")
         l.batch, l.timesteps, l.features, l.units = batch, steps, packed.features, units
+        l.cell = packed.cell
         l.activation, l.recurrent_activation = activation, recurrent_activation
         l.zero_output_for_mask = zero_output_for_mask
         l.x = strided("x", x, batch, steps, packed.features, &l.x_row, &l.x_time)
@@ -292,10 +308,10 @@ cdef class LSTMRun:
         self.arrays[d] = (x, mask, h0, c0, y, last, h_last, c_last)
 
     cdef int check_packed(self, int d) except -1:
-        cdef PackedLSTM packed = self.packed[d]
+        cdef PackedRNN packed = self.packed[d]
         if packed is None or packed.forward.data is NULL or packed.isa_name != fr_isa():
             raise ValueError("weights must be packed for the instruction set in use")
-        if self.lstm[d].batch != self.lstm[0].batch:
+        if self.rnn[d].batch != self.rnn[0].batch:
             raise ValueError("the directions must have the same batch size")
         return 0
 
@@ -305,21 +321,21 @@ cdef class LSTMRun:
         cdef int d, status
         for d in range(self.count):
             self.check_packed(d)
-        cdef fr_lstm_split split = fr_lstm_best_split(self.lstm, self.count)
+        cdef fr_rnn_split split = fr_rnn_best_split(self.rnn, self.count)
         for d in range(self.count):
-            self.lstm[d].packed = (<PackedLSTM>self.packed[d]).forward.data
-            self.lstm[d].saved = NULL
+            self.rnn[d].packed = (<PackedRNN>self.packed[d]).forward.data
+            self.rnn[d].saved = NULL
             if keep:
-                self.lstm[d].saved = (<Buffer>self.saved[d]).get(
-                    fr_lstm_saved_size(&self.lstm[d], split))
+                self.rnn[d].saved = (<Buffer>self.saved[d]).get(
+                    fr_rnn_saved_size(&self.rnn[d], split))
                 scratch[d] = NULL
             else:
                 scratch[d] = (<Buffer>self.scratch[d]).get(
-                    fr_lstm_forward_scratch(&self.lstm[d], split))
+                    fr_rnn_forward_scratch(&self.rnn[d], split))
         self.split = split
         self.saved_isa = fr_isa() if keep else NULL
         with nogil:
-            status = fr_lstm_forward(self.lstm, self.count, split, scratch)
+            status = fr_rnn_forward(self.rnn, self.count, split, scratch)
         raise_status(status)
 
     @property
@@ -333,11 +349,12 @@ cdef class LSTMRun:
         the direction before has written."""
         if d < 0 or d >= self.count or self.arrays[d] is None:
             raise ValueError(f"d: expected a direction below {self.count} that is set, received {d}")
-        cdef fr_lstm *l = &self.lstm[d]
-        cdef int64_t batch = l.batch, units = l.units
-        l.dkernel = floats("dkernel", dkernel, l.features, 4 * units)
-        l.drecurrent = floats("drecurrent", drecurrent, units, 4 * units)
-        l.dbias = floats("dbias", dbias, 4 * units)
+        cdef fr_rnn *l = &self.rnn[d]
+        cdef PackedRNN packed = self.packed[d]
+        cdef int64_t batch = l.batch, units = l.units, columns = packed.gates * units
+        l.dkernel = floats("dkernel", dkernel, l.features, columns)
+        l.drecurrent = floats("drecurrent", drecurrent, units, columns)
+        l.dbias = packed.bias("dbias", dbias)
         l.dy = strided("dy", dy, batch, l.timesteps, units, &l.dy_row, &l.dy_time)
         l.dh_last = floats("dh_last", dh_last, batch, units)
         l.dc_last = floats("dc_last", dc_last, batch, units)
@@ -350,7 +367,7 @@ cdef class LSTMRun:
     def mask_gradient(self, int d, dh, dy):
         """Gradient of the outputs y -> of the states h, for a masked direction; both (batch,
         timesteps, units) in the direction's order of time."""
-        cdef fr_lstm l = self.lstm[d]
+        cdef fr_rnn l = self.rnn[d]
         cdef float *out = floats("dh", dh, l.batch, l.timesteps, l.units)
         l.dy = strided("dy", dy, l.batch, l.timesteps, l.units, &l.dy_row, &l.dy_time)
         raise_status(fr_mask_gradient(out, l.dy, &l))
@@ -363,14 +380,14 @@ cdef class LSTMRun:
             raise ValueError("backward needs a forward(keep=True) on the same instruction set before it")
         for d in range(self.count):
             self.check_packed(d)
-            if not (<PackedLSTM>self.packed[d]).has_back:
+            if not (<PackedRNN>self.packed[d]).has_back:
                 raise ValueError("weights must be packed with training=True")
-            if self.lstm[d].dx is not NULL and not (<PackedLSTM>self.packed[d]).has_input_back:
+            if self.rnn[d].dx is not NULL and not (<PackedRNN>self.packed[d]).has_input_back:
                 raise ValueError("dx: weights must be packed with input_gradient=True")
-            self.lstm[d].packed_back = (<PackedLSTM>self.packed[d]).back.data
+            self.rnn[d].packed_back = (<PackedRNN>self.packed[d]).back.data
             scratch[d] = (<Buffer>self.scratch[d]).get(
-                fr_lstm_backward_scratch(&self.lstm[d], self.split))
+                fr_rnn_backward_scratch(&self.rnn[d], self.split))
         self.saved_isa = NULL
         with nogil:
-            status = fr_lstm_backward(self.lstm, self.count, self.split, scratch)
+            status = fr_rnn_backward(self.rnn, self.count, self.split, scratch)
         raise_status(status)

@@ -1,0 +1,795 @@
+/* Recurrent cells through time for one slice of the batch.
+ *
+ * LSTM: Hochreiter & Schmidhuber 1997, Gers 2000       z = b + x W + h' U
+ *     i, f, o = rec(z_i), rec(z_f), rec(z_o);  g = act(z_g)
+ *     c = f c' + i g;  h = o act(c)
+ * GRU: Cho et al. 2014, the reset gate after the product with U (Keras's reset_after)
+ *     z, r = rec(z_z), rec(z_r);  s = b_s + h' U_h;  n = act(b_h + x W_h + r s)
+ *     h = z h' + (1 - z) n
+ * Simple RNN: Elman 1990
+ *     h = act(b + x W + h' U)
+ *
+ * Packed columns of LSTM and GRU. Units go in chunks of V; the 4 pieces of a chunk (i, f, g, o; or
+ * n's share of x, z, r, s) sit side by side, 4V columns. The rest of the units goes in groups of
+ * V/4, the 4 pieces of a group in one vector. A transpose of 4 groups (of any rows: they are
+ * contiguous) gives vectors of the same form as a chunk's.
+ * Simple RNN: chunks of 4V units, which are 4V columns; the last chunk has 1 to 4 vectors. */
+
+#define GROUP (V / 4)
+
+typedef struct {
+    int cell;
+    int64_t units, gates;  /* gates: columns of Keras's weights for each unit */
+    int64_t chunk_units, full, tail; /* full chunks, then one of `tail` vectors if that is not 0 */
+    int64_t columns, chunks;
+    int64_t h_row;         /* units rounded up to V */
+    int64_t k;             /* rows of a packed panel: bias, features, units */
+} layout;
+
+static layout layout_of(int cell, int64_t features, int64_t units) {
+    layout l = {.cell = cell, .units = units, .gates = gates_of(cell), .k = 1 + features + units};
+    const int simple = cell == FR_SIMPLE_RNN;
+    const int64_t vector_units = simple ? V : GROUP;
+    l.chunk_units = 4 * vector_units;
+    l.full = units / l.chunk_units;
+    l.tail = (units % l.chunk_units + vector_units - 1) / vector_units;
+    if (l.tail == 4) l.full++, l.tail = 0;
+    l.columns = l.full * 4 * V + l.tail * V;
+    l.chunks = l.full + (l.tail > 0);
+    l.h_row = (units + V - 1) / V * V;
+    return l;
+}
+static layout layout_of_run(const fr_rnn *rnn) {
+    return layout_of(rnn->cell, rnn->features, rnn->units);
+}
+INLINE int chunk_vectors(const layout *l, int64_t chunk) {
+    return chunk < l->full ? 4 : (int)l->tail;
+}
+/* Is this chunk one of groups, whose cells are computed for all rows at once? */
+INLINE int in_groups(const layout *l, int64_t chunk) {
+    return chunk == l->full && l->cell != FR_SIMPLE_RNN;
+}
+
+/* Gates (and z, and dz) of one time step: per chunk (rows, 4V), then (rows, tail, V). Cell states
+ * of LSTM and GRU: per chunk (rows, V), then (rows, groups, V/4); whole in fours of groups. */
+INLINE int64_t tail_cells(const layout *l, int64_t rows) { return (rows * l->tail + 3) / 4; }
+INLINE int64_t gates_size(const layout *l, int64_t rows) {
+    return rows * l->full * 4 * V + tail_cells(l, rows) * 4 * V;
+}
+INLINE int64_t cells_size(const layout *l, int64_t rows) {
+    return l->cell == FR_SIMPLE_RNN ? 0 : rows * l->full * V + tail_cells(l, rows) * V;
+}
+
+/* --- packing --------------------------------------------------------------------------------- */
+
+/* GRU's first piece takes nothing from h and its last nothing from x. */
+enum weights_kind { OF_X, OF_H };
+INLINE int gate_of(int cell, enum weights_kind kind, int64_t piece) {
+    static const int8_t gru[2][4] = {{2, 0, 1, -1}, {-1, 0, 1, 2}};
+    return cell == FR_GRU ? gru[kind][piece] : (int)piece;
+}
+
+/* Where the columns of a chunk begin that weights of a kind go to, and how many vectors they are. */
+INLINE int64_t first_column(const layout *l, int64_t chunk, enum weights_kind kind) {
+    return l->cell == FR_GRU && chunk < l->full && kind == OF_H ? V : 0;
+}
+INLINE int chunk_vectors_of(const layout *l, int64_t chunk) {
+    return l->cell == FR_GRU && chunk < l->full ? 3 : chunk_vectors(l, chunk);
+}
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t run_length(int64_t units, int64_t first, int64_t width) {
+    int64_t left = units - first;
+    return left < 0 ? 0 : left < width ? left : width;
+}
+
+/* A run of packed columns [column, column + length) of a chunk that is a run [source, source +
+ * length) of Keras's columns; length is 0 where there are none. */
+typedef struct {
+    int64_t column, source, length;
+} column_run;
+INLINE int64_t runs_in(const layout *l, int64_t chunk) {
+    return in_groups(l, chunk) ? 4 * l->tail : chunk_vectors(l, chunk);
+}
+INLINE column_run run_of(const layout *l, int64_t chunk, enum weights_kind kind, int64_t n) {
+    const int simple = l->cell == FR_SIMPLE_RNN, groups = in_groups(l, chunk);
+    const int64_t width = groups ? GROUP : V;
+    const int64_t unit = chunk * l->chunk_units + (simple ? n * V : n / 4 * GROUP);
+    const int gate = simple ? 0 : gate_of(l->cell, kind, n % 4);
+    if (gate < 0) return (column_run){0, 0, 0};
+    return (column_run){n * width, gate * l->units + unit, run_length(l->units, unit, width)};
+}
+
+static int64_t rnn_packed_size(int cell, int64_t features, int64_t units) {
+    layout l = layout_of(cell, features, units);
+    return l.k * l.columns;
+}
+
+static int64_t rnn_pack_parts(int cell, int64_t units) { return layout_of(cell, 1, units).chunks; }
+
+static void pack_row(const layout *l, float *panel, const float *row, int64_t chunk,
+                     enum weights_kind kind) {
+    for (int64_t n = 0; n < runs_in(l, chunk); n++) {
+        const column_run run = run_of(l, chunk, kind, n);
+        for (int64_t j = 0; j < run.length; j++) panel[run.column + j] += row[run.source + j];
+    }
+}
+
+/* packed: per chunk (1 + features + units, columns of the chunk): bias, kernel, recurrent_kernel. */
+static void rnn_pack(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
+                     const float *bias, int64_t features, int64_t units, int64_t chunk) {
+    layout l = layout_of(cell, features, units);
+    const int64_t width = chunk_vectors(&l, chunk) * V, keras_row = l.gates * units;
+    float *panel = packed + chunk * l.k * 4 * V;
+    memset(panel, 0, (size_t)(l.k * width) * sizeof(float));
+    if (bias) pack_row(&l, panel, bias, chunk, OF_X);
+    if (bias && cell == FR_GRU) pack_row(&l, panel, bias + keras_row, chunk, OF_H);
+    for (int64_t k = 0; k < features; k++)
+        pack_row(&l, panel + (1 + k) * width, kernel + k * keras_row, chunk, OF_X);
+    for (int64_t k = 0; k < units; k++)
+        pack_row(&l, panel + (1 + features + k) * width, recurrent_kernel + k * keras_row, chunk, OF_H);
+}
+
+static int64_t rnn_packed_back_size(int cell, int64_t features, int64_t units) {
+    layout l = layout_of(cell, features, units);
+    return l.columns * (l.h_row + (features + V - 1) / V * V);
+}
+
+static int64_t rnn_pack_back_parts(int64_t features, int64_t units) {
+    return panel_count((units + V - 1) / V) + panel_count((features + V - 1) / V);
+}
+
+/* packed: recurrent_kernel transposed, per panel of units (columns, panel width), then the kernel
+ * transposed likewise. */
+static void rnn_pack_back(int cell, float *packed, const float *kernel,
+                          const float *recurrent_kernel, int64_t features, int64_t units,
+                          int64_t part) {
+    layout l = layout_of(cell, features, units);
+    int64_t size = units, panels = panel_count(l.h_row / V);
+    const float *weights = recurrent_kernel;
+    enum weights_kind kind = OF_H;
+    if (part >= panels) {
+        part -= panels;
+        packed += l.columns * l.h_row;
+        weights = kernel;
+        kind = OF_X;
+        size = features;
+        if (!kernel) return;
+    }
+    int64_t vectors = (size + V - 1) / V;
+    int64_t first = panel_start(vectors, part) * V, width = panel_start(vectors, part + 1) * V - first;
+    int64_t filled = size - first < width ? size - first : width;
+    float *panel = packed + l.columns * first;
+    memset(panel, 0, (size_t)(l.columns * width) * sizeof(float));
+    for (int64_t chunk = 0; chunk < l.chunks; chunk++, panel += 4 * V * width)
+        for (int64_t n = 0; n < runs_in(&l, chunk); n++) {
+            const column_run run = run_of(&l, chunk, kind, n);
+            for (int64_t j = 0; j < filled; j++)
+                for (int64_t p = 0; p < run.length; p++)
+                    panel[(run.column + p) * width + j] =
+                        weights[(first + j) * l.gates * units + run.source + p];
+        }
+}
+
+/* --- activations ----------------------------------------------------------------------------- */
+
+#define ELU_SCALE 1.05070098f /* selu: Klambauer et al. 2017 */
+#define ELU_ALPHA 1.67326324f
+
+INLINE vf activate(int kind, vf x) {
+    switch (kind) {
+    case FR_TANH: return vtanh(x);
+    case FR_SIGMOID: return vsigmoid(x);
+    case FR_RELU: return at_least(0.0f, x);
+    case FR_HARD_SIGMOID: return at_most(1.0f, at_least(0.0f, x * (1.0f / 6.0f) + 0.5f));
+    case FR_HARD_SIGMOID_KERAS2: return at_most(1.0f, at_least(0.0f, x * 0.2f + 0.5f));
+    case FR_SOFTSIGN: return x / (1.0f + absolute(x));
+    case FR_ELU: return choose(x > 0.0f, x, vexpm1(at_most(0.0f, x)));
+    case FR_SELU:
+        return ELU_SCALE * choose(x > 0.0f, x, ELU_ALPHA * vexpm1(at_most(0.0f, x)));
+    case FR_EXPONENTIAL: return vexp(x);
+    default: return x;
+    }
+}
+
+/* Derivative of the activation at the input that gave the output y. */
+INLINE vf slope(int kind, vf y) {
+    vf one = splat(1.0f), zero = splat(0.0f), distance;
+    switch (kind) {
+    case FR_TANH: return 1.0f - y * y;
+    case FR_SIGMOID: return y - y * y;
+    case FR_RELU: return choose(y > 0.0f, one, zero);
+    case FR_HARD_SIGMOID: return choose((y > 0.0f) & (y < 1.0f), splat(1.0f / 6.0f), zero);
+    case FR_HARD_SIGMOID_KERAS2: return choose((y > 0.0f) & (y < 1.0f), splat(0.2f), zero);
+    case FR_SOFTSIGN: distance = 1.0f - absolute(y); return distance * distance;
+    case FR_ELU: return choose(y > 0.0f, one, y + 1.0f);
+    case FR_SELU: return choose(y > 0.0f, splat(ELU_SCALE), y + ELU_SCALE * ELU_ALPHA);
+    case FR_EXPONENTIAL: return y;
+    default: return one;
+    }
+}
+
+/* --- the cell -------------------------------------------------------------------------------- */
+
+/* LSTM or GRU on 4 vectors of z, replaced by i, f, g, o or n, z, r, s. c: the state before,
+ * replaced by the new one (for GRU that is h). Returns h. */
+INLINE vf cell(int kind, int act, int rec, vf gates[4], vf *c) {
+    if (kind == FR_GRU) {
+        gates[1] = activate(rec, gates[1]);
+        gates[2] = activate(rec, gates[2]);
+        gates[0] = activate(act, gates[0] + gates[2] * gates[3]);
+        return *c = gates[0] + gates[1] * (*c - gates[0]);
+    }
+    gates[0] = activate(rec, gates[0]);
+    gates[1] = activate(rec, gates[1]);
+    gates[2] = activate(act, gates[2]);
+    gates[3] = activate(rec, gates[3]);
+    *c = gates[1] * *c + gates[0] * gates[2];
+    return gates[3] * activate(act, *c);
+}
+
+/* gates: as cell() left them, replaced by dz; dc: gradient of c from the step after, replaced by
+ * the one for the step before. */
+INLINE void cell_back(int kind, int act, int rec, vf gates[4], vf c, vf c_before, vf dh, vf *dc) {
+    if (kind == FR_GRU) {
+        vf n = gates[0], z = gates[1], r = gates[2], s = gates[3], d = *dc + dh;
+        vf dn = d * (1.0f - z) * slope(act, n);
+        gates[0] = dn;
+        gates[1] = d * (c_before - n) * slope(rec, z);
+        gates[2] = dn * s * slope(rec, r);
+        gates[3] = dn * r;
+        *dc = d * z;
+        return;
+    }
+    vf i = gates[0], f = gates[1], g = gates[2], o = gates[3], a = activate(act, c);
+    vf d = *dc + dh * o * slope(act, a);
+    gates[3] = dh * a * slope(rec, o);
+    gates[0] = d * g * slope(rec, i);
+    gates[2] = d * i * slope(act, g);
+    gates[1] = d * c_before * slope(rec, f);
+    *dc = d * f;
+}
+
+/* 4 x 4 transpose of pieces of V/4 lanes; its own inverse. */
+INLINE void transpose_groups(vf v[4]) {
+    vi low, high, even, odd;
+    for (int i = 0; i < V; i++) {
+        int piece = i / GROUP, lane = i % GROUP;
+        low[i] = (piece % 2 * 4 + piece / 2) * GROUP + lane;      /* a0 b0 a1 b1 */
+        high[i] = (piece % 2 * 4 + piece / 2 + 2) * GROUP + lane; /* a2 b2 a3 b3 */
+        even[i] = (piece / 2 * 4 + piece % 2) * GROUP + lane;     /* a0 a1 b0 b1 */
+        odd[i] = (piece / 2 * 4 + piece % 2 + 2) * GROUP + lane;  /* a2 a3 b2 b3 */
+    }
+    vf t0 = __builtin_shuffle(v[0], v[1], low), t1 = __builtin_shuffle(v[0], v[1], high);
+    vf t2 = __builtin_shuffle(v[2], v[3], low), t3 = __builtin_shuffle(v[2], v[3], high);
+    v[0] = __builtin_shuffle(t0, t2, even);
+    v[1] = __builtin_shuffle(t0, t2, odd);
+    v[2] = __builtin_shuffle(t1, t3, even);
+    v[3] = __builtin_shuffle(t1, t3, odd);
+}
+
+/* rows of one full chunk. z: (rows, 4V), made gates if keep; c_before, c: (rows, V). */
+INLINE void cells_full(int kind, int act, int rec, int keep, float *z, const float *c_before, float *c,
+                       float *h, int64_t h_row, int64_t rows) {
+    for (int64_t r = 0; r < rows; r++, z += 4 * V) {
+        vf gates[4] = {load(z), load(z + V), load(z + 2 * V), load(z + 3 * V)};
+        vf state = load(c_before + r * V);
+        store(h + r * h_row, cell(kind, act, rec, gates, &state));
+        store(c + r * V, state);
+        if (keep)
+            for (int g = 0; g < 4; g++) store(z + g * V, gates[g]);
+    }
+}
+
+/* All rows of the tail. z: (rows, groups, V); c_before, c: (rows, groups, V/4). */
+INLINE void cells_tail(int kind, int act, int rec, int keep, const layout *l, float *z, const float *c_before,
+                       float *c, float *h, int64_t rows) {
+    int64_t row = 0, group = 0;
+    for (int64_t n = 0; n < tail_cells(l, rows); n++, z += 4 * V) {
+        vf gates[4] = {load(z), load(z + V), load(z + 2 * V), load(z + 3 * V)};
+        transpose_groups(gates);
+        vf state = load(c_before + n * V);
+        vf out = cell(kind, act, rec, gates, &state);
+        store(c + n * V, state);
+        for (int j = 0; j < 4 && row < rows; j++) {
+            memcpy(h + row * l->h_row + group * GROUP, (float *)&out + j * GROUP,
+                   GROUP * sizeof(float));
+            if (++group == l->tail) group = 0, row++;
+        }
+        if (keep) {
+            transpose_groups(gates);
+            for (int g = 0; g < 4; g++) store(z + g * V, gates[g]);
+        }
+    }
+}
+
+INLINE void cells_full_back(int kind, int act, int rec, float *gates, const float *c, const float *c_before,
+                            const float *dh, int64_t h_row, float *dc, int64_t rows) {
+    for (int64_t r = 0; r < rows; r++, gates += 4 * V) {
+        vf v[4] = {load(gates), load(gates + V), load(gates + 2 * V), load(gates + 3 * V)};
+        vf d = load(dc + r * V);
+        cell_back(kind, act, rec, v, load(c + r * V), load(c_before + r * V), load(dh + r * h_row), &d);
+        store(dc + r * V, d);
+        for (int g = 0; g < 4; g++) store(gates + g * V, v[g]);
+    }
+}
+
+INLINE void cells_tail_back(int kind, int act, int rec, const layout *l, float *gates, const float *c,
+                            const float *c_before, const float *dh, float *dc, int64_t rows) {
+    int64_t row = 0, group = 0;
+    for (int64_t n = 0; n < tail_cells(l, rows); n++, gates += 4 * V) {
+        vf v[4] = {load(gates), load(gates + V), load(gates + 2 * V), load(gates + 3 * V)};
+        vf d = load(dc + n * V), dh_cell = {0};
+        for (int j = 0; j < 4 && row < rows; j++) {
+            memcpy((float *)&dh_cell + j * GROUP, dh + row * l->h_row + group * GROUP,
+                   GROUP * sizeof(float));
+            if (++group == l->tail) group = 0, row++;
+        }
+        transpose_groups(v);
+        cell_back(kind, act, rec, v, load(c + n * V), load(c_before + n * V), dh_cell, &d);
+        transpose_groups(v);
+        store(dc + n * V, d);
+        for (int g = 0; g < 4; g++) store(gates + g * V, v[g]);
+    }
+}
+
+/* Simple RNN: rows of a chunk of nv vectors. z: (rows, nv V), made h if keep. */
+INLINE void simple_cells(int act, int keep, float *z, float *h, int64_t h_row, int nv, int64_t rows) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int v = 0; v < nv; v++, z += V) {
+            const vf out = activate(act, load(z));
+            store(h + r * h_row + v * V, out);
+            if (keep) store(z, out);
+        }
+}
+INLINE void simple_cells_back(int act, float *gates, const float *dh, int64_t h_row, int nv,
+                              int64_t rows) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int v = 0; v < nv; v++, gates += V)
+            store(gates, load(dh + r * h_row + v * V) * slope(act, load(gates)));
+}
+
+/* The usual cells and activations as constants, any other by a switch at each vector. */
+#define WITH_TANH(rnn, call)                                                                       \
+    do {                                                                                           \
+        if ((rnn)->activation == FR_TANH) {                                                        \
+            enum { act = FR_TANH };                                                                \
+            call;                                                                                  \
+        } else {                                                                                   \
+            const int act = (rnn)->activation;                                                     \
+            call;                                                                                  \
+        }                                                                                          \
+    } while (0)
+#define WITH_CELL(rnn, call)                                                                       \
+    do {                                                                                           \
+        const int usual = (rnn)->activation == FR_TANH && (rnn)->recurrent_activation == FR_SIGMOID; \
+        if (usual && (rnn)->cell == FR_LSTM) {                                                     \
+            enum { kind = FR_LSTM, act = FR_TANH, rec = FR_SIGMOID };                              \
+            call;                                                                                  \
+        } else if (usual && (rnn)->cell == FR_GRU) {                                               \
+            enum { kind = FR_GRU, act = FR_TANH, rec = FR_SIGMOID };                               \
+            call;                                                                                  \
+        } else {                                                                                   \
+            const int kind = (rnn)->cell, act = (rnn)->activation, rec = (rnn)->recurrent_activation; \
+            call;                                                                                  \
+        }                                                                                          \
+    } while (0)
+
+/* --- parts of the units ----------------------------------------------------------------------- */
+
+/* Chunks [first, end) of the part of a slice; parts of LSTM and GRU begin at panels of packed_back. */
+INLINE int64_t part_start(const layout *l, int part, int parts) {
+    if (l->cell == FR_SIMPLE_RNN) return part == 0 ? 0 : l->chunks;
+    const int64_t vectors = l->h_row / V;
+    return panel_start(vectors, panel_count(vectors) * part / parts);
+}
+
+/* Copies units [first, end) of one row between the layout of cell states and a plain row. */
+static void copy_row(const layout *l, int64_t rows, int64_t row, int64_t first, int64_t end,
+                     float *cells, float *plain, int to_cells) {
+    for (int64_t unit = first; unit < end; unit += V) {
+        float *p = cells + rows * unit + row * (unit / V < l->full ? V : l->tail * GROUP);
+        const size_t bytes = (size_t)run_length(end, unit, V) * sizeof(float);
+        if (to_cells) memcpy(p, plain + unit, bytes);
+        else memcpy(plain + unit, p, bytes);
+    }
+}
+static void carry_cells(const layout *l, float *to, const float *from, int64_t rows, int64_t row,
+                        int64_t first, int64_t end) {
+    if (l->cell == FR_SIMPLE_RNN) return;
+    for (int64_t chunk = first; chunk < end; chunk++) {
+        int64_t width = chunk < l->full ? V : l->tail * GROUP;
+        int64_t at = rows * chunk * V + row * width;
+        memcpy(to + at, from + at, (size_t)width * sizeof(float));
+    }
+}
+
+/* --- forward --------------------------------------------------------------------------------- */
+
+/* saved: for each step the gates; for each step and the one before the first, c; likewise h. */
+static int64_t rnn_saved_size(const fr_rnn *rnn, int64_t rows, int parts) {
+    (void)parts;
+    layout l = layout_of_run(rnn);
+    int64_t t = rnn->timesteps;
+    return t * gates_size(&l, rows) + (t + 1) * (cells_size(&l, rows) + rows * l.h_row);
+}
+
+/* With few rows x W is taken for a block of steps at once, to use a tile's rows and to read W once
+ * a block; with many it runs in the tile of h U. Blocks of 1 mean the latter. */
+static int64_t hoisted_steps(const fr_rnn *rnn, int64_t rows) {
+    const int64_t weights = 4 * gates_of(rnn->cell) * rnn->units * (rnn->features + rnn->units); /* bytes */
+    if (rnn->features < 8 || (rows > 3 && (rows > 12 || weights < 1 << 19))) return 1;
+    return rnn->timesteps < 12 ? rnn->timesteps : 12;
+}
+
+static int64_t rnn_forward_scratch(const fr_rnn *rnn, int64_t rows, int parts) {
+    layout l = layout_of_run(rnn);
+    if (rnn->saved) return 0;
+    return 2 * (cells_size(&l, rows) + rows * l.h_row) + parts * (rows + 4) * 4 * V +
+           hoisted_steps(rnn, rows) * gates_size(&l, rows);
+}
+
+static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
+    layout l = layout_of_run(rnn);
+    const int64_t rows = slice.rows, steps = rnn->timesteps, features = rnn->features;
+    const int64_t g_size = gates_size(&l, rows), c_size = cells_size(&l, rows), h_size = rows * l.h_row;
+    const int64_t first = part_start(&l, slice.part, slice.parts);
+    const int64_t end = part_start(&l, slice.part + 1, slice.parts);
+    const int64_t unit = least(first * l.chunk_units, l.units);
+    const int64_t units_end = least(end * l.chunk_units, l.units);
+    const int64_t block = hoisted_steps(rnn, rows);
+    const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
+    const int keep = saved != NULL;
+    /* Kept states have a place for each step; otherwise two places take turns. */
+    float *cells, *hs, *z = NULL, *zs;
+    if (keep) {
+        zs = saved;
+        cells = saved + steps * g_size;
+        hs = cells + (steps + 1) * c_size;
+    } else {
+        cells = slice.scratch;
+        hs = cells + 2 * c_size;
+        z = hs + 2 * h_size + slice.part * (rows + 4) * 4 * V;
+        zs = hs + 2 * h_size + slice.parts * (rows + 4) * 4 * V;
+    }
+    if (slice.part == 0) {
+        const float *c0 = rnn->cell == FR_GRU ? rnn->h0 : rnn->c0;
+        memset(cells, 0, (size_t)c_size * sizeof(float));
+        memset(hs, 0, (size_t)h_size * sizeof(float));
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t row = (slice.row + r) * l.units;
+            if (c0) copy_row(&l, rows, r, 0, l.units, cells, (float *)c0 + row, 1);
+            if (rnn->h0) memcpy(hs + r * l.h_row, rnn->h0 + row, (size_t)l.units * sizeof(float));
+        }
+    }
+    barrier_wait(slice.barrier, slice.parts);
+
+    float *c = cells, *h = hs;
+    for (int64_t t = 0; t < steps; t++) {
+        const float *c_before = c, *h_before = h;
+        c = cells + (keep ? t + 1 : (t + 1) % 2) * c_size;
+        h = hs + (keep ? t + 1 : (t + 1) % 2) * h_size;
+        float *step_z = keep ? zs + t * g_size : block > 1 ? zs + t % block * g_size : NULL;
+        const float *x = rnn->x + slice.row * rnn->x_row + t * rnn->x_time;
+        const int recurrent = t > 0 || rnn->h0; /* the first step from zeros has no h U */
+        for (int64_t chunk = first; chunk < end; chunk++) {
+            const int nv = chunk_vectors(&l, chunk);
+            const int64_t width = nv * V;
+            const float *panel = rnn->packed + chunk * l.k * 4 * V;
+            const enum tile_kind tiles = rnn->cell == FR_GRU && chunk < l.full ? SKEWED : ROWS;
+            segment segments[2] = {
+                {x, panel + width, rnn->x_row, features, width},
+                {h_before, panel + (1 + features) * width, l.h_row, l.units, width}};
+            float *chunk_z = step_z ? step_z + chunk * rows * 4 * V : z;
+            float *chunk_h = h + chunk * l.chunk_units;
+            if (block > 1 && t % block == 0) {
+                const int64_t count = steps - t < block ? steps - t : block;
+                for (int64_t r = 0; r < rows; r++) {
+                    segment of_x = segments[0];
+                    of_x.a += r * rnn->x_row;
+                    of_x.stride = rnn->x_time;
+                    gemm(tiles, count, nv, &of_x, 1, chunk_z + r * width, g_size, panel, 0);
+                }
+            }
+            if (block > 1) segments[0].k = 0;
+            const int64_t cells_at = l.cell == FR_SIMPLE_RNN ? 0 : chunk * rows * V;
+            const float *chunk_c_before = c_before + cells_at;
+            float *chunk_c = c + cells_at;
+            FOR_TILES(row, height, rows, nv) {
+                float *tile_z = step_z || in_groups(&l, chunk) ? chunk_z + row * width : z;
+                const float *init = block > 1 ? tile_z : panel;
+                if (block == 1 || recurrent)
+                    TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
+                                                    block > 1 ? width : 0);
+                if (l.cell == FR_SIMPLE_RNN)
+                    WITH_TANH(rnn, simple_cells(act, keep, tile_z, chunk_h + row * l.h_row, l.h_row,
+                                                nv, height));
+                else if (chunk < l.full)
+                    WITH_CELL(rnn, cells_full(kind, act, rec, keep, tile_z, chunk_c_before + row * V,
+                                              chunk_c + row * V, chunk_h + row * l.h_row, l.h_row,
+                                              height));
+            }
+            if (in_groups(&l, chunk))
+                WITH_CELL(rnn, cells_tail(kind, act, rec, keep, &l, chunk_z, chunk_c_before, chunk_c,
+                                          chunk_h, rows));
+        }
+        const uint8_t *mask =
+            rnn->mask ? rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time : NULL;
+        float *y = rnn->y ? rnn->y + slice.row * rnn->y_row + t * rnn->y_time + unit : NULL;
+        for (int64_t r = 0; r < rows && (mask || y); r++) {
+            const float *out = h + r * l.h_row + unit;
+            if (mask && !mask[r * rnn->mask_row]) {
+                carry_cells(&l, c, c_before, rows, r, first, end);
+                memcpy(h + r * l.h_row + unit, h_before + r * l.h_row + unit, bytes);
+                const int repeated = y && t > 0 && !rnn->zero_output_for_mask;
+                out = repeated ? y + r * rnn->y_row - rnn->y_time : NULL;
+            }
+            if (!y) continue;
+            if (out) memcpy(y + r * rnn->y_row, out, bytes);
+            else memset(y + r * rnn->y_row, 0, bytes);
+        }
+        barrier_wait(slice.barrier, slice.parts);
+    }
+
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = slice.row + r;
+        const float *h_row = h + r * l.h_row + unit;
+        if (rnn->h_last) memcpy(rnn->h_last + row * l.units + unit, h_row, bytes);
+        if (rnn->c_last)
+            copy_row(&l, rows, r, unit, units_end, c, rnn->c_last + row * l.units, 0);
+        if (!rnn->last) continue;
+        float *last = rnn->last + row * rnn->last_row + unit;
+        int shown = !rnn->mask; /* is the last output h, or zeros? */
+        for (int64_t t = steps - 1; t >= 0 && !shown; t--) {
+            shown = rnn->mask[row * rnn->mask_row + t * rnn->mask_time] != 0;
+            if (rnn->zero_output_for_mask) break;
+        }
+        if (shown) memcpy(last, h_row, bytes);
+        else memset(last, 0, bytes);
+    }
+}
+
+/* --- backward -------------------------------------------------------------------------------- */
+
+/* Weight gradients are taken over blocks of steps, so that each product is this deep. */
+enum { MOST_BLOCK_STEPS = 32 };
+static int64_t block_steps(int64_t rows, int64_t steps) {
+    int64_t block = (96 + rows - 1) / rows;
+    if (block > steps) block = steps;
+    return block > MOST_BLOCK_STEPS ? MOST_BLOCK_STEPS : block;
+}
+
+static int64_t block_inputs_size(const fr_rnn *rnn, int64_t rows) {
+    int64_t size = block_steps(rows, rnn->timesteps) * rows * (1 + rnn->features);
+    return (size + V - 1) / V * V;
+}
+
+/* scratch: packed gradients (laid out as the packed weights), dh, dc, a copy of dc for masks; and
+ * for each part x of a block of steps. */
+static int64_t rnn_backward_scratch(const fr_rnn *rnn, int64_t rows, int parts) {
+    layout l = layout_of_run(rnn);
+    return l.k * l.columns + rows * l.h_row + 2 * cells_size(&l, rows) +
+           parts * block_inputs_size(rnn, rows);
+}
+
+/* dz (one step, all chunks, rows from `row`) times one panel of transposed weights, added to out. */
+static void multiply_dz(const layout *l, enum weights_kind kind, const float *dz, int64_t rows,
+                        int64_t row, int64_t height, const float *weights, int nv, float *out,
+                        int64_t out_row) {
+    enum { AT_ONCE = 16 };
+    segment segments[AT_ONCE];
+    for (int64_t chunk = 0, count; chunk < l->chunks; chunk += count) {
+        for (count = 0; count < AT_ONCE && chunk + count < l->chunks; count++) {
+            const int64_t at = chunk + count, width = chunk_vectors(l, at) * V;
+            const int64_t column = first_column(l, at, kind);
+            segments[count] = (segment){dz + at * rows * 4 * V + row * width + column,
+                                        weights + (at * 4 * V + column) * nv * V, width,
+                                        chunk_vectors_of(l, at) * V, nv * V};
+        }
+        gemm_add(0, height, nv, segments, count, out, out_row);
+    }
+}
+
+/* This part's columns of dx of one step. Panels that end within the features go through a buffer. */
+static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, rnn_slice slice,
+                           int64_t t) {
+    const int64_t rows = slice.rows, features = rnn->features, vectors = (features + V - 1) / V;
+    float *dx = rnn->dx + slice.row * rnn->dx_row + t * rnn->dx_time;
+    const float *weights = rnn->packed_back + l->columns * l->h_row;
+    const int64_t panels = panel_count(vectors);
+    for (int64_t panel = panels * slice.part / slice.parts;
+         panel < panels * (slice.part + 1) / slice.parts; panel++) {
+        const int64_t column = panel_start(vectors, panel) * V;
+        const int64_t width = panel_start(vectors, panel + 1) * V - column;
+        const int64_t filled = run_length(features, column, width);
+        const int nv = (int)(width / V);
+        const float *panel_weights = weights + l->columns * column;
+        if (filled == width) {
+            if (!rnn->dx_add)
+                for (int64_t r = 0; r < rows; r++)
+                    memset(dx + r * rnn->dx_row + column, 0, (size_t)width * sizeof(float));
+            multiply_dz(l, OF_X, dz, rows, 0, rows, panel_weights, nv, dx + column, rnn->dx_row);
+            continue;
+        }
+        enum { BUFFER_ROWS = 24 };
+        float buffer[BUFFER_ROWS * 4 * V];
+        const int64_t tile_rows = BUFFER_ROWS / TILE_ROWS(nv) * TILE_ROWS(nv);
+        for (int64_t row = 0; row < rows; row += tile_rows) {
+            const int64_t height = run_length(rows, row, tile_rows);
+            memset(buffer, 0, (size_t)(height * width) * sizeof(float));
+            multiply_dz(l, OF_X, dz, rows, row, height, panel_weights, nv, buffer, width);
+            for (int64_t r = 0; r < height; r++) {
+                float *out = dx + (row + r) * rnn->dx_row + column;
+                for (int64_t j = 0; j < filled; j++)
+                    out[j] = rnn->dx_add ? out[j] + buffer[r * width + j] : buffer[r * width + j];
+            }
+        }
+    }
+}
+
+/* This part's columns of the weights' gradients of the steps [t, t + count), added. */
+static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice, int64_t first,
+                             int64_t end, float *gradients, const float *dz, const float *h_before,
+                             float *xs, int64_t t, int64_t count) {
+    const int64_t rows = slice.rows, features = rnn->features, x_row = 1 + features;
+    const int64_t g_size = gates_size(l, rows), h_size = rows * l->h_row;
+    for (int64_t s = 0; s < count; s++)
+        for (int64_t r = 0; r < rows; r++) {
+            float *out = xs + (s * rows + r) * x_row;
+            out[0] = 1.0f; /* for the bias */
+            memcpy(out + 1, rnn->x + (slice.row + r) * rnn->x_row + (t + s) * rnn->x_time,
+                   (size_t)features * sizeof(float));
+        }
+    segment segments[MOST_BLOCK_STEPS];
+    for (int64_t chunk = first; chunk < end; chunk++) {
+        const int nv = chunk_vectors(l, chunk), some = chunk_vectors_of(l, chunk);
+        const int64_t width = nv * V, column = first_column(l, chunk, OF_H);
+        float *panel = gradients + chunk * l->k * 4 * V;
+        for (int64_t s = 0; s < count; s++)
+            segments[s] = (segment){xs + s * rows * x_row, dz + s * g_size + chunk * rows * 4 * V,
+                                    x_row, rows, width};
+        const int bias_apart = some < nv; /* it has all columns */
+        if (bias_apart) {
+            gemm_add(TRANSPOSED, 1, nv, segments, count, panel, width);
+            for (int64_t s = 0; s < count; s++) segments[s].a++;
+        }
+        gemm_add(TRANSPOSED, x_row - bias_apart, some, segments, count, panel + bias_apart * width, width);
+        for (int64_t s = 0; s < count; s++) {
+            segments[s].a = h_before + s * h_size;
+            segments[s].b += column;
+            segments[s].stride = l->h_row;
+        }
+        gemm_add(TRANSPOSED, l->units, some, segments, count, panel + x_row * width + column, width);
+    }
+}
+
+static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
+    layout l = layout_of_run(rnn);
+    const int64_t rows = slice.rows, steps = rnn->timesteps;
+    const int64_t g_size = gates_size(&l, rows), c_size = cells_size(&l, rows), h_size = rows * l.h_row;
+    const int64_t block = block_steps(rows, steps), vectors = l.h_row / V;
+    const int64_t first = part_start(&l, slice.part, slice.parts);
+    const int64_t end = part_start(&l, slice.part + 1, slice.parts);
+    const int64_t unit = least(first * l.chunk_units, l.units);
+    const int64_t units_end = least(end * l.chunk_units, l.units);
+    const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
+    float *gates = saved, *cells = gates + steps * g_size, *hs = cells + (steps + 1) * c_size;
+    float *gradients = slice.scratch, *dh = gradients + l.k * l.columns, *dc = dh + h_size;
+    float *dc_kept = dc + c_size;
+    float *xs = dc_kept + c_size + slice.part * block_inputs_size(rnn, rows);
+
+    if (slice.part == 0) {
+        memset(gradients, 0, (size_t)(l.k * l.columns) * sizeof(float));
+        memset(dh, 0, (size_t)h_size * sizeof(float));
+        memset(dc, 0, (size_t)c_size * sizeof(float));
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t row = (slice.row + r) * l.units;
+            if (rnn->dh_last)
+                memcpy(dh + r * l.h_row, rnn->dh_last + row, (size_t)l.units * sizeof(float));
+            if (rnn->dc_last)
+                copy_row(&l, rows, r, 0, l.units, dc, (float *)rnn->dc_last + row, 1);
+        }
+    }
+    barrier_wait(slice.barrier, slice.parts);
+
+    for (int64_t t = steps - 1; t >= -1; t--) {
+        /* dh of step t: what came from step t + 1 (in dh for masked rows), dy, and dz U'. */
+        if (t == -1 && !rnn->dh0) break;
+        const uint8_t *mask_after =
+            rnn->mask && t + 1 < steps
+                ? rnn->mask + slice.row * rnn->mask_row + (t + 1) * rnn->mask_time : NULL;
+        for (int64_t r = 0; r < rows; r++) {
+            float *row = dh + r * l.h_row;
+            if (t < steps - 1 && !(mask_after && !mask_after[r * rnn->mask_row]))
+                memset(row + unit, 0, bytes);
+            if (rnn->dy && t >= 0) {
+                const float *dy = rnn->dy + (slice.row + r) * rnn->dy_row + t * rnn->dy_time;
+                for (int64_t j = unit; j < units_end; j++) row[j] += dy[j];
+            }
+        }
+        if (t < steps - 1)
+            for (int64_t panel = 0; panel < panel_count(vectors); panel++) {
+                const int64_t from = panel_start(vectors, panel);
+                if (from * V < unit || from * V >= units_end) continue;
+                multiply_dz(&l, OF_H, gates + (t + 1) * g_size, rows, 0, rows,
+                            rnn->packed_back + l.columns * from * V,
+                            (int)(panel_start(vectors, panel + 1) - from), dh + from * V, l.h_row);
+            }
+        if (t == -1) break;
+
+        float *dz = gates + t * g_size;
+        const float *c = cells + (t + 1) * c_size, *c_before = cells + t * c_size;
+        const uint8_t *mask =
+            rnn->mask ? rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time : NULL;
+        for (int64_t r = 0; r < rows && mask; r++)
+            if (!mask[r * rnn->mask_row]) carry_cells(&l, dc_kept, dc, rows, r, first, end);
+        for (int64_t chunk = first; chunk < end; chunk++) {
+            const int64_t at = l.cell == FR_SIMPLE_RNN ? 0 : chunk * rows * V;
+            float *chunk_dz = dz + chunk * rows * 4 * V;
+            const float *chunk_dh = dh + chunk * l.chunk_units;
+            if (l.cell == FR_SIMPLE_RNN)
+                WITH_TANH(rnn, simple_cells_back(act, chunk_dz, chunk_dh, l.h_row,
+                                                 chunk_vectors(&l, chunk), rows));
+            else if (chunk < l.full)
+                WITH_CELL(rnn, cells_full_back(kind, act, rec, chunk_dz, c + at, c_before + at, chunk_dh,
+                                               l.h_row, dc + at, rows));
+            else
+                WITH_CELL(rnn, cells_tail_back(kind, act, rec, &l, chunk_dz, c + at, c_before + at,
+                                               chunk_dh, dc + at, rows));
+        }
+        for (int64_t r = 0; r < rows && mask; r++) {
+            if (mask[r * rnn->mask_row]) continue;
+            carry_cells(&l, dc, dc_kept, rows, r, first, end);
+            for (int64_t chunk = first; chunk < end; chunk++) {
+                const int64_t width = chunk_vectors(&l, chunk) * V;
+                memset(dz + chunk * rows * 4 * V + r * width, 0, (size_t)width * sizeof(float));
+            }
+        }
+        barrier_wait(slice.barrier, slice.parts);
+
+        if (rnn->dx) input_gradient(rnn, &l, dz, slice, t);
+        if (t % block == 0)
+            weight_gradients(rnn, &l, slice, first, end, gradients, dz, hs + t * h_size, xs, t,
+                             t + block < steps ? block : steps - t);
+    }
+
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = (slice.row + r) * l.units;
+        if (rnn->dh0) {
+            float *dh0 = rnn->dh0 + row;
+            if (rnn->cell == FR_GRU) copy_row(&l, rows, r, unit, units_end, dc, dh0, 0);
+            else memset(dh0 + unit, 0, bytes);
+            for (int64_t j = unit; j < units_end; j++) dh0[j] += dh[r * l.h_row + j];
+        }
+        if (rnn->dc0) copy_row(&l, rows, r, unit, units_end, dc, rnn->dc0 + row, 0);
+    }
+}
+
+static void unpack_row(const layout *l, float *const *gradients, int64_t slices, int64_t k,
+                       enum weights_kind kind, float *out) {
+    for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
+        const int64_t at = chunk * l->k * 4 * V + k * chunk_vectors(l, chunk) * V;
+        for (int64_t n = 0; n < runs_in(l, chunk); n++) {
+            const column_run run = run_of(l, chunk, kind, n);
+            for (int64_t j = 0; j < run.length; j++) {
+                float sum = gradients[0][at + run.column + j];
+                for (int64_t s = 1; s < slices; s++) sum += gradients[s][at + run.column + j];
+                out[run.source + j] = sum;
+            }
+        }
+    }
+}
+
+static void rnn_unpack_gradient(const fr_rnn *rnn, float *const *gradients, int64_t slices,
+                                int64_t k) {
+    layout l = layout_of_run(rnn);
+    const int64_t keras_row = l.gates * l.units, features = rnn->features;
+    if (k > features)
+        unpack_row(&l, gradients, slices, k, OF_H, rnn->drecurrent + (k - 1 - features) * keras_row);
+    else if (k > 0)
+        unpack_row(&l, gradients, slices, k, OF_X, rnn->dkernel + (k - 1) * keras_row);
+    else if (rnn->dbias) {
+        unpack_row(&l, gradients, slices, k, OF_X, rnn->dbias);
+        if (rnn->cell == FR_GRU) unpack_row(&l, gradients, slices, k, OF_H, rnn->dbias + keras_row);
+    }
+}
