@@ -1,13 +1,14 @@
 """Sequential: layers one after another (keras.Sequential)."""
 
 import collections
+import json
 
 import numpy as np
 
 from fastrnn import training
 from fastrnn.data import check_batch_size
 from fastrnn.inference import Predictor
-from fastrnn.layers import deserialize, serialize
+from fastrnn.layers import CLASSES, serialize
 from fastrnn.layers.base import Layer, as_input
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.regularizers import gradient_of
@@ -383,7 +384,10 @@ class Sequential(Layer):
         print_summary(self, line_length, positions, print_fn, **kwargs)
 
     def get_config(self):
-        layers = [serialize(layer) for layer in self._layers]
+        layers = [
+            serialize_model(layer) if isinstance(layer, Sequential) else serialize(layer)
+            for layer in self._layers
+        ]
         if self._input_layer is not None:
             layers.insert(0, serialize(self._input_layer))
         config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
@@ -395,16 +399,70 @@ class Sequential(Layer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """A model from get_config's dict, Keras's, or the bare list of layers of Keras 1 and 2."""
-        if isinstance(config, list):
-            config = {"layers": config}
-        if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
-            raise ValueError(f"config: expected a dict with a list of layers, received {config!r}")
-        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
-        for entry in config["layers"]:
-            if isinstance(entry, dict) and entry.get("class_name") == "Sequential":
-                model.add(cls.from_config(entry.get("config"), custom_objects))
-            else:
-                model.add(deserialize(entry, custom_objects))
-        if not model.built and config.get("build_input_shape") and model._layers:
-            model.build(tuple(config["build_input_shape"]))
-        return model
+        from fastrnn.saving.config import Loader
+
+        return Loader(custom_objects).model({"class_name": "Sequential", "config": config})
+
+    # --- files ---
+
+    def to_json(self, **kwargs):
+        """The architecture, without weights, as JSON text; kwargs are json.dumps's."""
+        return json.dumps(serialize_model(self), **kwargs)
+
+    def save(
+        self, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None
+    ):
+        """Save the whole model to a .keras or .h5 file (fastrnn.saving.save_model)."""
+        from fastrnn import saving
+
+        saving.save_model(self, filepath, overwrite, include_optimizer, self_test, tolerance)
+
+    def save_weights(self, filepath, overwrite=True):
+        """Save to a .weights.h5, .h5 or .safetensors file (fastrnn.saving.save_weights)."""
+        from fastrnn import saving
+
+        saving.save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath, skip_mismatch=False, by_name=False):
+        """Take the weights in a file (fastrnn.saving.load_weights)."""
+        from fastrnn import saving
+
+        saving.load_weights(self, filepath, skip_mismatch, by_name)
+
+
+def serialize_model(model):
+    """A model's class and config in the form in which Keras writes it."""
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": model.get_config(),
+        "registered_name": None,
+        "build_config": {"input_shape": model.input_shape},
+    }
+
+
+def save_model(model, filepath, overwrite=True, include_optimizer=True):
+    """model.save(filepath)."""
+    model.save(filepath, overwrite, include_optimizer)
+
+
+def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
+    """The model in a .keras or .h5 file (fastrnn.saving.load_model)."""
+    from fastrnn import saving
+
+    return saving.load_model(filepath, custom_objects, compile, safe_mode)
+
+
+def model_from_json(json_string, custom_objects=None):
+    """A model, with new weights, from what to_json of fastrnn or any Keras gave."""
+    from fastrnn.saving import config
+
+    parsed = config.parse(json_string, "json_string")
+    return config.Loader(custom_objects, config.keras_version(parsed)).model(parsed)
+
+
+def clone_model(model):
+    """A model of the same layers, with new weights."""
+    classes = {type(layer).__name__: type(layer) for layer in model.layers}
+    own = {name: cls for name, cls in classes.items() if name not in CLASSES}
+    return Sequential.from_config(model.get_config(), own)

@@ -1,0 +1,127 @@
+"""Files of models and of weights: Keras's own, and safetensors.
+
+Loading never runs code from a file, opens no other file, and takes memory and time in proportion
+to the file: a damaged or hostile one raises ValueError.
+"""
+
+import os
+
+from fastrnn.saving import hdf5_reader, keras_file, legacy_h5, tensors, weights
+from fastrnn.saving.atomic import write_file
+from fastrnn.saving.self_test import make as make_test
+
+_HDF5 = (".h5", ".hdf5")
+
+
+def save_model(
+    model, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None
+) -> None:
+    """Save a built model with all that loading needs; the file is never left half written.
+
+    filepath: ends in .keras (Keras 3's format), or in .h5 or .hdf5 (its older one). overwrite
+    (True): whether an existing file is replaced. include_optimizer (True): also the arguments of
+    compile and the optimizer's state, so that training can go on. self_test: a batch of inputs
+    which load_model will run, to compare with the output of now; tolerance: by how much an element
+    may differ, default 1e-4 of the largest output.
+
+    Raises ValueError for another ending and for a model without weights yet, FileExistsError.
+    Source: https://keras.io/api/models/model_saving_apis/model_saving_and_loading/
+    """
+    name = os.fspath(filepath)
+    if name.endswith(".keras"):
+        write = keras_file.write
+    elif name.endswith(_HDF5) and not name.endswith(".weights.h5"):
+        write = legacy_h5.write
+    else:
+        raise ValueError(
+            f"filepath: expected a name that ends in .keras or .h5, received {name!r}; "
+            "save_weights writes weights alone"
+        )
+    _check(model, filepath, overwrite)
+    write_file(name, write(model, include_optimizer, make_test(model, self_test, tolerance)))
+
+
+def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
+    """The model in a .keras or .h5 file that Keras 1, 2 or 3 or `save_model` wrote.
+
+    custom_objects: name -> class or function, for names in the file that fastrnn does not know.
+    compile (True): compile the model as it was, with its optimizer's state. safe_mode: only True.
+
+    Raises ValueError for a file that is damaged or holds what cannot be represented, OSError for
+    one that cannot be read.
+    Source: https://keras.io/api/models/model_saving_apis/model_saving_and_loading/
+    """
+    if safe_mode is not True:
+        raise ValueError(
+            f"safe_mode: expected True, received {safe_mode!r}: code in files is never run"
+        )
+    data = _contents(filepath)
+    if data[:8] == hdf5_reader.SIGNATURE:
+        return legacy_h5.read(data, custom_objects, compile)
+    return keras_file.read(data, custom_objects, compile)
+
+
+def save_weights(model, filepath, overwrite=True) -> None:
+    """Save a built model's weights: to .weights.h5 as Keras 3 (with the optimizer's state), to
+    .h5 or .hdf5 as Keras 2, or to .safetensors.
+
+    Raises ValueError for another ending and for a model without weights yet, FileExistsError.
+    """
+    name = os.fspath(filepath)
+    _check(model, filepath, overwrite)
+    if name.endswith(".weights.h5"):
+        data = weights.write(model)
+    elif name.endswith(_HDF5):
+        data = legacy_h5.write_weights(model)
+    elif name.endswith(".safetensors"):
+        data = tensors.write(model)
+    else:
+        raise ValueError(
+            "filepath: expected a name that ends in .weights.h5, .h5 or .safetensors, "
+            f"received {name!r}"
+        )
+    write_file(name, data)
+
+
+def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
+    """Give a built model the weights in a file, all or, if any does not fit, none.
+
+    filepath: a .weights.h5, .keras, .h5 or .safetensors file; only the last is known by its name.
+    skip_mismatch (False): leave out, with a warning, layers that do not fit. by_name (False): match
+    layers by name instead of order, for .h5 files as of Keras 2.
+
+    Raises ValueError for a file that is damaged or does not fit, OSError for one that cannot be
+    read.
+    """
+    if not model.built:
+        raise ValueError(f"model {model.name!r}: expected a built model; call build(input_shape)")
+    name, data = os.fspath(filepath), _contents(filepath)
+    root = hdf5_reader.File(data).root if data[:8] == hdf5_reader.SIGNATURE else None
+    by_layers = root is not None and not weights.is_weights_file(root)
+    if by_name and not by_layers:
+        raise ValueError("by_name: only for .h5 files as of Keras 2, which go by layer names")
+    if by_layers:
+        group = root.group("model_weights") if "model_weights" in root else root
+        legacy_h5.read_weights(model, group, skip_mismatch, by_name)
+    elif root is not None:
+        weights.read(model, root, skip_mismatch)
+        weights.read_optimizer(model, root)
+    elif name.endswith(".safetensors"):
+        tensors.read(model, data, skip_mismatch)
+    else:
+        keras_file.read_weights(model, data, skip_mismatch)
+
+
+def _check(model, filepath, overwrite):
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r}: expected a built model, which has weights; call "
+            "build(input_shape) or fit first"
+        )
+    if not overwrite and os.path.exists(filepath):
+        raise FileExistsError(f"{os.fspath(filepath)!r} exists, and overwrite is False")
+
+
+def _contents(filepath) -> bytes:
+    with open(filepath, "rb") as file:
+        return file.read()

@@ -1,0 +1,96 @@
+"""Keras 3's .keras files: a zip of metadata.json, config.json and model.weights.h5."""
+
+import io
+import json
+import zipfile
+import zlib
+
+from fastrnn.saving import config, hdf5_reader, legacy, self_test, weights
+
+KERAS_VERSION = "3.15.1"  # whose form is written
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_MAX_EXPANSION = 16  # of all members to the file, whose size bounds what reading it may take
+
+
+def write(model, include_optimizer=True, test=None) -> bytes:
+    """The bytes of a .keras file; the same model gives the same bytes."""
+    described = config.model_config(model)
+    compiled = config.compile_config(model) if include_optimizer else None
+    if compiled is not None:
+        described["compile_config"] = compiled
+    members = {
+        _METADATA: json.dumps({"keras_version": KERAS_VERSION}).encode(),
+        _CONFIG: json.dumps(described).encode(),
+        _WEIGHTS: weights.write(model, compiled is not None, test),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return buffer.getvalue()
+
+
+def read(data: bytes, custom_objects=None, compile=True):
+    """The model in the bytes of a .keras file."""
+    members = _members(data)
+    for name in (_CONFIG, _WEIGHTS):
+        if name not in members:
+            raise ValueError(f"expected {name} in the .keras file, received {sorted(members)}")
+    described = config.parse(_read(data, members[_CONFIG]), _CONFIG)
+    version = 3
+    if _METADATA in members:
+        metadata = config.parse(_read(data, members[_METADATA]), _METADATA)
+        version = legacy.major_version(metadata.get("keras_version", "3"))
+    stored = _read(data, members[_WEIGHTS])
+    loader = config.Loader(custom_objects, version, elements=len(stored))
+    model = loader.model(described)
+    root = hdf5_reader.File(stored).root
+    if model.built:
+        weights.read(model, root)
+    self_test.replay(model, root)
+    if compile and described.get("compile_config") is not None:
+        loader.compile(model, described["compile_config"])
+        if model.built:
+            weights.read_optimizer(model, root)
+    return model
+
+
+def read_weights(model, data: bytes, skip_mismatch=False) -> None:
+    """Give a built model the weights in the bytes of a .keras file."""
+    members = _members(data)
+    if _WEIGHTS not in members:
+        raise ValueError(f"expected {_WEIGHTS} in the .keras file, received {sorted(members)}")
+    root = hdf5_reader.File(_read(data, members[_WEIGHTS])).root
+    weights.read(model, root, skip_mismatch)
+    weights.read_optimizer(model, root)
+
+
+def _members(data: bytes) -> dict[str, zipfile.ZipInfo]:
+    """The members of a zip by name. Nothing is ever extracted to a disk."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise ValueError(f"not a .keras file, or a damaged one: {error}") from None
+    members = {info.filename: info for info in infos}
+    if len(members) != len(infos):
+        raise ValueError(".keras file: expected each member once")
+    if sum(info.file_size for info in infos) > _MAX_EXPANSION * len(data):
+        raise ValueError(
+            f".keras file: its members declare more than {_MAX_EXPANSION} times its size"
+        )
+    return members
+
+
+def _read(data: bytes, info: zipfile.ZipInfo) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(info) as member:
+            content = member.read(info.file_size + 1)
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+        OSError,
+    ) as error:  # fmt: skip
+        raise ValueError(f".keras file: {info.filename} cannot be read: {error}") from None
+    if len(content) != info.file_size:
+        raise ValueError(f".keras file: {info.filename} is cut off")
+    return content

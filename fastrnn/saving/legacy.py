@@ -1,0 +1,214 @@
+"""Configs and weights of Keras 1 and 2 in today's terms."""
+
+import warnings
+
+import numpy as np
+
+# Names of Keras 1 -> those since Keras 2; for all layers, then by class.
+_KERAS_1 = {
+    "init": "kernel_initializer",
+    "W_regularizer": "kernel_regularizer",
+    "U_regularizer": "recurrent_regularizer",
+    "b_regularizer": "bias_regularizer",
+    "W_constraint": "kernel_constraint",
+    "U_constraint": "recurrent_constraint",
+    "b_constraint": "bias_constraint",
+    "bias": "use_bias",
+}
+_KERAS_1_RECURRENT = {
+    "output_dim": "units",
+    "inner_init": "recurrent_initializer",
+    "inner_activation": "recurrent_activation",
+    "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
+}
+_KERAS_1_BY_CLASS = {
+    "Dense": {"output_dim": "units"},
+    "Dropout": {"p": "rate"},
+    "Embedding": {
+        "init": "embeddings_initializer",
+        "W_regularizer": "embeddings_regularizer",
+        "W_constraint": "embeddings_constraint",
+    },
+    "BatchNormalization": {
+        "beta_init": "beta_initializer",
+        "gamma_init": "gamma_initializer",
+    },
+}
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN")
+_CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
+
+# Options without influence on the result, or which have it only at the values not listed here.
+_WITHOUT_EFFECT = {
+    "implementation": None,
+    "consume_less": None,
+    "quantization_config": None,
+    "num_constants": None,
+    "time_major": (None, False),
+    "ragged": (None, False),
+    "sparse": (None, False),
+    "virtual_batch_size": (None,),
+    "adjustment": (None,),
+    "fused": None,
+    "lora_rank": (None,),
+    "lora_alpha": None,
+    "optional": (False,),
+}
+
+
+def major_version(version) -> int:
+    """2 for "2.2.4-tf"; 1, of which files say nothing, for None."""
+    if version is None:
+        return 1
+    major = str(version).split(".")[0]
+    if not major.isdecimal() or not 1 <= int(major) <= 3:
+        raise ValueError(f"keras_version: expected 1 to 3, received {version!r}")
+    return int(major)
+
+
+def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict]:
+    """Class name and config of a layer that Keras `version` wrote, as Keras 3 would have."""
+    config = dict(config)
+    if version == 1:
+        names = {**_KERAS_1, **(_KERAS_1_RECURRENT if class_name in _RECURRENT else {})}
+        names.update(_KERAS_1_BY_CLASS.get(class_name, {}))
+        config = {names.get(key, key): value for key, value in config.items()}
+        if class_name == "LSTM":
+            config["unit_forget_bias"] = config.pop("forget_bias_init", "one") == "one"
+        if class_name == "Embedding":
+            config.pop("dropout", None)
+    if class_name in _CUDNN:
+        class_name = _CUDNN[class_name]
+        if class_name == "GRU":
+            config["reset_after"] = True
+    elif version < 3 and class_name in ("LSTM", "GRU"):
+        config.setdefault("recurrent_activation", "hard_sigmoid")
+    if version < 3 and class_name == "GRU":
+        config.setdefault("reset_after", False)
+    for key, harmless in _WITHOUT_EFFECT.items():
+        if key in config and (harmless is None or config[key] in harmless):
+            del config[key]
+    for key in ("time_major", "sparse", "ragged"):
+        if config.get(key):
+            raise ValueError(f"{key}={config[key]!r} is not supported: expected False")
+    axis = config.get("axis")
+    if isinstance(axis, list) and len(axis) == 1:
+        config["axis"] = axis[0]
+    if "dtype" in config and class_name != "InputLayer":
+        policy = config.pop("dtype")
+        if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
+            policy = policy["config"].get("name")
+        if policy not in (None, "float32"):
+            warnings.warn(
+                f"layer {config.get('name')!r} of dtype {policy} will compute in float32",
+                stacklevel=2,
+            )
+    for key, value in config.items():
+        if version < 3 and key in ("activation", "recurrent_activation"):
+            config[key] = _activation(value)
+        elif key.endswith("_initializer") and isinstance(value, dict):
+            config[key] = _initializer(value)
+    return class_name, config
+
+
+def _activation(value):
+    """Before Keras 3, "hard_sigmoid" had a slope of 0.2."""
+    if value == "hard_sigmoid" or (
+        isinstance(value, dict) and value.get("config") == "hard_sigmoid"
+    ):
+        return "hard_sigmoid_keras2"
+    return value
+
+
+def _initializer(value):
+    """Keras 2 wrote dtypes into initializers, and "normal" for truncated normal."""
+    options = value.get("config")
+    if not isinstance(options, dict):
+        return value
+    options = {key: option for key, option in options.items() if key != "dtype"}
+    if value.get("class_name") == "VarianceScaling" and options.get("distribution") == "normal":
+        options["distribution"] = "truncated_normal"
+    return {**value, "config": options}
+
+
+def update_compile_config(config: dict) -> dict:
+    """Arguments of compile from the training_config of a .h5 file."""
+    optimizer = config.get("optimizer_config")
+    if not isinstance(optimizer, dict):
+        raise ValueError(f"optimizer_config: expected a dict, received {optimizer!r}")
+    return {
+        "optimizer": optimizer,
+        "loss": _entries(config.get("loss"), _loss),
+        "metrics": _entries(config.get("metrics"), _metric),
+        "weighted_metrics": _entries(config.get("weighted_metrics"), _metric),
+    }
+
+
+def _entries(value, convert):
+    if isinstance(value, list):
+        return [_entries(entry, convert) for entry in value]
+    return convert(value)
+
+
+def _loss(entry):
+    """Keras 2's reduction "auto" has another name now."""
+    if isinstance(entry, dict) and isinstance(entry.get("config"), dict):
+        options = dict(entry["config"])
+        if options.get("reduction") == "auto":
+            options["reduction"] = "sum_over_batch_size"
+        options.pop("axis" if options.get("axis") == -1 else "", None)
+        return {**entry, "config": options}
+    return entry
+
+
+def _metric(entry):
+    """tf.keras 2 wrote metrics that were given by name as wrapped functions."""
+    if isinstance(entry, dict) and entry.get("class_name") == "MeanMetricWrapper":
+        options = entry.get("config")
+        if isinstance(options, dict) and isinstance(options.get("fn"), str):
+            options = {k: v for k, v in options.items() if k in ("fn", "name", "axis", "k")}
+            return {**entry, "config": options}
+    return entry
+
+
+# --- weights ---
+
+
+def update_weights(layer, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The arrays of a layer in a .h5 file, in today's order and layout.
+
+    Those of CuDNNLSTM and CuDNNGRU hold the transposed matrix of each gate and two biases."""
+    gates = {"LSTM": 4, "GRU": 3}.get(type(layer).__name__)
+    inner = getattr(layer, "forward_layer", None)
+    if inner is not None and len(arrays) == 6:
+        backward = layer.backward_layer
+        return update_weights(inner, arrays[:3]) + update_weights(backward, arrays[3:])
+    if gates is None or [array.ndim for array in arrays] != [2, 2, 1]:
+        return arrays
+    kernel, recurrent, bias = arrays
+    if bias.shape != (2 * gates * layer.units,) or kernel.shape[1] != gates * layer.units:
+        return arrays
+    parts = [np.ascontiguousarray(part) for part in np.hsplit(kernel, gates)]
+    kernel = np.hstack([part.reshape(part.shape[::-1]).T for part in parts])
+    recurrent = np.hstack([part.T for part in np.hsplit(recurrent, gates)])
+    bias = bias.reshape(2, -1)
+    return [kernel, recurrent, bias.sum(axis=0) if gates == 4 else bias]
+
+
+def order_optimizer_weights(arrays: list, groups: list[int]) -> list:
+    """Arrays of an optimizer of Keras 2 in the order of Keras 3.
+
+    groups: for each group of slots of the optimizer, how many it has for a weight. Up to
+    tf.keras 2.10 the step is followed by all weights' first slot, then all weights' second."""
+    if len(arrays) > 1 and arrays[1].ndim == 0 and arrays[1].dtype.kind == "f":
+        return arrays
+    slots = sum(groups)
+    if not slots or (len(arrays) - 1) % slots:
+        return arrays
+    weights = (len(arrays) - 1) // slots
+    ordered, start = arrays[:1], 1
+    for size in groups:
+        block = arrays[start : start + size * weights]
+        ordered += [block[s * weights + w] for w in range(weights) for s in range(size)]
+        start += size * weights
+    return ordered

@@ -1,0 +1,164 @@
+"""The .h5 files of Keras 1, 2 and Keras 3's legacy writer: whole models, or their weights.
+
+Attributes keras_version, model_config and training_config (JSON), groups model_weights and
+optimizer_weights; a file of weights alone is what model_weights holds. Each layer has a group, the
+attribute weight_names lists the arrays in it.
+"""
+
+import json
+
+import numpy as np
+
+from fastrnn.saving import config, hdf5_reader, legacy, self_test, weights
+from fastrnn.saving.keras_file import KERAS_VERSION
+
+_ATTRIBUTE_BYTES = 64512  # HDF5 holds no more in one; longer lists are cut into name0, name1, ...
+
+
+def write(model, include_optimizer=True, test=None) -> bytes:
+    """The bytes of a whole model's .h5 file."""
+
+    def fill(file):
+        described = config.model_config(model)
+        file.attrs["keras_version"] = KERAS_VERSION
+        file.attrs["backend"] = "tensorflow"
+        file.attrs["model_config"] = json.dumps(
+            {"class_name": described["class_name"], "config": described["config"]}
+        )
+        _write_weights(file.create_group("model_weights"), model)
+        compiled = config.compile_config(model) if include_optimizer else None
+        if compiled is not None:
+            optimizer = compiled.pop("optimizer")
+            compiled["optimizer_config"] = {
+                "class_name": optimizer["class_name"],
+                "config": optimizer["config"],
+            }
+            file.attrs["training_config"] = json.dumps(compiled)
+            state = model.optimizer.state()
+            state = {f"{model.optimizer.name}/{name}": array for name, array in state.items()}
+            _write_arrays(file.create_group("optimizer_weights"), state)
+        self_test.write(file, test)
+
+    return weights.write_hdf5(fill)
+
+
+def write_weights(model) -> bytes:
+    """The bytes of a .h5 file of weights alone."""
+    return weights.write_hdf5(lambda file: _write_weights(file, model))
+
+
+def _write_weights(group, model):
+    _write_names(group, "layer_names", [layer.name for layer in model.layers])
+    group.attrs["backend"] = "tensorflow"
+    group.attrs["keras_version"] = KERAS_VERSION
+    for layer in sorted(model.layers, key=lambda layer: layer.name):
+        arrays = {f"{model.name}/{v.path}": v.value for v in _variables(layer)}
+        if len(arrays) != len(_variables(layer)):
+            arrays = {f"{model.name}/{i}": v.value for i, v in enumerate(_variables(layer))}
+        _write_arrays(group.create_group(layer.name), arrays)
+    _write_arrays(group.create_group("top_level_model_weights"), {})
+
+
+def _write_arrays(group, arrays):
+    _write_names(group, "weight_names", list(arrays))
+    for name, array in arrays.items():
+        group[name] = array
+
+
+def _write_names(group, attribute, names):
+    encoded = np.array([name.encode() for name in names])
+    parts = max(1, -(-encoded.nbytes // _ATTRIBUTE_BYTES))
+    for i, part in enumerate(np.array_split(encoded, parts)):
+        group.attrs[attribute if parts == 1 else f"{attribute}{i}"] = part
+
+
+def _variables(layer):
+    return layer.trainable_weights + layer.non_trainable_weights
+
+
+# --- reading ---
+
+
+def read(data: bytes, custom_objects=None, compile=True):
+    """The model in the bytes of a .h5 file."""
+    root = hdf5_reader.File(data).root
+    if not root.has_attribute("model_config"):
+        raise ValueError(
+            "expected a whole model in the .h5 file; this one holds weights alone, which "
+            "load_weights of a model of the same layers reads"
+        )
+    described = config.parse(_text(root, "model_config"), "model_config")
+    group = root.group("model_weights")
+    version = described.get("keras_version", _version(root) or _version(group))
+    loader = config.Loader(custom_objects, legacy.major_version(version), elements=len(data))
+    model = loader.model(described)
+    if model.built:
+        read_weights(model, group)
+    self_test.replay(model, root)
+    if compile and root.has_attribute("training_config"):
+        compiled = config.parse(_text(root, "training_config"), "training_config")
+        loader.compile(model, legacy.update_compile_config(compiled))
+        if model.built and "optimizer_weights" in root:
+            arrays = _arrays(root.group("optimizer_weights"))
+            groups = [len(group) for group in model.optimizer._slot_groups()]
+            if loader.version < 3:
+                arrays = legacy.order_optimizer_weights(arrays, groups)
+            if arrays:
+                weights.set_optimizer_state(model, arrays)
+    return model
+
+
+def read_weights(model, group, skip_mismatch=False, by_name=False) -> None:
+    """Give a built model the weights of a group (or file) of layers, all or none.
+
+    by_name: by the names of the layers; default by their order, not counting those without
+    weights. skip_mismatch: leave out, with a warning, the layers whose weights do not fit.
+    """
+    names = _names(group, "layer_names")
+    saved = {name: _arrays(group.group(name)) for name in names}
+    if len(saved) != len(names):
+        raise ValueError("layer_names: expected each name once")
+    if by_name:
+        pairs = [(layer, saved[layer.name]) for layer in model.layers if layer.name in saved]
+    else:
+        holders = [layer for layer in model.layers if layer.weights]
+        filled = [arrays for arrays in saved.values() if arrays]
+        if len(holders) != len(filled):
+            raise ValueError(
+                f"expected {len(holders)} layers with weights, the file has {len(filled)}"
+            )
+        pairs = zip(holders, filled, strict=True)
+    taken, misfits = [], []
+    for layer, arrays in pairs:
+        variables, arrays = _variables(layer), legacy.update_weights(layer, arrays)
+        misfit = weights.mismatch(f"layer {layer.name!r}", variables, arrays)
+        if misfit is None:
+            taken += zip(variables, arrays, strict=True)
+        else:
+            misfits.append(misfit)
+    weights.assign(taken, misfits, skip_mismatch)
+
+
+def _arrays(group) -> list[np.ndarray]:
+    return [group.array(name) for name in _names(group, "weight_names")]
+
+
+def _names(group, attribute) -> list[str]:
+    if group.has_attribute(f"{attribute}0"):
+        names, i = [], 0
+        while group.has_attribute(f"{attribute}{i}"):
+            names += group.strings(f"{attribute}{i}")
+            i += 1
+        return names
+    return group.strings(attribute)
+
+
+def _text(group, attribute) -> str:
+    values = group.strings(attribute)
+    if len(values) != 1:
+        raise ValueError(f"{attribute}: expected one string, received {len(values)}")
+    return values[0]
+
+
+def _version(group) -> str | None:
+    return _text(group, "keras_version") if group.has_attribute("keras_version") else None

@@ -1,0 +1,152 @@
+"""Weights and optimizer state in the places where Keras 3 keeps them, in HDF5.
+
+A .weights.h5 file, and the same within a .keras file: each layer's variables under
+`layers/<class in snake case, numbered>/vars/0`, ..., the optimizer's under `optimizer/vars`.
+"""
+
+import io
+import warnings
+
+import numpy as np
+
+from fastrnn.models import Sequential
+from fastrnn.saving import hdf5_reader, self_test
+from fastrnn.utils import snake_case
+
+_BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "layers"
+
+
+def places(layer, path=""):
+    """(path of its group, its name, its own variables) of a layer and of all layers in it."""
+    own = sorted(layer._variables, key=lambda variable: not variable.trainable)
+    if hasattr(layer, "recurrent_kernel"):
+        yield f"{path}cell/", f"{layer.name}/{snake_case(type(layer).__name__)}_cell", own
+        own = []
+    yield path, layer.name, own
+    counts = {}
+    for inner in layer.sublayers:
+        if isinstance(layer, Sequential):
+            name = snake_case(type(inner).__name__)
+            counts[name] = counts.get(name, -1) + 1
+            name = f"layers/{name}_{counts[name]}" if counts[name] else f"layers/{name}"
+        else:
+            candidates = ("forward_layer", "backward_layer", "layer")
+            name = next(n for n in candidates if getattr(layer, n, None) is inner)
+        yield from places(inner, f"{path}{name}/")
+
+
+def h5py():
+    """The library that writes HDF5. Raises ImportError with what to install."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError(
+            "writing Keras's files needs the package h5py: pip install h5py (reading does not)"
+        ) from None
+    return h5py
+
+
+def write_hdf5(fill) -> bytes:
+    """The bytes of an HDF5 file that `fill(file)` fills."""
+    buffer = io.BytesIO()
+    with h5py().File(buffer, "w") as file:
+        fill(file)
+    return buffer.getvalue()
+
+
+def write(model, include_optimizer=True, test=None) -> bytes:
+    """The bytes of a .weights.h5 file. test: what self_test.make made."""
+
+    def fill(file):
+        for path, name, variables in places(model):
+            group = file.create_group(f"{path}vars")
+            group.attrs["name"] = name.rpartition("/")[2]
+            for i, variable in enumerate(variables):
+                group[str(i)] = variable.value
+        if include_optimizer and model.optimizer:
+            group = file.create_group("optimizer/vars")
+            group.attrs["name"] = model.optimizer.name
+            for i, array in enumerate(model.optimizer.state().values()):
+                group[str(i)] = array
+        self_test.write(file, test)
+
+    return write_hdf5(fill)
+
+
+def read(model, root, skip_mismatch=False) -> None:
+    """Give a built model the weights of a .weights.h5 file, all or none.
+
+    skip_mismatch: leave out, with a warning, the layers that the file has no fitting weights for.
+    """
+    taken, misfits = [], []
+    for path, name, variables in places(model):
+        arrays = _numbered(root, f"{path}vars")
+        if arrays is None:
+            arrays = _numbered(root, f"{path}vars".replace("layers", _BEFORE_2_14))
+        misfit = mismatch(f"layer {name!r} (group {path}vars)", variables, arrays or [])
+        if misfit is None:
+            taken += zip(variables, arrays or [], strict=True)
+        else:
+            misfits.append(misfit)
+    assign(taken, misfits, skip_mismatch)
+
+
+def mismatch(where, variables, arrays) -> str | None:
+    """What is wrong with these arrays for these variables, or None."""
+    if len(arrays) != len(variables):
+        return f"{where}: expected {len(variables)} weights, the file has {len(arrays)}"
+    for variable, array in zip(variables, arrays, strict=True):
+        if array.shape != variable.shape:
+            return (
+                f"{where}: expected shape {variable.shape} for {variable.path!r}, "
+                f"the file has {array.shape}"
+            )
+    return None
+
+
+def assign(taken, misfits, skip_mismatch) -> None:
+    """Set the variables of (variable, array) pairs; complain of the misfits, or only warn."""
+    if misfits and not skip_mismatch:
+        raise ValueError(f"the file does not fit the model: {'; '.join(misfits)}")
+    for variable, array in taken:
+        variable.assign(array)
+    if misfits:
+        warnings.warn(f"weights left as they were: {'; '.join(misfits)}", stacklevel=4)
+
+
+def read_optimizer(model, root) -> None:
+    """Give a compiled model the optimizer state of a .weights.h5 file, if the file has one."""
+    arrays = _numbered(root, "optimizer/vars")
+    if arrays is not None and model.optimizer is not None:
+        set_optimizer_state(model, arrays)
+
+
+def set_optimizer_state(model, arrays) -> None:
+    """Set the optimizer's variables in Keras's order; warn, as Keras does, if they do not fit."""
+    optimizer = model.optimizer
+    if len(arrays) > len(optimizer.state()):
+        model.compiled.prepare(model)
+        optimizer.build(model.compiled.store)
+    own = optimizer.state()
+    if len(own) != len(arrays) or any(
+        value.shape != array.shape for value, array in zip(own.values(), arrays, strict=True)
+    ):
+        warnings.warn(
+            f"the file's state of optimizer {optimizer.name!r} has {len(arrays)} variables, which "
+            f"do not fit the {len(own)} expected: it starts anew",
+            stacklevel=5,
+        )
+        return
+    if not 0 <= arrays[0] < 2**62:
+        raise ValueError(f"optimizer: expected a number of steps, the file has {arrays[0]}")
+    optimizer.set_state(dict(zip(own, arrays, strict=True)))
+
+
+def _numbered(root, path) -> list[np.ndarray] | None:
+    """The arrays 0, 1, ... of a group, or None if there is no such group."""
+    group = root.find(path)
+    return None if group is None else [group.array(str(i)) for i in range(len(group.links))]
+
+
+def is_weights_file(root: hdf5_reader.Group) -> bool:
+    return "layers" in root or _BEFORE_2_14 in root

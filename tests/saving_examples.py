@@ -1,0 +1,119 @@
+"""Models with every kind of layer, made from fastrnn's or from Keras's layers alike."""
+
+import types
+
+import numpy as np
+
+SEQUENCE, VECTOR, INDICES = (5, 3), (4,), "indices"
+
+# name, the first word of which is a class -> (layers -> stack, shape of the input without batch)
+EXAMPLES = {
+    "Activation": (lambda L: [L.Dense(3), L.Activation("softplus")], VECTOR),
+    "AveragePooling1D": (lambda L: [L.AveragePooling1D(2, padding="same")], SEQUENCE),
+    "BatchNormalization": (lambda L: [L.BatchNormalization(momentum=0.8)], SEQUENCE),
+    "BatchNormalization plain": (
+        lambda L: [L.BatchNormalization(axis=1, scale=False, epsilon=0.01)],
+        SEQUENCE,
+    ),
+    "Bidirectional": (
+        lambda L: [L.Bidirectional(L.LSTM(2, return_sequences=True)), L.Bidirectional(L.LSTM(3))],
+        SEQUENCE,
+    ),
+    "Bidirectional two": (
+        lambda L: [
+            L.Bidirectional(
+                L.LSTM(2, return_sequences=True),
+                merge_mode="sum",
+                backward_layer=L.LSTM(
+                    2, activation="softsign", return_sequences=True, go_backwards=True
+                ),
+            )
+        ],
+        SEQUENCE,
+    ),
+    "Conv1D": (
+        lambda L: [L.Conv1D(4, 2, padding="causal", activation="relu"), L.Conv1D(2, 3, strides=2)],
+        SEQUENCE,
+    ),
+    "Dense": (
+        lambda L: [
+            L.Dense(3, "tanh", kernel_regularizer="l2", bias_constraint="non_neg"),
+            L.Dense(2, "softmax", use_bias=False),
+        ],
+        VECTOR,
+    ),
+    "Dropout": (lambda L: [L.Dropout(0.3, seed=3), L.Dense(2)], VECTOR),
+    "Embedding": (lambda L: [L.Embedding(9, 3, mask_zero=True), L.LSTM(2)], INDICES),
+    "Flatten": (lambda L: [L.Flatten(), L.Dense(2)], SEQUENCE),
+    "GRU": (lambda L: [L.GRU(3, return_sequences=True), L.GRU(2, reset_after=False)], SEQUENCE),
+    "GRU bidirectional": (lambda L: [L.Bidirectional(L.GRU(2))], SEQUENCE),
+    "GlobalAveragePooling1D": (lambda L: [L.GlobalAveragePooling1D()], SEQUENCE),
+    "GlobalMaxPooling1D": (lambda L: [L.GlobalMaxPooling1D()], SEQUENCE),
+    "InputLayer": (lambda L: [L.Dense(1)], VECTOR),
+    "LSTM": (
+        lambda L: [
+            L.LSTM(4, return_sequences=True, dropout=0.2, recurrent_dropout=0.1),
+            L.LSTM(3, recurrent_activation="hard_sigmoid", go_backwards=True, use_bias=False),
+        ],
+        SEQUENCE,
+    ),
+    "LayerNormalization": (lambda L: [L.LayerNormalization(), L.LSTM(2)], SEQUENCE),
+    "Masking": (lambda L: [L.Masking(0.5), L.LSTM(2)], SEQUENCE),
+    "MaxPooling1D": (lambda L: [L.MaxPooling1D(2)], SEQUENCE),
+    "RepeatVector": (lambda L: [L.RepeatVector(3), L.LSTM(2)], VECTOR),
+    "Reshape": (lambda L: [L.Reshape((3, -1))], SEQUENCE),
+    "SimpleRNN": (lambda L: [L.SimpleRNN(3, return_sequences=True), L.SimpleRNN(2)], SEQUENCE),
+    "SpatialDropout1D": (lambda L: [L.SpatialDropout1D(0.3), L.LSTM(2)], SEQUENCE),
+    "TimeDistributed": (
+        lambda L: [L.LSTM(3, return_sequences=True), L.TimeDistributed(L.Dense(2, "sigmoid"))],
+        SEQUENCE,
+    ),
+    "TimeDistributed norm": (lambda L: [L.TimeDistributed(L.BatchNormalization())], SEQUENCE),
+    "Dense nested": (
+        lambda L: [
+            L.Dense(3),
+            L.Sequential([L.Dense(2), L.BatchNormalization(), L.Sequential([L.LSTM(3)])]),
+            L.Sequential([L.Dense(2, trainable=False)]),
+        ],
+        SEQUENCE,
+    ),
+    "LSTM frozen": (
+        lambda L: [L.LSTM(3, trainable=False), L.BatchNormalization(trainable=False), L.Dense(2)],
+        SEQUENCE,
+    ),
+}
+
+
+def available(layers):
+    """The examples whose layers this module has."""
+    return [name for name in EXAMPLES if hasattr(layers, name.split()[0])]
+
+
+def make(library, name):
+    """A model of an example, of fastrnn or keras, with weights without symmetry."""
+    stack, shape = EXAMPLES[name]
+    shape = (5,) if shape is INDICES else shape
+    kit = types.SimpleNamespace(**vars(library.layers), Sequential=library.Sequential)
+    model = library.Sequential([kit.Input(shape), *stack(kit)])
+    randomise(model)
+    return model
+
+
+def randomise(model):
+    rng = np.random.default_rng(7)
+    values = []
+    for weight in model.weights:
+        value = 0.5 * rng.standard_normal(weight.shape).astype(np.float32)
+        values.append(abs(value) + 0.5 if "variance" in weight.name else value)
+    model.set_weights(values)
+
+
+def inputs(name):
+    rng = np.random.default_rng(8)
+    shape = EXAMPLES[name][1]
+    if shape is INDICES:
+        return rng.integers(0, 9, (4, 5)).astype(np.int32)
+    x = rng.standard_normal((4, *shape)).astype(np.float32)
+    if name == "Masking":
+        x[1, 3:] = 0.5
+    return x
