@@ -1,5 +1,6 @@
 """The training loop: fit, evaluate and predict as functions over a model."""
 
+import collections
 import warnings
 
 import numpy as np
@@ -44,13 +45,16 @@ class Compiled:
         return self.loss
 
     def resolve(self, y, y_pred):
-        """The metric objects, once shapes are known ("accuracy" depends on them)."""
-        self.resolved, names = [], set()
+        """The metric objects, once shapes are known ("accuracy" depends on them), each with a name
+        of its own: auc, auc_1, weighted_auc, weighted_auc_1."""
+        self.resolved, seen = [], collections.Counter()
         for identifier, weighted in self.metrics:
             metric = metrics.resolve(identifier, y.shape, y_pred.shape)
-            if metric.name in names:
-                metric.name = f"weighted_{metric.name}" if weighted else metric.name
-            names.add(metric.name)
+            name = metric.name
+            if weighted and seen[name]:
+                name = f"weighted_{name}"
+            seen[name] += 1
+            metric.name = name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
             self.resolved.append((metric, weighted))
 
     def reset(self):

@@ -199,6 +199,22 @@ def test_constraints_and_regularizers_take_part(data):
     assert model.evaluate(x, y, verbose=0) == pytest.approx(plain + penalty, rel=1e-5)
 
 
+def test_metrics_of_one_name_are_kept_apart(data):
+    precision = [fastrnn.metrics.Precision(threshold) for threshold in (0.2, 0.5)]
+    model = classifier(metrics=[*precision, "mse"], weighted_metrics=["mse", "mae", "mse"])
+    x, y = data
+    weight = np.where(y[:, 0] > 0, 2.0, 0.5)
+    logs = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    names = ["loss", "precision", "precision_1", "mse", "weighted_mse", "mae", "weighted_mse_1"]
+    assert list(logs) == names == model.metrics_names
+    p = model.predict(x, verbose=0)
+    for name, threshold in (("precision", 0.2), ("precision_1", 0.5)):
+        np.testing.assert_allclose(logs[name], y[p > threshold].mean(), rtol=1e-6)
+    np.testing.assert_allclose(logs["mse"], ((p - y) ** 2).mean(), rtol=1e-6)
+    expected = ((p - y)[:, 0] ** 2 * weight).sum() / weight.sum()
+    np.testing.assert_allclose(logs["weighted_mse"], expected, rtol=1e-6)
+
+
 def test_own_loss_and_metric(data):
     x, y = data
 
