@@ -180,6 +180,49 @@ def test_frozen_layer_passes_the_gradient_on(rng):
     assert len(model.trainable_weights) == 5 and len(model.non_trainable_weights) == 3
 
 
+def test_trainable_reaches_the_layers_within(rng):
+    wrapped = L.TimeDistributed(L.BatchNormalization())
+    inner = fastrnn.Sequential([L.Dense(3), L.BatchNormalization()])
+    both = L.Bidirectional(L.LSTM(2, return_sequences=True))
+    frozen = fastrnn.Sequential([fastrnn.Input((5, 4)), wrapped, inner, both])
+    model = fastrnn.Sequential([frozen, L.Dense(1)])
+    frozen.trainable = False
+    assert not any(la.trainable for la in (wrapped.layer, inner.layers[1], both.backward_layer))
+    before = frozen.get_weights()
+    model.compile("sgd", "mse")
+    x, y = rng.standard_normal((6, 5, 4)), rng.standard_normal((6, 5, 1))
+    model.train_on_batch(x, y)
+    for old, new in zip(before, frozen.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    frozen.trainable = True
+    model.compile("sgd", "mse")
+    model.train_on_batch(x, y)
+    assert all((a != b).any() for a, b in zip(before, frozen.get_weights(), strict=True))
+
+
+def test_freezing_one_weight_keeps_the_order():
+    layer = L.BatchNormalization()
+    layer(np.zeros((2, 3)))
+    layer.gamma.trainable = False
+    assert [w.name for w in layer.weights] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert layer.trainable_weights == [layer.beta]
+
+
+def test_activity_regularizer_is_in_the_config():
+    for make in (lambda **options: L.Activation("relu", **options), L.LayerNormalization):
+        layer = make(activity_regularizer="l2")
+        assert layer.get_config()["activity_regularizer"]["class_name"] == "L2"
+        twin = type(layer).from_config(layer.get_config())
+        assert isinstance(twin.activity_regularizer, fastrnn.regularizers.L2)
+        assert "activity_regularizer" not in make().get_config()
+
+
+def test_indices_of_half_precision():
+    layer = L.Embedding(9, 4)
+    x = np.array([[3, 8], [0, 1]])
+    np.testing.assert_array_equal(layer(x.astype(np.float16)), layer(x))
+
+
 def test_lstm_states(rng):
     x = rng.standard_normal((3, 6, 2)).astype(np.float32)
     layer = L.LSTM(5, return_sequences=True, return_state=True)

@@ -52,7 +52,7 @@ def as_input(inputs, dtype, name="inputs") -> np.ndarray:
             "need pad_sequences first"
         )
     if dtype == np.int32 and array.dtype != np.int32 and array.size:
-        low, high = array.min(), array.max()
+        low, high = array.min().item(), array.max().item()
         if not (low >= -(2**31) and high < 2**31):  # also refuses NaN
             raise ValueError(f"{name}: expected indices of 32 bits, received {low} to {high}")
     return np.ascontiguousarray(array, dtype)
@@ -83,7 +83,7 @@ class Layer:
         if name is not None and not isinstance(name, str):
             raise ValueError(f"name: expected a string, received {name!r}")
         self.name = name or unique_name(snake_case(type(self).__name__))
-        self.trainable = bool(trainable)
+        self._trainable = bool(trainable)
         if dtype not in (None, "float32", np.float32, "int32") and not isinstance(dtype, dict):
             raise ValueError(f"dtype: expected 'float32', received {dtype!r}")
         self.activity_regularizer = regularizers.get(activity_regularizer)
@@ -119,7 +119,19 @@ class Layer:
         variable = Variable(name, value, trainable, regularizer, constraint)
         variable.path = f"{self.name}/{name}"
         self._variables.append(variable)
+        self._variables.sort(key=lambda v: not v.trainable)
         return variable
+
+    @property
+    def trainable(self):
+        """Whether training changes the weights. Assigning it assigns it to the sublayers too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        self._trainable = bool(value)
+        for layer in self.sublayers:
+            layer.trainable = value
 
     @property
     def sublayers(self):
@@ -128,8 +140,7 @@ class Layer:
 
     @property
     def weights(self):
-        own = sorted(self._variables, key=lambda v: not v.trainable)
-        return own + [w for layer in self.sublayers for w in layer.weights]
+        return self._variables + [w for layer in self.sublayers for w in layer.weights]
 
     @property
     def trainable_weights(self):
@@ -241,6 +252,8 @@ class Layer:
 
     def get_config(self):
         config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         return config
 
     @classmethod
