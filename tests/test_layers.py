@@ -32,6 +32,32 @@ CASES = {
     "lstm hard": (recurrent(recurrent_activation="hard_sigmoid"), SEQUENCE),
     "lstm gelu": (recurrent(activation="gelu"), SEQUENCE),
     "lstm silu backwards": (recurrent(activation="silu", go_backwards=True), SEQUENCE),
+    "gru": (lambda: L.GRU(7), SEQUENCE),
+    "gru sequences": (lambda: L.GRU(5, return_sequences=True), SEQUENCE),
+    "gru wide": (lambda: L.GRU(37, return_sequences=True, go_backwards=True), SEQUENCE),
+    "gru no bias": (lambda: L.GRU(3, use_bias=False), SEQUENCE),
+    "gru gelu": (lambda: L.GRU(3, activation="gelu", return_sequences=True), SEQUENCE),
+    "gru reset before": (lambda: L.GRU(3, reset_after=False, return_sequences=True), SEQUENCE),
+    "gru dropout": (lambda: L.GRU(3, dropout=0.4, recurrent_dropout=0.3), SEQUENCE),
+    "gru reset before dropout": (
+        lambda: L.GRU(3, dropout=0.4, recurrent_dropout=0.3, reset_after=False),
+        SEQUENCE,
+    ),
+    "simple rnn": (lambda: L.SimpleRNN(7), SEQUENCE),
+    "simple rnn sequences": (lambda: L.SimpleRNN(70, return_sequences=True), SEQUENCE),
+    "simple rnn gelu": (lambda: L.SimpleRNN(3, "gelu", use_bias=False), SEQUENCE),
+    "simple rnn dropout": (lambda: L.SimpleRNN(3, dropout=0.4, recurrent_dropout=0.3), SEQUENCE),
+    "bidirectional gru": (lambda: L.Bidirectional(L.GRU(5, return_sequences=True)), SEQUENCE),
+    "bidirectional simple rnn": (lambda: L.Bidirectional(L.SimpleRNN(5), "sum"), SEQUENCE),
+    "bidirectional regularized": (
+        bidirectional("concat", return_sequences=True, activity_regularizer="l2"),
+        SEQUENCE,
+    ),
+    "bidirectional mul regularized": (bidirectional("mul", activity_regularizer="l1"), SEQUENCE),
+    "bidirectional of both": (
+        lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.GRU(5, go_backwards=True)),
+        SEQUENCE,
+    ),
     "bidirectional concat": (bidirectional("concat", return_sequences=True), SEQUENCE),
     "bidirectional last": (bidirectional("concat"), SEQUENCE),
     "bidirectional sum": (bidirectional("sum"), SEQUENCE),
@@ -223,6 +249,43 @@ def test_indices_of_half_precision():
     np.testing.assert_array_equal(layer(x.astype(np.float16)), layer(x))
 
 
+@pytest.mark.parametrize("make", [L.GRU, L.SimpleRNN])
+@pytest.mark.parametrize("options", [{}, {"activation": "gelu"}])  # in the engine, in NumPy
+def test_states_of_one_array(make, options, rng):
+    x = rng.standard_normal((3, 6, 2)).astype(np.float32)
+    layer = make(5, return_sequences=True, return_state=True, **options)
+    whole, h = layer(x)
+    first, h1 = layer(x[:, :2])
+    for state in (h1, [h1]):
+        second, h2 = layer(x[:, 2:], initial_state=state)
+        np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-6)
+        np.testing.assert_allclose(h2, h, atol=1e-6)
+    both = L.Bidirectional(make(5, return_state=True, **options))
+    assert [a.shape for a in both(x)] == [(3, 10)] + [(3, 5)] * 2
+    out, a, b = both(x, initial_state=[h, h1])
+    np.testing.assert_allclose(out[:, :5], a)
+    with pytest.raises(ValueError, match="2 arrays, received 1"):
+        both(x, initial_state=[h])
+    with pytest.raises(ValueError, match="initial_state: expected"):
+        layer(x, initial_state=[h, h])
+
+
+@pytest.mark.parametrize("make", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_a_dropout_rate_of_one_is_keras_s(make, rng):
+    x = rng.standard_normal((3, 4, 2)).astype(np.float32)
+    layer = make(5, dropout=1.0)
+    changed = np.abs(layer(x, training=True) - layer(x)).max()
+    assert (changed == 0) == (make is not L.SimpleRNN)
+
+
+def test_old_spellings_of_recurrent_arguments():
+    layer = L.LSTM(output_dim=3, inner_activation="hard_sigmoid", init="uniform", dropout_U=0.2)
+    assert layer.units == 3 and layer.recurrent_dropout == 0.2
+    assert layer.get_config()["recurrent_activation"] == "hard_sigmoid"
+    with pytest.raises(TypeError, match="received both"):
+        L.GRU(units=3, output_dim=3)
+
+
 def test_lstm_states(rng):
     x = rng.standard_normal((3, 6, 2)).astype(np.float32)
     layer = L.LSTM(5, return_sequences=True, return_state=True)
@@ -264,7 +327,9 @@ def test_masked_steps_do_not_count(rng):
     np.testing.assert_allclose(model.predict(x, verbose=0)[1:2], lstm(short), atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [L.LSTM, lambda *a, **k: L.Bidirectional(L.LSTM(*a, **k))])
+@pytest.mark.parametrize(
+    "make", [L.LSTM, L.GRU, L.SimpleRNN, lambda *a, **k: L.Bidirectional(L.LSTM(*a, **k))]
+)
 def test_recurrent_dropout_uses_one_mask_a_sequence(make, rng):
     fastrnn.utils.set_random_seed(3)
     x = np.repeat(rng.standard_normal((64, 1, 4)), 9, axis=1)

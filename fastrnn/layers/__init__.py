@@ -15,6 +15,7 @@ from fastrnn.layers.core import (
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM
 from fastrnn.layers.pooling import (
@@ -23,15 +24,16 @@ from fastrnn.layers.pooling import (
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
+from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed
 
 CLASSES = {
     cls.__name__: cls
     for cls in (
         Activation, AveragePooling1D, BatchNormalization, Bidirectional, Conv1D, Dense, Dropout,
-        Embedding, Flatten, GlobalAveragePooling1D, GlobalMaxPooling1D, InputLayer,
-        LayerNormalization, LSTM, Masking, MaxPooling1D, RepeatVector, Reshape, SpatialDropout1D,
-        TimeDistributed,
+        Embedding, Flatten, GlobalAveragePooling1D, GlobalMaxPooling1D, GRU, InputLayer,
+        LayerNormalization, LSTM, Masking, MaxPooling1D, RepeatVector, Reshape, SimpleRNN,
+        SpatialDropout1D, TimeDistributed,
     )
 }  # fmt: skip
 

@@ -5,13 +5,14 @@ import copy
 import numpy as np
 
 from fastrnn.layers.base import Layer
-from fastrnn.layers.lstm import (
-    LSTM,
+from fastrnn.layers.recurrent import (
+    Recurrent,
     backward_directions,
     check_states,
     forward_directions,
     plan_directions,
 )
+from fastrnn.regularizers import gradient_of
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 
@@ -30,9 +31,9 @@ class Bidirectional(Layer):
     fixed_axes = (-1,)
 
     def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
-        if not isinstance(layer, LSTM):
+        if not isinstance(layer, Recurrent):
             raise ValueError(f"layer: expected a recurrent layer such as LSTM, received {layer!r}")
-        if backward_layer is not None and not isinstance(backward_layer, LSTM):
+        if backward_layer is not None and not isinstance(backward_layer, Recurrent):
             raise ValueError(
                 f"backward_layer: expected a recurrent layer, received {backward_layer!r}"
             )
@@ -103,11 +104,20 @@ class Bidirectional(Layer):
             return [None, None], halves
         return [halves[0], halves[1][:, ::-1]], [None, None]
 
+    def _regularized(self, both):
+        """(activity regularizer, output) of the layers inside that have one."""
+        split = self.forward_layer.units
+        halves = both[..., :split], both[..., split:]
+        pairs = [(la.activity_regularizer, y) for la, y in zip(self.sublayers, halves, strict=True)]
+        return [(regularizer, y) for regularizer, y in pairs if regularizer is not None]
+
     def forward(self, x, run, mask=None, states=(None, None)):
         units = sum(layer.units for layer in self.sublayers)
         shape = x.shape[:2] if self.return_sequences else x.shape[:1]
         both = run.empty(self, "y", (*shape, units))
         forward_directions(self, self.sublayers, x, run, mask, states, *self._views(both))
+        for regularizer, y in self._regularized(both):
+            run.losses.append(float(regularizer(y)) / len(y))
         if self.merge_mode == "concat":
             return both
         forward, backward = both[..., : units // 2], both[..., units // 2 :]
@@ -122,9 +132,9 @@ class Bidirectional(Layer):
         return merged
 
     def backward(self, dy, run, need_dx=True):
+        both = run.empty(self, "y", (*dy.shape[:-1], sum(la.units for la in self.sublayers)))
         if self.merge_mode != "concat":
             units = self.forward_layer.units
-            both = run.empty(self, "y", (*dy.shape[:-1], 2 * units))
             spread = run.empty(self, "dy", both.shape)
             if self.merge_mode == "mul":
                 np.multiply(dy, both[..., units:], out=spread[..., :units])
@@ -134,6 +144,9 @@ class Bidirectional(Layer):
                 np.multiply(dy, share, out=spread[..., :units])
                 np.multiply(dy, share, out=spread[..., units:])
             dy = spread
+        pairs = zip(self._regularized(dy), self._regularized(both), strict=True)
+        for (_, d), (regularizer, y) in pairs:
+            d += gradient_of(regularizer, y) / np.float32(len(y))
         return backward_directions(self, self.sublayers, run, *self._views(dy), need_dx)
 
     def plan(self, x, steps, run):
@@ -147,14 +160,16 @@ class Bidirectional(Layer):
     def call(self, x, run, mask, initial_state=None):
         states = [None, None]
         if initial_state is not None:
-            if len(initial_state) != 4:
+            counts = [len(layer.states_of) for layer in self.sublayers]
+            if len(initial_state) != sum(counts):
                 raise ValueError(
-                    "initial_state: expected [forward h, forward c, backward h, backward c], "
-                    f"received {len(initial_state)} arrays"
+                    "initial_state: expected the forward layer's states, then the backward "
+                    f"layer's, {sum(counts)} arrays, received {len(initial_state)}"
                 )
+            halves = initial_state[: counts[0]], initial_state[counts[0] :]
             states = [
-                check_states(layer, initial_state[2 * d : 2 * d + 2], x.shape[0])
-                for d, layer in enumerate(self.sublayers)
+                check_states(layer, half, x.shape[0])
+                for layer, half in zip(self.sublayers, halves, strict=True)
             ]
         y = self.forward(x, run, mask, states)
         outputs = y if isinstance(y, list) else [y]

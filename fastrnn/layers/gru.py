@@ -1,0 +1,62 @@
+"""GRU: Cho et al. 2014."""
+
+from fastrnn.layers.legacy import old_spellings
+from fastrnn.layers.recurrence import GRURecurrence
+from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, given
+
+
+class GRU(Recurrent):
+    """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
+    return_sequences; float32. Weights, gates in the order z, r, h: kernel (features, 3 units),
+    recurrent_kernel (units, 3 units), bias (2, 3 units), of the inputs and of the state.
+
+    reset_after (default True): the reset gate multiplies the product with recurrent_kernel. False:
+    it multiplies the state before that product, the bias is (3 units), and the layer runs in NumPy.
+    Other arguments and defaults are Keras's; see LSTM for dropout, activations and return_state.
+    Source: https://keras.io/api/layers/recurrent_layers/gru/
+    """
+
+    cell = "gru"
+    gates = 3
+    recurrence = GRURecurrence
+
+    @old_spellings(**OLD_SPELLINGS_OF_GATES)
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        reset_after=True,
+        use_cudnn="auto",
+        **kwargs,
+    ):
+        super().__init__(**given(locals(), "reset_after"))
+        self.reset_after = bool(reset_after)
+
+    def _bias_shape(self):
+        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
+
+    def _engine_activations(self):
+        return super()._engine_activations() if self.reset_after else None
+
+    def get_config(self):
+        return {**super().get_config(), "reset_after": self.reset_after}

@@ -1,0 +1,388 @@
+"""What LSTM, GRU and SimpleRNN share, and the run of one or two directions over a sequence."""
+
+import numpy as np
+
+from fastrnn import _engine, activations, random, regularizers
+from fastrnn.layers.base import (
+    Layer,
+    WeightOptions,
+    check_rate,
+    check_size,
+    engine_activation,
+)
+
+OLD_SPELLINGS = {  # of Keras 1
+    "output_dim": "units",
+    "init": "kernel_initializer",
+    "inner_init": "recurrent_initializer",
+    "bias": "use_bias",
+    "W_regularizer": "kernel_regularizer",
+    "U_regularizer": "recurrent_regularizer",
+    "b_regularizer": "bias_regularizer",
+    "W_constraint": "kernel_constraint",
+    "b_constraint": "bias_constraint",
+    "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
+    "consume_less": "implementation",
+}
+OLD_SPELLINGS_OF_GATES = {**OLD_SPELLINGS, "inner_activation": "recurrent_activation"}
+
+
+def given(arguments, *apart):
+    """What a constructor with these locals() passes on to Recurrent: all but those `apart`."""
+    named = {k: v for k, v in arguments.items() if k not in ("self", "__class__", "kwargs", *apart)}
+    return {**named, **arguments["kwargs"]}
+
+
+class Recurrent(Layer):
+    """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
+    return_sequences. Weights: kernel (features, gates units), recurrent_kernel (units, gates
+    units), bias; the gates of a unit lie `units` columns apart. A subclass is one cell."""
+
+    supports_masking = True
+    fixed_axes = (-1,)
+    cell = ""  # in the engine
+    gates = 0  # columns of the weights for each unit
+    states_of = ("h",)
+    recurrence = None  # the cell in NumPy
+    recurrent_activation = activations.linear
+
+    def __init__(
+        self, units, activation, use_bias, kernel_initializer, recurrent_initializer,
+        bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer,
+        activity_regularizer, kernel_constraint, recurrent_constraint, bias_constraint, dropout,
+        recurrent_dropout, seed, return_sequences, return_state, go_backwards, stateful, unroll,
+        recurrent_activation=None, use_cudnn="auto", zero_output_for_mask=False, implementation=2,
+        **kwargs,
+    ):  # fmt: skip
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.units = check_size("units", units)
+        self.activation = activations.get(activation)
+        if recurrent_activation is not None:
+            self.recurrent_activation = activations.get(recurrent_activation)
+        self.use_bias = bool(use_bias)
+        self._kernel = WeightOptions(
+            "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
+        )
+        self._recurrent = WeightOptions(
+            "recurrent", recurrent_initializer, recurrent_regularizer, recurrent_constraint
+        )
+        self._bias = WeightOptions("bias", bias_initializer, bias_regularizer, bias_constraint)
+        self.dropout = check_rate("dropout", dropout)
+        self.recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
+        self.seed = seed
+        self._generator = None if seed is None else random.generator(seed)
+        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
+        self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
+        self.unroll, self.use_cudnn = bool(unroll), use_cudnn
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.kernel = self.recurrent_kernel = self.bias = None
+        self.states = None
+        self._packed = None
+
+    def _legacy_input_shape(self, kwargs):
+        features, length = kwargs.pop("input_dim", None), kwargs.pop("input_length", None)
+        return None if features is None else (length, features)
+
+    def check_input_shape(self, shape):
+        if len(shape) != 3 or shape[2] is None:
+            self.reject_shape("(batch, timesteps, features) with known features", shape)
+
+    def create_weights(self, input_shape):
+        features, units, columns = input_shape[2], self.units, self.gates * self.units
+        self.kernel = self._kernel.add_to(self, "kernel", (features, columns))
+        self.recurrent_kernel = self._recurrent.add_to(self, "recurrent_kernel", (units, columns))
+        if self.use_bias:
+            self.bias = self._bias.add_to(self, "bias", self._bias_shape(), self._initial_bias)
+        self._codes = self._engine_activations()
+
+    def _bias_shape(self):
+        return (self.gates * self.units,)
+
+    def _initial_bias(self, shape, dtype="float32"):
+        return self._bias.initializer(shape, dtype=dtype)
+
+    def _engine_activations(self):
+        """The engine's numbers of both activations, or None if the layer has to run in NumPy."""
+        codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
+        return None if None in codes else codes
+
+    def compute_output_shape(self, input_shape):
+        if self.return_sequences:
+            return (input_shape[0], input_shape[1], self.units)
+        return (input_shape[0], self.units)
+
+    def compute_mask(self, inputs, mask=None):
+        return mask if self.return_sequences else None
+
+    # --- state ---
+
+    def initial_state(self, batch):
+        """The states a stateful layer starts from, or None for zeros."""
+        if not self.stateful or self.states is None:
+            return None
+        if self.states[0].shape[0] != batch:
+            raise ValueError(
+                f"layer {self.name!r} is stateful with batches of {self.states[0].shape[0]} "
+                f"samples, received {batch}; reset_states() forgets the batch size"
+            )
+        return self.states
+
+    def reset_states(self, states=None):
+        """Forget the states of a stateful layer, or set them: arrays (batch, units), h first."""
+        if states is not None:
+            states = check_states(self, states, None)
+        self.states = states
+
+    reset_state = reset_states
+
+    # --- computing ---
+
+    def packed(self, training, input_gradient):
+        bias = self.bias
+        version = (
+            self.kernel.version, self.recurrent_kernel.version, bias and bias.version,
+            training, input_gradient, _engine.isa(),
+        )  # fmt: skip
+        packed = self._packed
+        if packed is None or packed.version != version:
+            if packed is None or not training:  # another thread may be using the old one
+                packed = _engine.PackedRNN(self.kernel.shape[0], self.units, self.cell)
+            packed.pack(
+                self.kernel.value, self.recurrent_kernel.value, bias and bias.value,
+                training, input_gradient,
+            )  # fmt: skip
+            packed.version = version
+            self._packed = packed
+        return packed
+
+    def dropout_masks(self, rate, batch, size, count):
+        """`count` masks (batch, size) of 0 or 1/(1 - rate); None where nothing is dropped, which
+        is also what Keras makes of a rate of 1 in layers with gates."""
+        if rate == 0 or (rate == 1 and self.gates > 1):
+            return None
+        ones = np.ones((count, batch, size), np.float32)
+        if rate == 1:
+            return list(np.zeros_like(ones))
+        if self._generator is None:
+            seed = random.draw_seed()
+        else:
+            seed = int(self._generator.integers(2**63))
+        _engine.dropout(ones, ones, rate, seed)
+        return list(ones)
+
+    def forward(self, x, run, mask=None, states=None):
+        batch, timesteps, _ = x.shape
+        if self.return_sequences:
+            y = run.empty(self, "y", (batch, timesteps, self.units))
+            forward_directions(self, [self], x, run, mask, [states], [y], [None])
+        else:
+            y = run.empty(self, "y", (batch, self.units))
+            forward_directions(self, [self], x, run, mask, [states], [None], [y])
+        return y
+
+    def backward(self, dy, run, need_dx=True):
+        if self.return_sequences:
+            return backward_directions(self, [self], run, [dy], [None], need_dx)
+        return backward_directions(self, [self], run, [None], [dy], need_dx)
+
+    def call(self, x, run, mask, initial_state=None):
+        if initial_state is not None:
+            initial_state = check_states(self, initial_state, x.shape[0])
+        y = self.forward(x, run, mask, initial_state)
+        return [y, *run.saved[self, "states"][0]] if self.return_state else y
+
+    def plan(self, x, steps, run):
+        if self._codes is None or self.stateful:
+            return super().plan(x, steps, run)
+        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])
+        steps.append(plan_directions([self], x, ys, lasts))
+        return y
+
+    def gradients(self, run):
+        weights = [self.kernel, self.recurrent_kernel]
+        arrays = [self.gradient_array(weight, run) for weight in weights]
+        return [*arrays, self.gradient_array(self.bias, run) if self.use_bias else None]
+
+    def get_config(self):
+        config = super().get_config()
+        options = (
+            "return_sequences", "return_state", "go_backwards", "stateful", "unroll",
+            "zero_output_for_mask", "units", "use_bias", "dropout", "recurrent_dropout", "seed",
+        )  # fmt: skip
+        config |= {name: getattr(self, name) for name in options}
+        config["activation"] = activations.serialize(self.activation)
+        if self.gates > 1:
+            config["recurrent_activation"] = activations.serialize(self.recurrent_activation)
+        for weight in (self._kernel, self._recurrent, self._bias):
+            config |= weight.config()
+        config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        return config
+
+
+def check_states(layer, states, batch):
+    """The layer's states, h first, as float32 arrays (batch, units)."""
+    if isinstance(states, np.ndarray) and len(layer.states_of) == 1:
+        states = [states]
+    states = [np.ascontiguousarray(s, np.float32) for s in states]
+    shapes = [s.shape for s in states]
+    batch = shapes[0][0] if batch is None and shapes and shapes[0] else batch
+    if shapes != [(batch, layer.units)] * len(layer.states_of):
+        raise ValueError(
+            f"initial_state: expected [{', '.join(layer.states_of)}] of shape "
+            f"{(batch, layer.units)} each for {layer.name!r}, received shapes {shapes}"
+        )
+    return states
+
+
+# --- one or two directions over the same input ----------------------------------------------------
+
+
+def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
+    """Runs recurrent layers over x side by side; `owner` (one of them, or their wrapper) keys what
+    is kept. For each: states [h] or [h, c] or None, y (batch, timesteps, units) in the layer's own
+    order of time and last (batch, units), either of which may be None."""
+    batch = x.shape[0]
+    fused = all(
+        layer._codes is not None and not (run.training and layer.recurrent_dropout)
+        for layer in layers
+    )
+    inputs, dropped, last_states = [], [], []
+    for layer in layers:
+        kept = None
+        if run.training and layer.dropout:
+            count = layer.gates if layer.recurrent_dropout else 1
+            kept = layer.dropout_masks(layer.dropout, batch, x.shape[2], count)
+        dropped.append(kept)
+        seen = x
+        if fused and kept is not None:
+            seen = run.empty(layer, "x", x.shape)
+            np.multiply(x, kept[0][:, None], out=seen)
+        inputs.append(in_order(layer, seen))
+    masks = [None if mask is None else in_order(layer, mask) for layer in layers]
+    starts = [s or layer.initial_state(batch) for s, layer in zip(states, layers, strict=True)]
+
+    if fused:
+        engine = run.saved.get((owner, "engine"))
+        if engine is None:
+            engine = run.saved[owner, "engine"] = _engine.RNNRun(len(layers))
+        for d, layer in enumerate(layers):
+            count = len(layer.states_of)
+            h0, c0 = [*(starts[d] or []), None, None][:2]
+            kept = [None] * count
+            if layer.stateful or layer.return_state:
+                kept = list(np.empty((count, batch, layer.units), np.float32))
+            last_states.append(kept)
+            h_last, c_last = [*kept, None][:2]
+            engine.set_direction(
+                d, layer.packed(run.training, run.training), *layer._codes, inputs[d], masks[d],
+                layer.zero_output_for_mask, h0, c0, ys[d], lasts[d], h_last, c_last,
+            )  # fmt: skip
+        engine.forward(run.training)
+        run.saved[owner] = engine, x, mask, dropped
+    else:
+        recurrences = []
+        for d, layer in enumerate(layers):
+            kept = dropped[d]
+            if kept is not None and len(kept) == 1:
+                kept = kept * layer.gates
+            recurrent_kept = None
+            if run.training:
+                recurrent_kept = layer.dropout_masks(
+                    layer.recurrent_dropout, batch, layer.units, layer.gates
+                )
+            recurrence = layer.recurrence(layer, kept, recurrent_kept)
+            start = starts[d] or [
+                np.zeros((batch, layer.units), np.float32) for _ in layer.states_of
+            ]
+            last_states.append(
+                recurrence.forward(
+                    inputs[d], masks[d], layer.zero_output_for_mask, start, ys[d], lasts[d]
+                )
+            )
+            recurrences.append(recurrence)
+        run.saved[owner] = recurrences, x, mask, dropped
+    for layer, last in zip(layers, last_states, strict=True):
+        if layer.stateful:
+            layer.states = list(last)
+    run.saved[owner, "states"] = last_states
+
+
+def plan_directions(layers, x, ys, lasts):
+    """A call that runs fused layers over what is in x, as forward_directions does."""
+    engine = _engine.RNNRun(len(layers))
+    for d, layer in enumerate(layers):
+        engine.set_direction(
+            d, layer.packed(False, False), *layer._codes, in_order(layer, x), y=ys[d], last=lasts[d]
+        )
+    return engine.forward
+
+
+def backward_directions(owner, layers, run, dys, dlasts, need_dx):
+    """Gradients of forward_directions' layers from those of y and last; returns dx or None."""
+    passes, x, mask, dropped = run.saved[owner]
+    if isinstance(passes, list):
+        parts = []
+        for d, layer in enumerate(layers):
+            dh, dh_last = _state_gradients(layer, run, mask, dys[d], dlasts[d], None)
+            dstates = [np.zeros((x.shape[0], layer.units), np.float32) for _ in layer.states_of]
+            if dh_last is not None:
+                dstates[0] = dh_last
+            dx = passes[d].backward(dh, dstates, layer.gradients(run), need_dx)
+            parts.append(in_order(layer, dx) if need_dx else None)
+        return np.ascontiguousarray(sum(parts)) if need_dx else None
+
+    # The directions share dx, one after the other, where each thread has rows of its own.
+    share = passes.slices >= _engine.get_num_threads() and not any(k is not None for k in dropped)
+    parts = []
+    for d, layer in enumerate(layers):
+        dx = None
+        if need_dx:
+            dx = run.empty(owner if share else layer, "dx", x.shape)
+            parts.append(dx)
+            dx = in_order(layer, dx)
+        dh, dh_last = _state_gradients(layer, run, mask, dys[d], dlasts[d], (passes, d))
+        passes.set_gradients(
+            d, *layer.gradients(run), dh, dh_last, None, dx, share and d > 0, None, None
+        )
+    passes.backward()
+    if not need_dx:
+        return None
+    for kept, dx in zip(dropped, parts, strict=True):
+        if kept is not None:
+            dx *= kept[0][:, None]
+    if not share and len(parts) == 2:
+        parts[0] += parts[1]
+    return parts[0]
+
+
+def _state_gradients(layer, run, mask, dy, dlast, engine):
+    """Gradients of h at each step and of the last h from those of y and last, which differ where a
+    mask repeats or zeroes outputs."""
+    if dlast is not None:
+        dlast = np.ascontiguousarray(dlast)
+    if mask is None:
+        return dy, dlast
+    on = in_order(layer, mask)
+    if dlast is not None:
+        shown = on[:, -1] if layer.zero_output_for_mask else on.any(axis=1)
+        dlast = dlast * shown[:, None]
+    if dy is not None:
+        dh = run.empty(layer, "dh", dy.shape)
+        if engine is not None:
+            passes, d = engine
+            passes.mask_gradient(d, dh, dy)
+        else:
+            repeated = np.zeros(dy[:, 0].shape, np.float32)
+            for t in reversed(range(dy.shape[1])):
+                total = dy[:, t] + repeated
+                dh[:, t] = np.where(on[:, t, None], total, 0)
+                repeated = 0 if layer.zero_output_for_mask else np.where(on[:, t, None], 0, total)
+        dy = dh
+    return dy, dlast
+
+
+def in_order(layer, array):
+    """A view of (batch, timesteps, ...) in the order in which the layer processes time."""
+    return array[:, ::-1] if layer.go_backwards else array
