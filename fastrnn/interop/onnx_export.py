@@ -1,0 +1,599 @@
+"""Writing ONNX files: `to_onnx`."""
+
+import os
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from fastrnn import activations, layers
+from fastrnn.interop.onnx_recurrent import GATES, KERAS_ACTIVATIONS, LAYERS, TO_ONNX, reorder
+from fastrnn.models import Sequential
+
+OPSET = 17
+IR_VERSION = 8
+END = 2**31 - 1  # a slice's end where it takes all
+
+KINDS = {name: kind for kind, name in LAYERS.items()}
+EXPORTERS = {}  # name of a class: function of (writer, layer, x, shape, mask) that returns y
+
+
+def to_onnx(model, path=None):
+    """Write a Sequential as an ONNX file (opset 17, float32; for inference), and return the
+    onnx.ModelProto; path None only returns it.
+
+    The batch is free, and so are the time steps unless an Input fixes them or a layer depends on
+    their number. The input's dtype is int32 for a model that starts with an Embedding. Masks of any
+    form become part of the graph. Errors: ValueError, with the layer's name, for what ONNX does not
+    have: stateful layers, activations without an operator, layers that are not fastrnn's."""
+    if not isinstance(model, Sequential):
+        raise ValueError(f"model: expected a Sequential, received {model!r}")
+    model.build()
+    shape = _free_shape(model)
+    writer = Writer()
+    free = ("batch", "timesteps", *(f"axis_{n}" for n in range(2, len(shape))))
+    dims = [free[n] if size is None else size for n, size in enumerate(shape)]
+    kind = onnx.TensorProto.INT32 if model.input_dtype == np.int32 else onnx.TensorProto.FLOAT
+    y, shape, _ = _sequential(writer, model, "input", shape, None)
+    writer.add("Identity", y, outputs=["output"])
+    dims_out = [free[0], *shape[1:]]
+    outputs = helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, dims_out)
+    graph = helper.make_graph(
+        writer.nodes,
+        model.name,
+        [helper.make_tensor_value_info("input", kind, dims)],
+        [outputs],
+        list(writer.constants.values()),
+    )
+    proto = helper.make_model(
+        graph,
+        producer_name="fastrnn",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    if path is not None:
+        with open(os.fspath(path), "wb") as file:
+            file.write(proto.SerializeToString())
+    return proto
+
+
+def _free_shape(model):
+    """The input's shape, with None for the batch and, if all layers allow it, the time steps."""
+    declared = model._input_layer and model._input_layer.batch_input_shape
+    shape = (None, *(declared or model.input_shape)[1:])
+    if declared is None and len(shape) > 1:
+        free = (None, None, *shape[2:])
+        try:
+            return free if _walk(model, free) else shape
+        except (TypeError, ValueError):
+            return shape
+    return shape
+
+
+def _walk(model, shape):
+    """Do all layers take inputs of these sizes, None where free, without building anew?"""
+    for layer in model.layers:
+        if isinstance(layer, Sequential):
+            if not _walk(layer, shape):
+                return False
+            shape = layer.compute_output_shape(shape)
+            continue
+        layer.check_input_shape(shape)
+        if any(shape[axis] is None for axis in layer.fixed_axes):
+            return False
+        if isinstance(layer, (layers.Flatten, layers.Reshape)) and None in shape[1:]:
+            return False
+        shape = layer.compute_output_shape(shape)
+    return True
+
+
+class Writer:
+    """The nodes and constants of a graph in the making; methods return names of values."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], {}
+        self._layer = None
+
+    def begin(self, layer):
+        self._layer = layer.name
+
+    def add(self, op, *inputs, outputs=1, **attributes):
+        """Append a node; returns its output's name, or a list for several outputs. Inputs that
+        are arrays become constants; None leaves an input out."""
+        number = len(self.nodes)
+        if isinstance(outputs, int):
+            outputs = [f"{self._layer}/{op}_{number}:{n}" for n in range(outputs)]
+        names = [self._name(x) for x in inputs]
+        node = helper.make_node(op, names, outputs, f"{self._layer}/{op}_{number}", **attributes)
+        self.nodes.append(node)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _name(self, value):
+        if value is None or isinstance(value, str):
+            return value or ""
+        array = np.ascontiguousarray(value).reshape(np.shape(value))
+        key = array.dtype.str, array.shape, array.tobytes()
+        if key not in self.constants:
+            name = f"{self._layer}/constant_{len(self.constants)}"
+            self.constants[key] = numpy_helper.from_array(array, name)
+        return self.constants[key].name
+
+
+def exporter(*names):
+    def keep(function):
+        EXPORTERS.update(dict.fromkeys(names, function))
+        return function
+
+    return keep
+
+
+def _sequential(writer, model, x, shape, mask):
+    """Append a model's layers: (output, its shape with None where free, mask)."""
+    for layer in model.layers:
+        x, shape, mask = _layer(writer, layer, x, shape, mask)
+    return x, shape, mask
+
+
+def _layer(writer, layer, x, shape, mask):
+    if isinstance(layer, Sequential):
+        return _sequential(writer, layer, x, shape, mask)
+    name = type(layer).__name__
+    if name not in EXPORTERS or layers.CLASSES.get(name) is not type(layer):
+        _refuse(layer, f"{name} is not supported")
+    writer.begin(layer)
+    y = EXPORTERS[name](writer, layer, x, shape, mask)
+    if isinstance(layer, layers.Masking):
+        mask = _masking_mask(writer, layer, x)
+    elif getattr(layer, "mask_zero", False):
+        mask = writer.add("Not", writer.add("Equal", x, np.int32(0)))
+    elif mask is not None:
+        mask = layer.compute_mask(None, mask)
+    return y, layer.compute_output_shape(shape), mask
+
+
+def _refuse(layer, reason):
+    raise ValueError(f"to_onnx: layer {layer.name!r}: {reason}")
+
+
+# --- activations ---
+
+
+def _activation(writer, layer, function, x):
+    name = function.__name__ if activations.get(function) is function else ""
+    if getattr(activations, name, None) is not function or name not in ACTIVATIONS:
+        _refuse(layer, f"the activation {name or function!r} has no operator in ONNX")
+    return ACTIVATIONS[name](writer.add, x)
+
+
+def _one(op, **attributes):
+    return lambda add, x: add(op, x, **attributes)
+
+
+def _f(number):
+    return np.float32(number)
+
+
+def _gelu(add, x):
+    half = add("Erf", add("Mul", x, _f(0.5**0.5)))
+    return add("Mul", add("Mul", x, _f(0.5)), add("Add", half, _f(1)))
+
+
+def _sparse_plus(add, x):
+    near = add("Add", add("Clip", x, _f(-1), _f(1)), _f(1))
+    square = add("Mul", add("Mul", near, near), _f(0.25))
+    return add("Where", add("Less", x, _f(1)), square, x)
+
+
+def _squareplus(add, x):
+    root = add("Sqrt", add("Add", add("Mul", x, x), _f(4)))
+    return add("Mul", add("Add", x, root), _f(0.5))
+
+
+ACTIVATIONS = {
+    "celu": _one("Celu", alpha=1.0),
+    "elu": _one("Elu", alpha=1.0),
+    "exponential": _one("Exp"),
+    "gelu": _gelu,
+    "hard_shrink": _one("Shrink", lambd=0.5, bias=0.0),
+    "hard_sigmoid": _one("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hard_sigmoid_keras2": _one("HardSigmoid", alpha=0.2, beta=0.5),
+    "hard_silu": _one("HardSwish"),
+    "hard_tanh": lambda add, x: add("Clip", x, _f(-1), _f(1)),
+    "leaky_relu": _one("LeakyRelu", alpha=0.2),
+    "linear": lambda add, x: x,
+    "log_sigmoid": lambda add, x: add("Neg", add("Softplus", add("Neg", x))),
+    "log_softmax": _one("LogSoftmax", axis=-1),
+    "mish": lambda add, x: add("Mul", x, add("Tanh", add("Softplus", x))),
+    "relu": _one("Relu"),
+    "relu6": lambda add, x: add("Clip", x, _f(0), _f(6)),
+    "selu": _one("Selu"),
+    "sigmoid": _one("Sigmoid"),
+    "silu": lambda add, x: add("Mul", x, add("Sigmoid", x)),
+    "soft_shrink": _one("Shrink", lambd=0.5, bias=0.5),
+    "softmax": _one("Softmax", axis=-1),
+    "softplus": _one("Softplus"),
+    "softsign": _one("Softsign"),
+    "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": _one("HardSigmoid", alpha=0.5, beta=0.5),
+    "squareplus": _squareplus,
+    "tanh": _one("Tanh"),
+    "tanh_shrink": lambda add, x: add("Sub", x, add("Tanh", x)),
+}
+
+
+# --- layers without a sequence ---
+
+
+@exporter(
+    "ActivityRegularization", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D"
+)
+def _same(writer, layer, x, shape, mask):
+    return x
+
+
+@exporter("Activation")
+def _activation_layer(writer, layer, x, shape, mask):
+    return _activation(writer, layer, layer.activation, x)
+
+
+@exporter("ReLU")
+def _relu(writer, layer, x, shape, mask):
+    limit, slope, threshold = (
+        layer.options[name] for name in ("max_value", "negative_slope", "threshold")
+    )
+    above = writer.add("Where", writer.add("Greater", x, _f(threshold)), x, _f(0))
+    if limit is not None:
+        above = writer.add("Min", above, _f(limit))
+    if not slope:
+        return above
+    below = writer.add("Min", writer.add("Sub", x, _f(threshold)), _f(0))
+    return writer.add("Add", above, writer.add("Mul", below, _f(slope)))
+
+
+@exporter("LeakyReLU")
+def _leaky_relu(writer, layer, x, shape, mask):
+    return writer.add("LeakyRelu", x, alpha=layer.options["negative_slope"])
+
+
+@exporter("ELU")
+def _elu(writer, layer, x, shape, mask):
+    return writer.add("Elu", x, alpha=layer.options["alpha"])
+
+
+@exporter("PReLU")
+def _prelu(writer, layer, x, shape, mask):
+    return writer.add("PRelu", x, layer.alpha.value)
+
+
+@exporter("Softmax")
+def _softmax(writer, layer, x, shape, mask):
+    if mask is not None:
+        _refuse(layer, "a mask that leaves elements out of a softmax is not supported")
+    axis = layer.options["axis"]
+    if not isinstance(axis, list):
+        return writer.add("Softmax", x, axis=axis)
+    e = writer.add("Exp", writer.add("Sub", x, writer.add("ReduceMax", x, axes=axis)))
+    return writer.add("Div", e, writer.add("ReduceSum", e, np.array(axis)))
+
+
+@exporter("Permute")
+def _permute(writer, layer, x, shape, mask):
+    return writer.add("Transpose", x, perm=[0, *layer.dims])
+
+
+@exporter("Dense")
+def _dense(writer, layer, x, shape, mask):
+    kernel = layer.kernel.value
+    if len(shape) == 2:
+        y = writer.add("Gemm", x, kernel, *([layer.bias.value] if layer.use_bias else []))
+    else:
+        y = writer.add("MatMul", x, kernel)
+        if layer.use_bias:
+            y = writer.add("Add", y, layer.bias.value)
+    return _activation(writer, layer, layer.activation, y)
+
+
+@exporter("Embedding")
+def _embedding(writer, layer, x, shape, mask):
+    return writer.add("Gather", layer.embeddings.value, x, axis=0)
+
+
+@exporter("BatchNormalization")
+def _batch_normalization(writer, layer, x, shape, mask):
+    scale = 1 / np.sqrt(layer.moving_variance.value + np.float32(layer.epsilon))
+    if layer.scale:
+        scale = scale * layer.gamma.value
+    offset = -layer.moving_mean.value * scale
+    if layer.center:
+        offset = offset + layer.beta.value
+    spread = [1] * len(shape)
+    spread[layer.axis] = -1
+    return writer.add("Add", writer.add("Mul", x, scale.reshape(spread)), offset.reshape(spread))
+
+
+@exporter("LayerNormalization")
+def _layer_normalization(writer, layer, x, shape, mask):
+    axes = sorted(axis % len(shape) for axis in layer.fixed_axes)
+    spread = [shape[n] if n in axes else 1 for n in range(len(shape))]
+    centred = writer.add("Sub", x, writer.add("ReduceMean", x, axes=axes))
+    square = writer.add("Mul", centred, centred)
+    variance = writer.add("ReduceMean", square, axes=axes)
+    deviation = writer.add("Sqrt", writer.add("Add", variance, np.float32(layer.epsilon)))
+    y = writer.add("Div", x if layer.rms_scaling else centred, deviation)
+    if layer.gamma is not None:
+        y = writer.add("Mul", y, layer.gamma.value.reshape(spread))
+    return y if layer.beta is None else writer.add("Add", y, layer.beta.value.reshape(spread))
+
+
+@exporter("Flatten")
+def _flatten(writer, layer, x, shape, mask):
+    return writer.add("Flatten", x, axis=1)
+
+
+@exporter("Reshape")
+def _reshape(writer, layer, x, shape, mask):
+    return writer.add("Reshape", x, np.array([0, *layer.target_shape]))
+
+
+@exporter("RepeatVector")
+def _repeat_vector(writer, layer, x, shape, mask):
+    return writer.add(
+        "Expand", writer.add("Unsqueeze", x, np.array([1])), np.array([1, layer.n, 1])
+    )
+
+
+# --- masks and time ---
+
+
+@exporter("Masking")
+def _masking(writer, layer, x, shape, mask):
+    kept = writer.add("Cast", _masking_mask(writer, layer, x), to=onnx.TensorProto.FLOAT)
+    return writer.add("Mul", x, writer.add("Unsqueeze", kept, np.array([-1])))
+
+
+def _masking_mask(writer, layer, x):
+    differs = writer.add("Not", writer.add("Equal", x, np.float32(layer.mask_value)))
+    differs = writer.add("Cast", differs, to=onnx.TensorProto.FLOAT)
+    return writer.add(
+        "Greater", writer.add("ReduceMax", differs, axes=[-1], keepdims=0), np.float32(0)
+    )
+
+
+@exporter("TimeDistributed")
+def _time_distributed(writer, layer, x, shape, mask):
+    sizes = writer.add("Shape", x)
+    inner = writer.add("Slice", sizes, np.array([2]), np.array([END]))
+    flat = writer.add("Reshape", x, writer.add("Concat", np.array([-1]), inner, axis=0))
+    y, _, _ = _layer(writer, layer.layer, flat, (None, *shape[2:]), None)
+    writer.begin(layer)
+    outer = writer.add("Slice", sizes, np.array([0]), np.array([2]))
+    inner = writer.add("Slice", writer.add("Shape", y), np.array([1]), np.array([END]))
+    return writer.add("Reshape", y, writer.add("Concat", outer, inner, axis=0))
+
+
+def _steps_last(writer, layer, x):
+    """x with the time steps on the last axis, where ONNX has them, or from there back."""
+    if layer.data_format == "channels_first":
+        return x
+    return writer.add("Transpose", x, perm=[0, 2, 1])
+
+
+def _padding(layer, size, stride, dilation=1):
+    reach = (size - 1) * dilation
+    if layer.padding == "causal":
+        return {"pads": [reach, 0]}
+    if layer.padding == "same" and stride == 1:
+        return {"pads": [reach // 2, reach - reach // 2]}
+    return {"auto_pad": "SAME_UPPER"} if layer.padding == "same" else {}
+
+
+@exporter("Conv1D")
+def _conv1d(writer, layer, x, shape, mask):
+    (size,), (stride,), (dilation,) = layer.kernel_size, layer.strides, layer.dilation_rate
+    kernel = layer.kernel.value.transpose(2, 1, 0)
+    y = writer.add(
+        "Conv",
+        _steps_last(writer, layer, x),
+        kernel,
+        layer.bias.value if layer.use_bias else None,
+        strides=[stride],
+        dilations=[dilation],
+        group=layer.groups,
+        kernel_shape=[size],
+        **_padding(layer, size, stride, dilation),
+    )
+    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+
+
+@exporter("MaxPooling1D", "AveragePooling1D")
+def _pooling(writer, layer, x, shape, mask):
+    (size,), (stride,) = layer.pool_size, layer.strides
+    op = "MaxPool" if isinstance(layer, layers.MaxPooling1D) else "AveragePool"
+    options = {"kernel_shape": [size], "strides": [stride], **_padding(layer, size, stride)}
+    return _steps_last(writer, layer, writer.add(op, _steps_last(writer, layer, x), **options))
+
+
+@exporter("GlobalMaxPooling1D", "GlobalAveragePooling1D")
+def _global_pooling(writer, layer, x, shape, mask):
+    axis = 1 if layer.data_format == "channels_last" else 2
+    options = {"axes": [axis], "keepdims": int(layer.keepdims)}
+    if isinstance(layer, layers.GlobalMaxPooling1D):
+        return writer.add("ReduceMax", x, **options)
+    if mask is None:
+        return writer.add("ReduceMean", x, **options)
+    mask = writer.add("Unsqueeze", mask, np.array([-1 if axis == 1 else 1]))
+    kept = writer.add("Cast", mask, to=onnx.TensorProto.FLOAT)
+    axes, keepdims = np.array([axis]), int(layer.keepdims)
+    total = writer.add("ReduceSum", writer.add("Mul", x, kept), axes, keepdims=keepdims)
+    return writer.add("Div", total, writer.add("ReduceSum", kept, axes, keepdims=keepdims))
+
+
+# --- recurrent layers ---
+
+
+def _kind(layer):
+    """The ONNX operator of a recurrent layer."""
+    return KINDS[type(layer).__name__]
+
+
+@exporter("LSTM", "GRU", "SimpleRNN")
+def _recurrent(writer, layer, x, shape, mask):
+    (y,) = _directions(writer, [layer], x, shape, mask)
+    if layer.go_backwards and layer.return_sequences:
+        y = _reversed(writer, y)  # Keras's order is the one in which the layer ran
+    return y
+
+
+@exporter("Bidirectional")
+def _bidirectional(writer, layer, x, shape, mask):
+    pair = layer.sublayers
+    if layer.merge_mode is None:
+        _refuse(layer, "merge_mode None gives two outputs; expected concat, sum, mul or ave")
+    if layer.forward_layer.go_backwards:
+        _refuse(layer, "a forward layer with go_backwards is not supported")
+    if pair[0].units == pair[1].units and _kind(pair[0]) == _kind(pair[1]):
+        forward, backward = _directions(writer, pair, x, shape, mask)
+    else:
+        forward, backward = (_directions(writer, [one], x, shape, mask)[0] for one in pair)
+    if layer.merge_mode == "concat":
+        return writer.add("Concat", forward, backward, axis=-1)
+    y = writer.add("Mul" if layer.merge_mode == "mul" else "Add", forward, backward)
+    return writer.add("Mul", y, np.float32(0.5)) if layer.merge_mode == "ave" else y
+
+
+def _reversed(writer, y):
+    return writer.add("Slice", y, np.array([-1]), np.array([-END]), np.array([1]), np.array([-1]))
+
+
+def _directions(writer, pair, x, shape, mask):
+    """The outputs of one layer, or of a forward and a backward layer, in the order of time."""
+    for layer in pair:
+        if layer.stateful:
+            _refuse(
+                layer, "a stateful layer keeps what an ONNX graph cannot; expected stateful=False"
+            )
+    kind = _kind(pair[0])
+    compact, lengths, rank = x, None, None
+    if mask is not None:
+        compact, lengths, rank = _compacted(writer, x, shape, mask)
+    first = writer.add("Transpose", compact, perm=[1, 0, 2])
+    if len(pair) == 2:
+        direction = "bidirectional"
+    else:
+        direction = "reverse" if pair[0].go_backwards else "forward"
+    attributes = _recurrent_attributes(kind, pair)
+    y, last = writer.add(
+        kind,
+        first,
+        *_recurrent_weights(kind, pair),
+        lengths,
+        outputs=2,
+        direction=direction,
+        hidden_size=pair[0].units,
+        **attributes,
+    )
+    outputs = []
+    if pair[0].return_sequences:
+        y = writer.add("Transpose", y, perm=[2, 0, 1, 3])
+    for d, layer in enumerate(pair):
+        if not layer.return_sequences:
+            out = writer.add("Gather", last, np.int64(d), axis=0)
+        else:
+            out = writer.add("Gather", y, np.int64(d), axis=2)
+        if mask is not None:
+            out = _spread(writer, layer, out, mask, lengths, rank)
+        outputs.append(out)
+    return outputs
+
+
+def _recurrent_weights(kind, pair):
+    order = TO_ONNX[kind]
+    kernels = [reorder(layer.kernel.value.T, order, 0) for layer in pair]
+    recurrent = [reorder(layer.recurrent_kernel.value.T, order, 0) for layer in pair]
+    biases = None
+    if any(layer.use_bias for layer in pair):
+        biases = np.stack([_bias(kind, layer) for layer in pair])
+    return np.stack(kernels), np.stack(recurrent), biases
+
+
+def _bias(kind, layer):
+    """A layer's bias as ONNX's two, of the input and of the state, one after the other."""
+    size = GATES[kind] * layer.units
+    both = np.zeros((2, size), np.float32)
+    if layer.use_bias:
+        bias = layer.bias.value
+        both[: 2 if bias.ndim == 2 else 1] = bias
+    return np.concatenate([reorder(half, TO_ONNX[kind], 0) for half in both])
+
+
+def _recurrent_attributes(kind, pair):
+    names, alphas, betas = [], [], []
+    for layer in pair:
+        gate, cell = getattr(layer, "recurrent_activation", None), layer.activation
+        functions = {"LSTM": [gate, cell, cell], "GRU": [gate, cell], "RNN": [cell]}[kind]
+        for function in functions:
+            name = getattr(function, "__name__", "")
+            if name not in KERAS_ACTIVATIONS or getattr(activations, name) is not function:
+                _refuse(layer, f"the activation {name or function!r} is not one of ONNX's {kind}")
+            op, alpha, beta = KERAS_ACTIVATIONS[name]
+            names.append(op)
+            alphas += [] if alpha is None else [alpha]
+            betas += [] if beta is None else [beta]
+    attributes = {"activations": names}
+    if alphas:
+        attributes["activation_alpha"] = alphas
+    if betas:
+        attributes["activation_beta"] = betas
+    if kind == "GRU":
+        attributes["linear_before_reset"] = int(pair[0].reset_after)
+    return attributes
+
+
+def _compacted(writer, x, shape, mask):
+    """(x with the unmasked steps of each sequence moved to the front, their number, the number of
+    unmasked steps up to and with each step). ONNX has masks only in the form of lengths; but a
+    masked step only carries the state on, so that leaving it out changes nothing."""
+    on = writer.add("Cast", mask, to=onnx.TensorProto.INT32)
+    lengths = writer.add("ReduceSum", on, np.array([1]), keepdims=0)
+    rank = writer.add("Cast", writer.add("CumSum", on, np.int64(1)), to=onnx.TensorProto.INT64)
+    # Sort the steps by their number, the masked ones behind all others.
+    timesteps = writer.add("Slice", writer.add("Shape", x), np.array([1]), np.array([2]))
+    ones = writer.add("Expand", np.int64(1), writer.add("Shape", mask))
+    number = writer.add("CumSum", ones, np.int64(1))
+    key = writer.add("Where", mask, number, writer.add("Add", number, timesteps))
+    _, order = writer.add("TopK", key, timesteps, outputs=2, axis=1, largest=0, sorted=1)
+    return _gather_steps(writer, x, order), lengths, rank
+
+
+def _gather_steps(writer, x, order):
+    """x (batch, timesteps, n) with the steps that `order` (batch, timesteps) names."""
+    order = writer.add("Unsqueeze", order, np.array([2]))
+    return writer.add(
+        "GatherElements", x, writer.add("Expand", order, writer.add("Shape", x)), axis=1
+    )
+
+
+def _spread(writer, layer, y, mask, lengths, rank):
+    """Put the outputs of unmasked steps back in their places; a masked step repeats the output
+    before it (as the layer runs), or is zero with zero_output_for_mask."""
+    if not layer.return_sequences:
+        if not layer.zero_output_for_mask:
+            return y
+        step = writer.add("Gather", mask, np.int64(0 if layer.go_backwards else -1), axis=1)
+        shown = writer.add("Cast", step, to=onnx.TensorProto.FLOAT)
+        return writer.add("Mul", y, writer.add("Unsqueeze", shown, np.array([1])))
+    on = writer.add("Cast", mask, to=onnx.TensorProto.INT64)
+    if layer.go_backwards:
+        place = writer.add("Sub", rank, on)  # the next unmasked step in time
+        number = writer.add("Cast", lengths, to=onnx.TensorProto.INT64)
+        there = writer.add("Less", place, writer.add("Unsqueeze", number, np.array([1])))
+    else:
+        place = writer.add("Sub", rank, np.int64(1))
+        there = writer.add("GreaterOrEqual", place, np.int64(0))
+    if layer.zero_output_for_mask:
+        there = mask
+    place = writer.add("Where", there, place, np.int64(0))
+    y = _gather_steps(writer, y, place)
+    there = writer.add("Unsqueeze", there, np.array([2]))
+    return writer.add("Where", there, y, np.float32(0))

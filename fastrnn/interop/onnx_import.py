@@ -1,0 +1,284 @@
+"""Reading ONNX files: `from_onnx`, and the graph that it returns."""
+
+import os
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from fastrnn.interop.onnx_operators import DTYPES, OPERATORS, Memory
+from fastrnn.interop.onnx_recurrent import GATES, Recurrent
+
+FAILURES = (ArithmeticError, LookupError, MemoryError, NotImplementedError, TypeError, ValueError)
+Formal = onnx.defs.OpSchema.FormalParameterOption
+OLDEST_OPSET = 7  # before it, the operators broadcast in another way
+
+# Which field of a TensorProto holds the numbers where raw_data does not.
+FIELDS = {
+    onnx.TensorProto.FLOAT: "float_data",
+    onnx.TensorProto.DOUBLE: "double_data",
+    onnx.TensorProto.INT64: "int64_data",
+    onnx.TensorProto.INT32: "int32_data",
+    onnx.TensorProto.INT8: "int32_data",
+    onnx.TensorProto.UINT8: "int32_data",
+    onnx.TensorProto.BOOL: "int32_data",
+}
+
+
+def from_onnx(path, memory_limit=2**32):
+    """A Graph from an .onnx file, or from its bytes.
+
+    The operators are those of fastrnn.interop.onnx_operators and LSTM, GRU, RNN, in opset 7 or
+    newer. memory_limit: bytes that one run may hold at once, beside the weights. A file is data:
+    no code in it is run and no other file is opened (external data is refused).
+    Errors: OSError if the file cannot be read; ValueError for what is not a sound ONNX file, and
+    for an operator that is not supported, with the node's name."""
+    if isinstance(path, (bytes, bytearray)):
+        content = bytes(path)
+    else:
+        with open(os.fspath(path), "rb") as file:
+            content = file.read()
+    try:
+        return Graph(onnx.ModelProto.FromString(content), memory_limit)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"path: not an ONNX file: {error}") from None
+
+
+class Graph:
+    """An ONNX graph that can be run: LSTM and GRU on the fused engine, the rest in NumPy.
+
+    inputs, outputs: lists of names. Several threads may call one Graph at once."""
+
+    def __init__(self, model, memory_limit):
+        self.memory_limit = memory_limit
+        graph = model.graph
+        if not graph.output:
+            raise ValueError("path: not an ONNX file: the graph has no outputs")
+        if graph.sparse_initializer:
+            raise ValueError("sparse initializers are not supported")
+        opset = _opset(model)
+        self._constants = {t.name: read_tensor(t, t.name) for t in graph.initializer}
+        declared = [v for v in graph.input if v.name not in self._constants]
+        self._declared = {v.name: _declared(v) for v in declared}
+        self.inputs, self.outputs = list(self._declared), [v.name for v in graph.output]
+        known = {"", *self._constants, *self._declared}
+        self._nodes = []
+        for proto in graph.node:
+            node = Node(proto, opset)
+            unknown = [name for name in node.inputs if name not in known]
+            again = [name for name in node.outputs if name and name in known]
+            if unknown or again:
+                raise ValueError(
+                    f"{node}: its inputs {unknown} come from no node before it"
+                    if unknown
+                    else f"{node}: its outputs {again} exist already"
+                )
+            known.update(node.outputs)
+            if node.op == "Constant":
+                self._constants[node.outputs[0]] = _constant(node)
+            else:
+                self._nodes.append(node)
+        missing = [name for name in self.outputs if name not in known or not name]
+        if missing:
+            raise ValueError(f"graph: no node computes its outputs {missing}")
+        needed = set(self.outputs) | set(self._constants)
+        for node in reversed(self._nodes):
+            node.frees = sorted({*node.inputs, *node.outputs} - needed - {""})
+            needed.update(node.inputs)
+
+    def __call__(self, inputs):
+        """The outputs, an array or a list of arrays, for an array, a list in the order of
+        `inputs`, or a dict by name. Errors: ValueError for inputs that do not fit, and where a
+        node cannot compute, with its name."""
+        memory = Memory(self.memory_limit)
+        values = {**self._constants, **self._feed(inputs)}
+        with np.errstate(all="ignore"):
+            for node in self._nodes:
+                arguments = [values[name] if name else None for name in node.inputs]
+                for name, array in zip(node.outputs, node.run(memory, arguments), strict=False):
+                    if name:
+                        values[name] = array
+                        memory.held += array.nbytes
+                for name in node.frees:
+                    freed = values.pop(name)
+                    if name not in self._declared:
+                        memory.held -= freed.nbytes
+        outputs = [np.array(values[name], order="C") for name in self.outputs]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    predict = __call__
+
+    def _feed(self, inputs):
+        if not isinstance(inputs, dict):
+            single = len(self.inputs) == 1 and not (
+                isinstance(inputs, (list, tuple))
+                and len(inputs) == 1
+                and isinstance(inputs[0], np.ndarray)
+            )
+            listed = [inputs] if single else list(inputs)
+            if len(listed) != len(self.inputs):
+                raise ValueError(
+                    f"inputs: expected {len(self.inputs)} arrays ({', '.join(self.inputs)}), "
+                    f"received {len(listed)}"
+                )
+            inputs = dict(zip(self.inputs, listed, strict=True))
+        if set(inputs) != set(self.inputs):
+            raise ValueError(f"inputs: expected {self.inputs}, received {sorted(inputs)}")
+        return {name: _fitting(name, inputs[name], *self._declared[name]) for name in self.inputs}
+
+
+class Node:
+    """One node: what it computes, from and to which names, with which attributes."""
+
+    def __init__(self, proto, opset):
+        self.name, self.op = proto.name, proto.op_type
+        self.inputs, self.outputs = list(proto.input), list(proto.output)
+        self.frees = []
+        if proto.domain not in ("", "ai.onnx") or not (
+            self.op in OPERATORS or self.op in GATES or self.op == "Constant"
+        ):
+            domain = f" of domain {proto.domain!r}" if proto.domain else ""
+            raise ValueError(f"{self}{domain}: this operator is not supported")
+        schema = onnx.defs.get_schema(self.op, opset, "")
+        self.version = schema.since_version
+        self._check_names(schema)
+        self.attributes = self._read_attributes(proto, schema)
+        try:
+            self._function = (
+                Recurrent(self.op, self.attributes) if self.op in GATES else OPERATORS.get(self.op)
+            )
+        except FAILURES as error:
+            raise ValueError(f"{self}: {error}") from error
+
+    def __str__(self):
+        return f"node {self.name or ', '.join(filter(None, self.outputs))!r} ({self.op})"
+
+    def _check_names(self, schema):
+        """Are there as many inputs and outputs as the operator has, and all that it needs?"""
+        for n, formal in enumerate(schema.inputs):
+            if formal.option == Formal.Single and not "".join(self.inputs[n : n + 1]):
+                raise ValueError(f"{self}: needs the input {formal.name!r}")
+        variadic = schema.inputs and schema.inputs[-1].option == Formal.Variadic
+        if variadic and "" in self.inputs:
+            raise ValueError(f"{self}: expected names of inputs, received {self.inputs}")
+        if len(self.inputs) > schema.max_input or not 1 <= len(self.outputs) <= schema.max_output:
+            raise ValueError(
+                f"{self}: expected at most {schema.max_input} inputs and {schema.max_output} "
+                f"outputs, received {len(self.inputs)} and {len(self.outputs)}"
+            )
+
+    def _read_attributes(self, proto, schema):
+        values = {
+            name: onnx.helper.get_attribute_value(formal.default_value)
+            for name, formal in schema.attributes.items()
+            if formal.default_value.type
+        }
+        for attribute in proto.attribute:
+            formal = schema.attributes.get(attribute.name)
+            if formal is None or attribute.type != formal.type.value or attribute.ref_attr_name:
+                raise ValueError(f"{self}: attribute {attribute.name!r} is not one of {self.op}")
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                values[attribute.name] = read_tensor(attribute.t, f"{self}: {attribute.name}")
+            else:
+                values[attribute.name] = onnx.helper.get_attribute_value(attribute)
+        for name, formal in schema.attributes.items():
+            if formal.required and name not in values:
+                raise ValueError(f"{self}: needs the attribute {name!r}")
+        return values
+
+    def run(self, memory, inputs):
+        try:
+            if isinstance(self._function, Recurrent):
+                results = self._function(memory, *inputs)
+            else:
+                results = self._function(self, memory, *inputs)
+            results = results if isinstance(results, list) else [results]
+            if len(results) < len(self.outputs):
+                raise ValueError(f"output {len(results)} is not supported")
+        except FAILURES as error:
+            raise ValueError(f"{self}: {error}") from error
+        return [np.asarray(result) for result in results[: len(self.outputs)]]
+
+
+def _opset(model):
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    newest = onnx.defs.onnx_opset_version()
+    if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
+        raise ValueError(
+            f"opset: expected one version from {OLDEST_OPSET} to {newest}, received {versions}"
+        )
+    return versions[0]
+
+
+def _declared(value):
+    """(dtype, shape) of an input, shape None or with None for what is free."""
+    kind = value.type.tensor_type
+    if kind.elem_type not in DTYPES:
+        raise ValueError(f"input {value.name!r}: data type {kind.elem_type} is not supported")
+    if not kind.HasField("shape"):
+        return DTYPES[kind.elem_type], None
+    return DTYPES[kind.elem_type], [d.dim_value or None for d in kind.shape.dim]
+
+
+def _fitting(name, array, dtype, shape):
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf" or (dtype.kind == "b") != (array.dtype.kind == "b"):
+        raise ValueError(f"input {name!r}: expected {dtype}, received {array.dtype}")
+    if shape is not None and (
+        len(shape) != array.ndim
+        or any(s not in (None, given) for s, given in zip(shape, array.shape, strict=True))
+    ):
+        raise ValueError(f"input {name!r}: expected shape {tuple(shape)}, received {array.shape}")
+    return np.ascontiguousarray(array, dtype).reshape(array.shape)
+
+
+def _constant(node):
+    if len(node.attributes) != 1:
+        raise ValueError(f"{node}: expected one value, received {sorted(node.attributes)}")
+    ((name, value),) = node.attributes.items()
+    if name == "value":
+        return value
+    if name in ("value_int", "value_ints"):
+        return np.array(value, np.int64)
+    if name in ("value_float", "value_floats"):
+        return np.array(value, np.float32)
+    raise ValueError(f"{node}: {name} is not supported")
+
+
+def read_tensor(tensor, name):
+    """The array of a TensorProto. Its declared shape must be that of the numbers it holds.
+
+    Errors: ValueError for external data, for a data type that is not supported, and where shape and
+    numbers disagree or the numbers are there twice."""
+    if tensor.data_location != onnx.TensorProto.DEFAULT or tensor.external_data:
+        raise ValueError(f"tensor {name!r}: external data is not supported")
+    dtype = DTYPES.get(tensor.data_type)
+    if dtype is None or tensor.HasField("segment"):
+        raise ValueError(f"tensor {name!r}: data type {tensor.data_type} is not supported")
+    fields = [field.name for field, _ in tensor.ListFields() if field.name.endswith("_data")]
+    count = 1
+    for size in tensor.dims:
+        if size < 0:
+            raise ValueError(f"tensor {name!r}: shape {list(tensor.dims)} is not one")
+        count *= size
+    if fields == ["raw_data"]:
+        raw = tensor.raw_data
+        if len(raw) != count * dtype.itemsize:
+            raise ValueError(
+                f"tensor {name!r}: shape {list(tensor.dims)} needs {count * dtype.itemsize} "
+                f"bytes, received {len(raw)}"
+            )
+        stored = np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("<")
+        array = np.frombuffer(raw, stored).astype(dtype)
+    else:
+        field = FIELDS[tensor.data_type]
+        if fields not in ([field], []):
+            raise ValueError(f"tensor {name!r}: expected {field} or raw_data, received {fields}")
+        numbers = getattr(tensor, field)
+        if len(numbers) != count:
+            raise ValueError(
+                f"tensor {name!r}: shape {list(tensor.dims)} needs {count} numbers, received "
+                f"{len(numbers)}"
+            )
+        array = np.array(numbers).astype(dtype)
+    return array.reshape(tuple(tensor.dims))

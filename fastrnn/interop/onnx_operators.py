@@ -1,0 +1,513 @@
+"""The small ONNX operators in NumPy.
+
+Each is a function of (node, memory, *inputs) that returns an array or a list of arrays; an optional
+input that is left out is None. `node.attributes` holds the node's attributes with ONNX's defaults,
+`node.version` the version of the operator. Nothing larger than `memory` allows is computed.
+Source: https://onnx.ai/onnx/operators/"""
+
+import math
+
+import numpy as np
+import onnx
+
+from fastrnn import activations
+
+OPERATORS = {}
+
+DTYPES = {
+    onnx.TensorProto.FLOAT: np.dtype(np.float32),
+    onnx.TensorProto.DOUBLE: np.dtype(np.float64),
+    onnx.TensorProto.INT8: np.dtype(np.int8),
+    onnx.TensorProto.UINT8: np.dtype(np.uint8),
+    onnx.TensorProto.INT32: np.dtype(np.int32),
+    onnx.TensorProto.INT64: np.dtype(np.int64),
+    onnx.TensorProto.BOOL: np.dtype(bool),
+}
+
+
+class Memory:
+    """Bytes that one run of a graph may hold at once. Errors: ValueError where more are needed."""
+
+    def __init__(self, limit):
+        self.limit, self.held = limit, 0
+
+    def check(self, shape, itemsize=4):
+        size = math.prod(int(n) for n in shape) * itemsize
+        if self.held + size > self.limit:
+            raise ValueError(
+                f"a result of shape {tuple(shape)} needs {size} bytes; memory_limit is "
+                f"{self.limit}, of which {self.held} are in use"
+            )
+
+
+def operator(function):
+    OPERATORS[function.__name__] = function
+    return function
+
+
+# --- element by element ---
+
+
+def _elementwise(name, function, *attributes):
+    def run(node, memory, *inputs):
+        shape = np.broadcast_shapes(*(x.shape for x in inputs))
+        memory.check(shape, max(x.itemsize for x in inputs))
+        return function(*inputs, *(node.attributes[a] for a in attributes))
+
+    OPERATORS[name] = run
+
+
+def _divide(x, y):
+    if x.dtype.kind == "f":
+        return x / y
+    quotient = np.abs(x) // np.abs(y)  # ONNX rounds towards zero
+    return np.where((x < 0) != (y < 0), -quotient, quotient).astype(x.dtype)
+
+
+for _name, _function, *_attributes in (
+    ("Abs", np.abs),
+    ("Add", np.add),
+    ("And", np.logical_and),
+    ("Celu", activations.celu, "alpha"),
+    ("Div", _divide),
+    ("Elu", activations.elu, "alpha"),
+    ("Equal", np.equal),
+    ("Exp", np.exp),
+    ("Greater", np.greater),
+    ("GreaterOrEqual", np.greater_equal),
+    ("HardSigmoid", lambda x, a, b: np.clip(a * x + b, 0, 1), "alpha", "beta"),
+    ("HardSwish", activations.hard_silu),
+    ("Identity", lambda x: x),
+    ("LeakyRelu", lambda x, a: np.where(x < 0, a * x, x), "alpha"),
+    ("Less", np.less),
+    ("LessOrEqual", np.less_equal),
+    ("Log", np.log),
+    ("Mish", activations.mish),
+    ("Mul", np.multiply),
+    ("Neg", np.negative),
+    ("Not", np.logical_not),
+    ("Or", np.logical_or),
+    ("PRelu", lambda x, slope: np.where(x < 0, slope * x, x)),
+    ("Pow", lambda x, y: np.power(x, y).astype(x.dtype)),
+    ("Reciprocal", np.reciprocal),
+    ("Relu", lambda x: np.maximum(x, 0)),
+    ("Selu", lambda x, a, g: g * activations.elu(x, a), "alpha", "gamma"),
+    ("Sigmoid", activations.sigmoid),
+    ("Softplus", activations.softplus),
+    ("Softsign", activations.softsign),
+    ("Sqrt", np.sqrt),
+    ("Sub", np.subtract),
+    ("Tanh", np.tanh),
+    ("ThresholdedRelu", lambda x, a: np.where(x > a, x, 0), "alpha"),
+    ("Where", np.where),
+):
+    _elementwise(_name, _function, *_attributes)
+
+
+def _variadic(name, function):
+    def run(node, memory, first, *others):
+        for other in others:
+            memory.check(np.broadcast_shapes(first.shape, other.shape), first.itemsize)
+            first = function(first, other)
+        return first
+
+    OPERATORS[name] = run
+
+
+_variadic("Max", np.maximum)
+_variadic("Min", np.minimum)
+
+
+@operator
+def Erf(node, memory, x):
+    from scipy.special import erf  # Importing it takes longer than all of fastrnn.
+
+    return erf(x)
+
+
+@operator
+def Gelu(node, memory, x):
+    return activations.gelu(x, node.attributes["approximate"] == b"tanh")
+
+
+@operator
+def Clip(node, memory, x, low=None, high=None):
+    low, high = node.attributes.get("min", low), node.attributes.get("max", high)
+    if low is not None:
+        x = np.maximum(x, np.asarray(low, x.dtype).reshape(()))
+    return x if high is None else np.minimum(x, np.asarray(high, x.dtype).reshape(()))
+
+
+@operator
+def Shrink(node, memory, x):
+    lambd, bias = node.attributes["lambd"], node.attributes["bias"]
+    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)).astype(x.dtype)
+
+
+@operator
+def Cast(node, memory, x):
+    dtype = DTYPES.get(node.attributes["to"])
+    if dtype is None:
+        raise ValueError(f"to: data type {node.attributes['to']} is not supported")
+    memory.check(x.shape, dtype.itemsize)
+    return x.astype(dtype)
+
+
+@operator
+def Dropout(node, memory, x, ratio=None, training_mode=None):
+    if training_mode is not None and training_mode.any():
+        raise ValueError("training_mode: only inference is supported")
+    outputs = [x]
+    if len(node.outputs) > 1:
+        outputs.append(np.ones(x.shape, bool))
+    return outputs
+
+
+# --- sums and products ---
+
+
+@operator
+def MatMul(node, memory, a, b):
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError("expected at least one axis, received a number")
+    rows = a.shape[-2:-1]
+    columns = b.shape[-1:] if b.ndim > 1 else ()
+    memory.check((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *rows, *columns), a.itemsize)
+    return np.matmul(a, b)
+
+
+@operator
+def Gemm(node, memory, a, b, c=None):
+    if a.ndim != 2 or b.ndim != 2:
+        raise ValueError(f"expected matrices, received shapes {a.shape} and {b.shape}")
+    a = a.T if node.attributes["transA"] else a
+    b = b.T if node.attributes["transB"] else b
+    memory.check((a.shape[0], b.shape[1]), a.itemsize)
+    alpha, beta = node.attributes["alpha"], node.attributes["beta"]
+    y = a @ b
+    if alpha != 1:
+        y *= np.asarray(alpha, y.dtype)
+    if c is None:
+        return y
+    return y + np.broadcast_to(c if beta == 1 else np.asarray(beta, y.dtype) * c, y.shape)
+
+
+def _softmax(name, function):
+    def run(node, memory, x):
+        axis = node.attributes["axis"]
+        if node.version >= 13:
+            return function(x, axis)
+        axis = _axis(axis, x.ndim)  # before version 13: over all axes from this one on
+        flat = x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+        return function(flat, -1).reshape(x.shape)
+
+    OPERATORS[name] = run
+
+
+_softmax("Softmax", activations.softmax)
+_softmax("LogSoftmax", activations.log_softmax)
+
+
+def _reduce(name, function):
+    def run(node, memory, x, axes=None):
+        axes = _axes(node, axes)
+        if not axes:
+            if node.attributes.get("noop_with_empty_axes", 0):
+                return x
+            axes = range(x.ndim)
+        axes = tuple(_axis(axis, x.ndim) for axis in axes)
+        return np.asarray(function(x, axis=axes, keepdims=bool(node.attributes["keepdims"])))
+
+    OPERATORS[name] = run
+
+
+_reduce("ReduceMax", np.max)
+_reduce("ReduceMean", lambda x, **options: np.mean(x, **options).astype(x.dtype))
+_reduce("ReduceMin", np.min)
+_reduce("ReduceProd", lambda x, **options: np.prod(x, **options).astype(x.dtype))
+_reduce("ReduceSum", lambda x, **options: np.sum(x, **options).astype(x.dtype))
+
+
+@operator
+def CumSum(node, memory, x, axis):
+    axis = _axis(_integers(axis, 0), x.ndim)
+    if node.attributes["reverse"]:
+        x = np.flip(x, axis)
+    y = np.cumsum(x, axis, dtype=x.dtype)
+    if node.attributes["exclusive"]:
+        y = y - x
+    return np.flip(y, axis) if node.attributes["reverse"] else y
+
+
+@operator
+def BatchNormalization(node, memory, x, scale, bias, mean, variance):
+    if node.attributes.get("training_mode", 0):
+        raise ValueError("training_mode: only inference is supported")
+    if x.ndim < 2:
+        raise ValueError(f"expected at least 2 axes, received shape {x.shape}")
+    shape = (-1, *(1,) * (x.ndim - 2))
+    for array in (scale, bias, mean, variance):
+        if array.shape != x.shape[1:2]:
+            raise ValueError(f"expected shape {x.shape[1:2]}, received {array.shape}")
+    scale = scale / np.sqrt(variance + np.asarray(node.attributes["epsilon"], variance.dtype))
+    return x * scale.reshape(shape) + (bias - mean * scale).reshape(shape)
+
+
+@operator
+def LayerNormalization(node, memory, x, scale, bias=None):
+    axes = tuple(range(_axis(node.attributes["axis"], x.ndim), x.ndim))
+    shape = np.broadcast_shapes(x.shape, scale.shape, () if bias is None else bias.shape)
+    memory.check(shape, x.itemsize)
+    mean = x.mean(axes, keepdims=True)
+    variance = np.square(x - mean).mean(axes, keepdims=True)
+    inverse = 1 / np.sqrt(variance + np.asarray(node.attributes["epsilon"], x.dtype))
+    y = (x - mean) * inverse * scale
+    return [y if bias is None else y + bias, mean, inverse]
+
+
+# --- windows over one axis ---
+
+
+def _windows(node, memory, x, size, dilation, padding):
+    """The windows of x (batch, channels, n): (batch, channels, windows, size), a view."""
+    (stride,) = node.attributes.get("strides", [1])
+    if x.ndim != 3 or node.attributes.get("ceil_mode", 0) or not 1 <= min(size, stride, dilation):
+        raise ValueError(
+            f"expected one axis of windows, sizes >= 1 and no ceil_mode; got {x.shape}"
+        )
+    reach = (size - 1) * dilation + 1
+    before, after = node.attributes.get("pads", [0, 0])
+    if node.attributes["auto_pad"] in (b"SAME_UPPER", b"SAME_LOWER"):
+        total = max((-(-x.shape[2] // stride) - 1) * stride + reach - x.shape[2], 0)
+        before, after = total // 2, total - total // 2
+        if node.attributes["auto_pad"] == b"SAME_LOWER":
+            before, after = after, before
+    if min(before, after) < 0 or reach > before + x.shape[2] + after:
+        raise ValueError(f"windows of {reach} do not fit {x.shape} with pads {[before, after]}")
+    memory.check((*x.shape[:2], before + x.shape[2] + after), x.itemsize)
+    x = np.pad(x, ((0, 0), (0, 0), (before, after)), constant_values=padding)
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=2)
+    windows = windows[:, :, ::stride, ::dilation]
+    memory.check(windows.shape, x.itemsize)
+    return windows
+
+
+@operator
+def Conv(node, memory, x, kernel, bias=None):
+    (dilation,) = node.attributes.get("dilations", [1])
+    groups = node.attributes["group"]
+    if kernel.ndim != 3 or groups < 1 or kernel.shape[0] % groups or kernel.shape[2] < 1:
+        raise ValueError(f"kernel of shape {kernel.shape}, {groups} groups: not supported")
+    windows = _windows(node, memory, x, kernel.shape[2], dilation, 0)
+    if windows.shape[1] != groups * kernel.shape[1]:
+        raise ValueError(f"expected {groups * kernel.shape[1]} channels, received {x.shape}")
+    memory.check((x.shape[0], kernel.shape[0], windows.shape[2]), x.itemsize)
+    parts = [
+        np.einsum("bcws,fcs->bfw", part, filters, optimize=True)
+        for part, filters in zip(
+            np.split(windows, groups, 1), np.split(kernel, groups), strict=True
+        )
+    ]
+    y = np.concatenate(parts, 1)
+    return y if bias is None else y + bias.reshape(1, kernel.shape[0], 1)
+
+
+@operator
+def MaxPool(node, memory, x):
+    (size,) = node.attributes["kernel_shape"]
+    (dilation,) = node.attributes.get("dilations", [1])
+    return _windows(node, memory, x, size, dilation, -np.inf).max(axis=3)
+
+
+@operator
+def AveragePool(node, memory, x):
+    (size,) = node.attributes["kernel_shape"]
+    (dilation,) = node.attributes.get("dilations", [1])
+    total = _windows(node, memory, x, size, dilation, 0).sum(axis=3, dtype=x.dtype)
+    if node.attributes["count_include_pad"]:
+        return total / np.asarray(size, x.dtype)
+    number = _windows(node, memory, np.ones((1, 1, x.shape[2]), x.dtype), size, dilation, 0)
+    return total / number.sum(axis=3)
+
+
+# --- places ---
+
+
+@operator
+def Shape(node, memory, x):
+    start, end = node.attributes.get("start", 0), node.attributes.get("end")
+    return np.array(x.shape[start:end], np.int64)
+
+
+@operator
+def Gather(node, memory, x, indices):
+    axis = _axis(node.attributes["axis"], x.ndim)
+    memory.check((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.itemsize)
+    return np.asarray(np.take(x, indices, axis))
+
+
+@operator
+def GatherElements(node, memory, x, indices):
+    axis = _axis(node.attributes["axis"], x.ndim)
+    memory.check(indices.shape, x.itemsize)
+    if indices.ndim != x.ndim:
+        raise ValueError(f"indices: expected {x.ndim} axes, received {indices.ndim}")
+    within = tuple(
+        slice(None) if n == axis else slice(size) for n, size in enumerate(indices.shape)
+    )
+    return np.take_along_axis(x[within], indices, axis)
+
+
+@operator
+def TopK(node, memory, x, k):
+    k = int(_integers(k, 0))
+    axis = _axis(node.attributes["axis"], x.ndim)
+    if not 0 <= k <= x.shape[axis]:
+        raise ValueError(f"k: expected 0 to {x.shape[axis]}, received {k}")
+    memory.check(x.shape, 8 + x.itemsize)
+    # From the back, so that of equal elements the one with the lower index comes first.
+    back = np.flip(x, axis)
+    order = x.shape[axis] - 1 - np.flip(np.argsort(back, axis, kind="stable"), axis)
+    if not node.attributes["largest"]:
+        order = np.argsort(x, axis, kind="stable")
+    order = order.take(range(k), axis)
+    return [np.take_along_axis(x, order, axis), order.astype(np.int64)]
+
+
+@operator
+def Slice(node, memory, x, starts=None, ends=None, axes=None, steps=None):
+    if node.version < 10:
+        starts, ends = node.attributes["starts"], node.attributes["ends"]
+        axes = node.attributes.get("axes")
+    starts, ends = _integers(starts, 1), _integers(ends, 1)
+    axes = range(len(starts)) if axes is None else _integers(axes, 1)
+    steps = [1] * len(starts) if steps is None else _integers(steps, 1)
+    taken = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        taken[_axis(axis, x.ndim)] = slice(int(start), int(end), int(step))
+    return x[tuple(taken)]
+
+
+@operator
+def Split(node, memory, x, sizes=None):
+    axis = _axis(node.attributes["axis"], x.ndim)
+    total, count = x.shape[axis], len(node.outputs)
+    sizes = node.attributes.get("split", sizes)
+    if sizes is None:
+        each = -(-total // count)
+        sizes = [max(0, min(each, total - n * each)) for n in range(count)]
+    sizes = [int(size) for size in _integers(sizes, 1)]
+    if len(sizes) != count or min(sizes) < 0 or sum(sizes) != total:
+        raise ValueError(f"split: {sizes} does not part {total} into {count} outputs")
+    return np.split(x, np.cumsum(sizes)[:-1], axis)
+
+
+@operator
+def Concat(node, memory, *inputs):
+    axis = _axis(node.attributes["axis"], inputs[0].ndim)
+    size = sum(x.size for x in inputs)
+    memory.check((size,), inputs[0].itemsize)
+    return np.concatenate(inputs, axis)
+
+
+@operator
+def Pad(node, memory, x, pads=None, value=None, axes=None):
+    if node.attributes["mode"] != b"constant":
+        raise ValueError(f"mode: only constant is supported, received {node.attributes['mode']}")
+    value = node.attributes.get("value", 0) if value is None else value
+    pads = _integers(node.attributes["pads"] if pads is None else pads, 1)
+    axes = range(x.ndim) if axes is None else [_axis(a, x.ndim) for a in _integers(axes, 1)]
+    if len(pads) != 2 * len(axes) or min(pads, default=0) < 0:
+        raise ValueError(f"pads: expected {2 * len(axes)} numbers >= 0, received {list(pads)}")
+    widths = [(0, 0)] * x.ndim
+    for n, axis in enumerate(axes):
+        widths[axis] = int(pads[n]), int(pads[n + len(axes)])
+    memory.check([size + sum(w) for size, w in zip(x.shape, widths, strict=True)], x.itemsize)
+    return np.pad(x, widths, constant_values=np.asarray(value, x.dtype).reshape(()))
+
+
+# --- shapes ---
+
+
+@operator
+def Transpose(node, memory, x):
+    return np.transpose(x, node.attributes.get("perm"))
+
+
+@operator
+def Squeeze(node, memory, x, axes=None):
+    axes = _axes(node, axes)
+    return np.squeeze(x, axes)
+
+
+@operator
+def Unsqueeze(node, memory, x, axes=None):
+    axes = _axes(node, axes)
+    if axes is None:
+        raise ValueError("axes: expected some, received none")
+    return np.expand_dims(x, axes)
+
+
+@operator
+def Reshape(node, memory, x, shape):
+    shape = [int(size) for size in _integers(shape, 1)]
+    if not node.attributes.get("allowzero", 0):
+        if any(size == 0 for size in shape[x.ndim :]):
+            raise ValueError(f"shape: {shape} copies axes that {x.shape} does not have")
+        shape = [x.shape[n] if size == 0 else size for n, size in enumerate(shape)]
+    if any(size < -1 for size in shape):
+        raise ValueError(f"shape: expected sizes >= -1, received {shape}")
+    memory.check(x.shape, x.itemsize)
+    return np.reshape(x, shape)
+
+
+@operator
+def Flatten(node, memory, x):
+    axis = node.attributes["axis"]
+    axis = axis if axis == x.ndim else _axis(axis, x.ndim)
+    memory.check(x.shape, x.itemsize)
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+
+
+@operator
+def Expand(node, memory, x, shape):
+    shape = np.broadcast_shapes(x.shape, tuple(int(size) for size in _integers(shape, 1)))
+    memory.check(shape, x.itemsize)
+    return np.broadcast_to(x, shape)
+
+
+@operator
+def ConstantOfShape(node, memory, shape):
+    shape = tuple(int(size) for size in _integers(shape, 1))
+    value = node.attributes.get("value", np.zeros(1, np.float32))
+    if value.size != 1:
+        raise ValueError(f"value: expected one element, received shape {value.shape}")
+    memory.check(shape, value.itemsize)
+    return np.full(shape, value.reshape(()))
+
+
+# --- arguments ---
+
+
+def _axis(axis, ndim):
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis: expected {-ndim} to {ndim - 1}, received {axis}")
+    return int(axis) % ndim
+
+
+def _integers(values, ndim):
+    """Whole numbers from an attribute or an input, with `ndim` axes; a number for 0."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "iu" and values.size:
+        raise ValueError(f"expected whole numbers, received {values.dtype}")
+    if ndim == 0 and values.size == 1:
+        return values.reshape(())
+    if values.ndim != ndim:
+        raise ValueError(f"expected {ndim} axes, received shape {values.shape}")
+    return values
+
+
+def _axes(node, axes):
+    """The axes of a node, an attribute up to some version of its operator, an input from then."""
+    axes = node.attributes.get("axes", axes)
+    return None if axes is None else tuple(int(axis) for axis in _integers(axes, 1))

@@ -1,0 +1,387 @@
+"""To PyTorch: `to_torch`, and the modules for what torch.nn has no module for."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fastrnn import activations, layers
+from fastrnn.interop.onnx_recurrent import reorder
+from fastrnn.interop.pytorch_import import ACTIVATIONS, LAYERS, ORDERS
+from fastrnn.models import Sequential
+
+KINDS = {name: kind for kind, name in LAYERS.items()}
+MODULES = {function: (name, options) for name, (function, options) in ACTIVATIONS.items()}
+MODULES["elu"] = "ELU", {"alpha": 1.0}
+MODULES["leaky_relu"] = "LeakyReLU", {"negative_slope": 0.2}
+
+
+def to_torch(model):
+    """An nn.Sequential that gives what a built Sequential gives: batch first, float32, in
+    evaluation mode, with weights of its own.
+
+    Errors: ValueError, with the layer's name, for what torch.nn does not compute: masks,
+    stateful layers, activations of recurrent layers other than tanh and sigmoid, GRU with
+    reset_after=False."""
+    if not isinstance(model, Sequential):
+        raise ValueError(f"model: expected a Sequential, received {model!r}")
+    model.build()
+    return _sequential(model).eval()
+
+
+def _sequential(model):
+    return nn.Sequential(*(module for layer in model.layers for module in _modules(layer)))
+
+
+def _modules(layer):
+    if isinstance(layer, Sequential):
+        return [_sequential(layer)]
+    name = type(layer).__name__
+    if name not in CONVERTERS or layers.CLASSES.get(name) is not type(layer):
+        _refuse(layer, f"{name} is not supported")
+    return CONVERTERS[name](layer)
+
+
+def _refuse(layer, reason):
+    raise ValueError(f"to_torch: layer {layer.name!r}: {reason}")
+
+
+def _set(parameter, value):
+    with torch.no_grad():
+        parameter.copy_(torch.tensor(np.ascontiguousarray(value)))
+
+
+# --- modules ---
+
+
+class Recurrent(nn.Module):
+    """A recurrent module (batch first) with Keras's choice of outputs, order and merge_mode."""
+
+    def __init__(self, rnn, return_sequences, go_backwards=False, merge_mode="concat"):
+        super().__init__()
+        self.rnn, self.return_sequences = rnn, return_sequences
+        self.go_backwards, self.merge_mode = go_backwards, merge_mode
+
+    def forward(self, x):
+        y, last = self.rnn(x.flip(1) if self.go_backwards else x)
+        last = last[0] if isinstance(last, tuple) else last
+        if self.merge_mode == "concat":
+            return y if self.return_sequences else torch.cat(last.unbind(0), -1)
+        first, second = y.chunk(2, -1) if self.return_sequences else last.unbind(0)
+        if self.merge_mode == "mul":
+            return first * second
+        return (first + second) * (0.5 if self.merge_mode == "ave" else 1)
+
+
+class TimeDistributed(nn.Module):
+    """A module applied to each time step of (batch, timesteps, ...)."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class OnChannels(nn.Module):
+    """An nn.BatchNorm1d over any axis of an input with any number of axes."""
+
+    def __init__(self, module, axis):
+        super().__init__()
+        self.module, self.axis = module, axis
+
+    def forward(self, x):
+        moved = x.movedim(self.axis, -1)
+        y = self.module(moved.reshape(-1, moved.shape[-1]))
+        return y.reshape(moved.shape).movedim(-1, self.axis)
+
+
+class OverTime(nn.Module):
+    """A module of (batch, channels, timesteps), with Keras's order of axes and padding.
+
+    reach, stride: of the module's windows. fill: what padding holds. mean: divide by the share of a
+    window that lies on the input."""
+
+    def __init__(self, module, layer, reach=1, stride=1, fill=0.0, mean=False):
+        super().__init__()
+        self.module, self.reach, self.stride, self.fill, self.mean = (
+            module, reach, stride, fill, mean,
+        )  # fmt: skip
+        self.steps_last = getattr(layer, "data_format", None) == "channels_first"
+        self.padding = getattr(layer, "padding", "valid")
+
+    def forward(self, x):
+        x = x if self.steps_last else x.transpose(1, 2)
+        before = after = 0
+        if self.padding == "causal":
+            before = self.reach - 1
+        elif self.padding == "same":
+            count = -(-x.shape[2] // self.stride)
+            total = max((count - 1) * self.stride + self.reach - x.shape[2], 0)
+            before, after = total // 2, total - total // 2
+        y = self.module(functional.pad(x, (before, after), value=self.fill))
+        if self.mean:
+            y = y / self.module(functional.pad(torch.ones_like(x), (before, after)))
+        return y if self.steps_last else y.transpose(1, 2)
+
+
+class OverAllTime(nn.Module):
+    """The mean or the largest value over all time steps."""
+
+    def __init__(self, largest, axis, keepdims):
+        super().__init__()
+        self.largest, self.axis, self.keepdims = largest, axis, keepdims
+
+    def forward(self, x):
+        reduce = torch.amax if self.largest else torch.mean
+        return reduce(x, self.axis, self.keepdims)
+
+
+class PReLU(nn.Module):
+    """x where positive, alpha * x elsewhere; alpha of the shape of one sample, or 1 on its axes."""
+
+    def __init__(self, alpha):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(alpha))
+
+    def forward(self, x):
+        return torch.where(x > 0, x, self.alpha * x)
+
+
+class Permute(nn.Module):
+    """The axes in the order `dims`."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x):
+        return x.permute(*self.dims)
+
+
+class Noise(nn.Module):
+    """In training, normal noise added to x, or 1 plus the noise times x."""
+
+    def __init__(self, deviation, multiply):
+        super().__init__()
+        self.deviation, self.multiply = deviation, multiply
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        noise = self.deviation * torch.randn_like(x)
+        return x * (1 + noise) if self.multiply else x + noise
+
+
+class Reshape(nn.Module):
+    """(batch, ...) -> (batch, *shape)."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x):
+        return x.reshape(x.shape[0], *self.shape)
+
+
+class RepeatVector(nn.Module):
+    """(batch, n) -> (batch, times, n)."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def forward(self, x):
+        return x[:, None].repeat(1, self.times, 1)
+
+
+# --- from layers ---
+
+
+def _activation(layer, function):
+    name = getattr(function, "__name__", "")
+    if function is activations.linear:
+        return []
+    if name not in MODULES or getattr(activations, name) is not function:
+        _refuse(layer, f"the activation {name or function!r} has no module in torch.nn")
+    module, options = MODULES[name]
+    return [getattr(nn, module)(**options)]
+
+
+def _dense(layer):
+    kernel = layer.kernel.value
+    linear = nn.Linear(*kernel.shape, bias=layer.use_bias)
+    _set(linear.weight, kernel.T)
+    if layer.use_bias:
+        _set(linear.bias, layer.bias.value)
+    return [linear, *_activation(layer, layer.activation)]
+
+
+def _embedding(layer):
+    if layer.mask_zero:
+        _refuse(layer, "masks are not supported; expected mask_zero=False (to_onnx keeps masks)")
+    embedding = nn.Embedding(layer.input_dim, layer.output_dim)
+    _set(embedding.weight, layer.embeddings.value)
+    return [embedding]
+
+
+def _recurrent(layer):
+    return [Recurrent(_rnn([layer]), layer.return_sequences, layer.go_backwards)]
+
+
+def _bidirectional(layer):
+    if layer.merge_mode is None:
+        _refuse(layer, "merge_mode None gives two outputs; expected concat, sum, mul or ave")
+    pair = layer.sublayers
+    if pair[0].go_backwards or type(pair[0]) is not type(pair[1]) or pair[0].units != pair[1].units:
+        _refuse(layer, "expected a forward and a backward layer alike in class and units")
+    return [Recurrent(_rnn(pair), layer.return_sequences, merge_mode=layer.merge_mode)]
+
+
+def _rnn(pair):
+    """A recurrent module with the weights of a layer, or of a forward and a backward layer."""
+    kind, units = KINDS[type(pair[0]).__name__], pair[0].units
+    order = ORDERS[kind]
+    for layer in pair:
+        if layer.stateful:
+            _refuse(layer, "expected stateful=False")
+        options = _nonlinearity(layer, kind)
+        if kind == "GRU" and not layer.reset_after:
+            _refuse(layer, "nn.GRU computes what reset_after=True does; expected that")
+    rnn = getattr(nn, kind)(
+        pair[0].kernel.shape[0],
+        units,
+        bias=any(layer.use_bias for layer in pair),
+        batch_first=True,
+        bidirectional=len(pair) == 2,
+        **options,
+    )
+    for layer, suffix in zip(pair, ("l0", "l0_reverse"), strict=False):
+        _set(getattr(rnn, f"weight_ih_{suffix}"), reorder(layer.kernel.value.T, order, 0))
+        recurrent = layer.recurrent_kernel.value.T
+        _set(getattr(rnn, f"weight_hh_{suffix}"), reorder(recurrent, order, 0))
+        if rnn.bias:
+            biases = np.zeros((2, len(order) * units), np.float32)
+            if layer.use_bias:
+                bias = layer.bias.value
+                biases[: 2 if bias.ndim == 2 else 1] = bias
+            for part, bias in zip(("ih", "hh"), biases, strict=True):
+                _set(getattr(rnn, f"bias_{part}_{suffix}"), reorder(bias, order, 0))
+    return rnn
+
+
+def _nonlinearity(layer, kind):
+    """The arguments of a recurrent module for the layer's activations."""
+    if kind == "RNN":
+        for name in ("tanh", "relu"):
+            if layer.activation is getattr(activations, name):
+                return {"nonlinearity": name}
+        _refuse(layer, "nn.RNN has the activations tanh and relu only")
+    if layer.activation is not activations.tanh or (
+        layer.recurrent_activation is not activations.sigmoid
+    ):
+        _refuse(layer, f"nn.{kind} has the activations tanh and sigmoid only")
+    return {}
+
+
+def _batch_normalization(layer):
+    channels = layer.moving_mean.shape[0]
+    norm = nn.BatchNorm1d(channels, eps=layer.epsilon, momentum=1 - layer.momentum)
+    _set(norm.running_mean, layer.moving_mean.value)
+    _set(norm.running_var, layer.moving_variance.value)
+    if layer.scale:
+        _set(norm.weight, layer.gamma.value)
+    if layer.center:
+        _set(norm.bias, layer.beta.value)
+    rank = len(layer.input_shape)
+    return [norm if rank <= 3 and layer.axis % rank == 1 else OnChannels(norm, layer.axis)]
+
+
+def _layer_normalization(layer):
+    rank = len(layer.input_shape)
+    axes = sorted(axis % rank for axis in layer.fixed_axes)
+    if layer.rms_scaling or axes != list(range(rank - len(axes), rank)):
+        _refuse(layer, "nn.LayerNorm normalises the last axes, without rms_scaling")
+    shape = [layer.input_shape[axis] for axis in axes]
+    norm = nn.LayerNorm(shape, eps=layer.epsilon)
+    if layer.gamma is not None:
+        _set(norm.weight, layer.gamma.value.reshape(shape))
+    if layer.beta is not None:
+        _set(norm.bias, layer.beta.value.reshape(shape))
+    return [norm]
+
+
+def _conv1d(layer):
+    (size,), (stride,), (dilation,) = layer.kernel_size, layer.strides, layer.dilation_rate
+    channels = layer.kernel.shape[1] * layer.groups
+    conv = nn.Conv1d(
+        channels, layer.filters, size, stride, 0, dilation, layer.groups, layer.use_bias
+    )
+    _set(conv.weight, layer.kernel.value.transpose(2, 1, 0))
+    if layer.use_bias:
+        _set(conv.bias, layer.bias.value)
+    module = OverTime(conv, layer, (size - 1) * dilation + 1, stride)
+    return [module, *_activation(layer, layer.activation)]
+
+
+def _max_pooling(layer):
+    (size,), (stride,) = layer.pool_size, layer.strides
+    return [OverTime(nn.MaxPool1d(size, stride), layer, size, stride, fill=-np.inf)]
+
+
+def _average_pooling(layer):
+    (size,), (stride,) = layer.pool_size, layer.strides
+    return [OverTime(nn.AvgPool1d(size, stride), layer, size, stride, mean=True)]
+
+
+def _global_pooling(layer):
+    axis = 1 if layer.data_format == "channels_last" else 2
+    return [OverAllTime(isinstance(layer, layers.GlobalMaxPooling1D), axis, layer.keepdims)]
+
+
+def _relu(layer):
+    if layer.options != {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}:
+        _refuse(layer, f"nn.ReLU has no options, received {layer.options}")
+    return [nn.ReLU()]
+
+
+def _softmax(layer):
+    axis = layer.options["axis"]
+    if isinstance(axis, list):
+        _refuse(layer, f"nn.Softmax has one axis, received {axis}")
+    return [nn.Softmax(axis)]
+
+
+CONVERTERS = {
+    "Activation": lambda layer: _activation(layer, layer.activation),
+    "ActivityRegularization": lambda layer: [],
+    "AveragePooling1D": _average_pooling,
+    "BatchNormalization": _batch_normalization,
+    "Bidirectional": _bidirectional,
+    "Conv1D": _conv1d,
+    "Dense": _dense,
+    "Dropout": lambda layer: [nn.Dropout(layer.rate)],
+    "ELU": lambda layer: [nn.ELU(layer.options["alpha"])],
+    "Embedding": _embedding,
+    "Flatten": lambda layer: [nn.Flatten()],
+    "GRU": _recurrent,
+    "GaussianDropout": lambda layer: [Noise((layer.rate / (1 - layer.rate)) ** 0.5, True)],
+    "GaussianNoise": lambda layer: [Noise(layer.stddev, False)],
+    "GlobalAveragePooling1D": _global_pooling,
+    "GlobalMaxPooling1D": _global_pooling,
+    "LSTM": _recurrent,
+    "LayerNormalization": _layer_normalization,
+    "LeakyReLU": lambda layer: [nn.LeakyReLU(layer.options["negative_slope"])],
+    "Masking": lambda layer: _refuse(layer, "masks are not supported (to_onnx keeps masks)"),
+    "MaxPooling1D": _max_pooling,
+    "PReLU": lambda layer: [PReLU(layer.alpha.value)],
+    "Permute": lambda layer: [Permute((0, *layer.dims))],
+    "ReLU": _relu,
+    "RepeatVector": lambda layer: [RepeatVector(layer.n)],
+    "Reshape": lambda layer: [Reshape(layer.target_shape)],
+    "SimpleRNN": _recurrent,
+    "Softmax": _softmax,
+    "SpatialDropout1D": lambda layer: [OverTime(nn.Dropout1d(layer.rate), layer)],
+    "TimeDistributed": lambda layer: [TimeDistributed(nn.Sequential(*_modules(layer.layer)))],
+}
