@@ -9,6 +9,7 @@ SEQUENCE, VECTOR, INDICES = (5, 3), (4,), "indices"
 # name, the first word of which is a class -> (layers -> stack, shape of the input without batch)
 EXAMPLES = {
     "Activation": (lambda L: [L.Dense(3), L.Activation("softplus")], VECTOR),
+    "ActivityRegularization": (lambda L: [L.ActivityRegularization(0.1, 0.2)], SEQUENCE),
     "AveragePooling1D": (lambda L: [L.AveragePooling1D(2, padding="same")], SEQUENCE),
     "BatchNormalization": (lambda L: [L.BatchNormalization(momentum=0.8)], SEQUENCE),
     "BatchNormalization plain": (
@@ -43,10 +44,13 @@ EXAMPLES = {
         VECTOR,
     ),
     "Dropout": (lambda L: [L.Dropout(0.3, seed=3), L.Dense(2)], VECTOR),
+    "ELU": (lambda L: [L.ELU()], VECTOR),
     "Embedding": (lambda L: [L.Embedding(9, 3, mask_zero=True), L.LSTM(2)], INDICES),
     "Flatten": (lambda L: [L.Flatten(), L.Dense(2)], SEQUENCE),
     "GRU": (lambda L: [L.GRU(3, return_sequences=True), L.GRU(2, reset_after=False)], SEQUENCE),
     "GRU bidirectional": (lambda L: [L.Bidirectional(L.GRU(2))], SEQUENCE),
+    "GaussianDropout": (lambda L: [L.GaussianDropout(0.3, seed=3)], VECTOR),
+    "GaussianNoise": (lambda L: [L.GaussianNoise(0.3)], VECTOR),
     "GlobalAveragePooling1D": (lambda L: [L.GlobalAveragePooling1D()], SEQUENCE),
     "GlobalMaxPooling1D": (lambda L: [L.GlobalMaxPooling1D()], SEQUENCE),
     "InputLayer": (lambda L: [L.Dense(1)], VECTOR),
@@ -58,11 +62,16 @@ EXAMPLES = {
         SEQUENCE,
     ),
     "LayerNormalization": (lambda L: [L.LayerNormalization(), L.LSTM(2)], SEQUENCE),
+    "LeakyReLU": (lambda L: [L.LeakyReLU(0.1)], VECTOR),
     "Masking": (lambda L: [L.Masking(0.5), L.LSTM(2)], SEQUENCE),
     "MaxPooling1D": (lambda L: [L.MaxPooling1D(2)], SEQUENCE),
+    "PReLU": (lambda L: [L.PReLU(shared_axes=[1]), L.Dense(2)], SEQUENCE),
+    "Permute": (lambda L: [L.Permute((2, 1)), L.Dense(2)], SEQUENCE),
+    "ReLU": (lambda L: [L.ReLU(2.0, 0.1)], VECTOR),
     "RepeatVector": (lambda L: [L.RepeatVector(3), L.LSTM(2)], VECTOR),
     "Reshape": (lambda L: [L.Reshape((3, -1))], SEQUENCE),
     "SimpleRNN": (lambda L: [L.SimpleRNN(3, return_sequences=True), L.SimpleRNN(2)], SEQUENCE),
+    "Softmax": (lambda L: [L.Softmax()], VECTOR),
     "SpatialDropout1D": (lambda L: [L.SpatialDropout1D(0.3), L.LSTM(2)], SEQUENCE),
     "TimeDistributed": (
         lambda L: [L.LSTM(3, return_sequences=True), L.TimeDistributed(L.Dense(2, "sigmoid"))],

@@ -111,6 +111,16 @@ CASES = {
         SEQUENCE,
     ),
     "spatial dropout": (lambda: L.SpatialDropout1D(0.4), SEQUENCE),
+    "gaussian noise": (lambda: L.GaussianNoise(0.4), SEQUENCE),
+    "gaussian dropout": (lambda: L.GaussianDropout(0.4), SEQUENCE),
+    "activity regularization": (lambda: L.ActivityRegularization(0.0, 0.1), SEQUENCE),
+    "permute": (lambda: L.Permute((3, 1, 2)), (2, 3, 4)),
+    "relu": (lambda: L.ReLU(1.5, 0.1), SEQUENCE),
+    "leaky relu": (lambda: L.LeakyReLU(), SEQUENCE),
+    "elu": (lambda: L.ELU(0.7), SEQUENCE),
+    "softmax": (lambda: L.Softmax([1, 2]), SEQUENCE),
+    "prelu": (lambda: L.PReLU("ones"), SEQUENCE),
+    "prelu shared": (lambda: L.PReLU(shared_axes=[1]), SEQUENCE),
     "nested": (lambda: fastrnn.Sequential([L.Dense(3, "tanh"), L.LSTM(2)]), SEQUENCE),
 }
 

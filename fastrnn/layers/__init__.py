@@ -1,14 +1,17 @@
 """Layers under Keras's names, and their configs (keras.layers)."""
 
+from fastrnn.layers.activation_layers import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
 from fastrnn.layers.conv1d import Conv1D
 from fastrnn.layers.core import (
     Activation,
+    ActivityRegularization,
     Flatten,
     Input,
     InputLayer,
     Masking,
+    Permute,
     RepeatVector,
     Reshape,
 )
@@ -18,6 +21,7 @@ from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM
+from fastrnn.layers.noise import GaussianDropout, GaussianNoise
 from fastrnn.layers.pooling import (
     AveragePooling1D,
     GlobalAveragePooling1D,
@@ -30,10 +34,11 @@ from fastrnn.layers.wrappers import Bidirectional, TimeDistributed
 CLASSES = {
     cls.__name__: cls
     for cls in (
-        Activation, AveragePooling1D, BatchNormalization, Bidirectional, Conv1D, Dense, Dropout,
-        Embedding, Flatten, GlobalAveragePooling1D, GlobalMaxPooling1D, GRU, InputLayer,
-        LayerNormalization, LSTM, Masking, MaxPooling1D, RepeatVector, Reshape, SimpleRNN,
-        SpatialDropout1D, TimeDistributed,
+        Activation, ActivityRegularization, AveragePooling1D, BatchNormalization, Bidirectional,
+        Conv1D, Dense, Dropout, ELU, Embedding, Flatten, GaussianDropout, GaussianNoise,
+        GlobalAveragePooling1D, GlobalMaxPooling1D, GRU, InputLayer, LayerNormalization, LeakyReLU,
+        LSTM, Masking, MaxPooling1D, Permute, PReLU, ReLU, RepeatVector, Reshape, SimpleRNN,
+        Softmax, SpatialDropout1D, TimeDistributed,
     )
 }  # fmt: skip
 

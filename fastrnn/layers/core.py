@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fastrnn import activations
+from fastrnn import activations, regularizers
 from fastrnn.layers.base import Layer, check_shape, check_size
 
 
@@ -148,6 +148,62 @@ class Reshape(_Reshaping):
 
     def get_config(self):
         return {**super().get_config(), "target_shape": self.target_shape}
+
+
+class Permute(Layer):
+    """Puts the axes after the batch, counted from 1, into the order `dims`.
+
+    Source: https://keras.io/api/layers/reshaping_layers/permute/
+    """
+
+    def __init__(self, dims, **kwargs):
+        super().__init__(**kwargs)
+        self.dims = tuple(dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"dims: expected a permutation of 1, 2, ..., received {dims!r}")
+
+    def check_input_shape(self, shape):
+        if len(shape) != len(self.dims) + 1:
+            self.reject_shape(f"with {len(self.dims) + 1} axes", shape)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *(input_shape[axis] for axis in self.dims))
+
+    def forward(self, x, run, mask=None):
+        return np.ascontiguousarray(x.transpose(0, *self.dims))
+
+    def backward(self, dy, run, need_dx=True):
+        return np.ascontiguousarray(dy.transpose(np.argsort((0, *self.dims))))
+
+    def get_config(self):
+        return {**super().get_config(), "dims": self.dims}
+
+
+class ActivityRegularization(Layer):
+    """Passes its inputs on and adds l1 * sum(abs(x)) + l2 * sum(x ** 2), per sample, to the loss.
+
+    Source: https://keras.io/api/layers/regularization_layers/activity_regularization/
+    """
+
+    supports_masking = True
+
+    def __init__(self, l1=0.0, l2=0.0, **kwargs):
+        super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
+        self.l1, self.l2 = self.activity_regularizer.l1, self.activity_regularizer.l2
+
+    def forward(self, x, run, mask=None):
+        return x
+
+    def backward(self, dy, run, need_dx=True):
+        return dy
+
+    def plan(self, x, steps, run):
+        return x
+
+    def get_config(self):
+        config = super().get_config()
+        del config["activity_regularizer"]
+        return {**config, "l1": self.l1, "l2": self.l2}
 
 
 class RepeatVector(Layer):
