@@ -69,7 +69,7 @@ class MaxPooling1D(_Pooling):
     def spread(self, dx, dy, x, y):
         left = dy.copy()  # the gradient that no place of its window has taken yet
         for steps, windows in self._windows.places(x.shape[1]):
-            taken = np.where(x[:, steps] == y[:, windows], left[:, windows], 0)
+            taken = left[:, windows] * (x[:, steps] == y[:, windows])
             dx[:, steps] += taken
             left[:, windows] -= taken
 
