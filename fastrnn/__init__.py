@@ -29,6 +29,7 @@ __all__ = [
     "callbacks",
     "constraints",
     "datasets",
+    "from_keras",
     "get_num_threads",
     "initializers",
     "isa",
@@ -44,3 +45,34 @@ __all__ = [
     "training",
     "utils",
 ]
+
+
+def from_keras(model, custom_objects=None):
+    """The fastrnn model of a Keras model in memory (fastrnn.saving.live.from_keras)."""
+    from fastrnn.saving import live
+
+    return live.from_keras(model, custom_objects)
+
+
+_INTEROP = {
+    "from_onnx": "onnx_import",
+    "from_torch": "pytorch_import",
+    "to_onnx": "onnx_export",
+    "to_torch": "pytorch_export",
+}
+
+
+def __getattr__(name):
+    """What needs other libraries is imported when it is first used."""
+    if name not in _INTEROP:
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    import importlib
+
+    try:
+        module = importlib.import_module(f"fastrnn.interop.{_INTEROP[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("google", "onnx", "torch"):
+            raise
+        package = "pip install torch" if error.name == "torch" else "pip install 'fastrnn[interop]'"
+        raise ImportError(f"fastrnn.{name} needs {error.name}: {package}") from error
+    return getattr(module, name)

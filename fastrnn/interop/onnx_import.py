@@ -40,8 +40,8 @@ def from_onnx(path, memory_limit=2**32):
             content = file.read()
     try:
         return Graph(onnx.ModelProto.FromString(content), memory_limit)
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"path: not an ONNX file: {error}") from None
+    except (DecodeError, LookupError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"path: not a sound ONNX file: {error}") from error
 
 
 class Graph:
@@ -53,26 +53,26 @@ class Graph:
         self.memory_limit = memory_limit
         graph = model.graph
         if not graph.output:
-            raise ValueError("path: not an ONNX file: the graph has no outputs")
+            raise ValueError("path: not a sound ONNX file: the graph has no outputs")
         if graph.sparse_initializer:
             raise ValueError("sparse initializers are not supported")
         opset = _opset(model)
-        self._constants = {t.name: read_tensor(t, t.name) for t in graph.initializer}
+        self._constants = {_text(t.name): read_tensor(t, t.name) for t in graph.initializer}
+        if len(self._constants) < len(graph.initializer):
+            raise ValueError("path: not a sound ONNX file: two initializers have one name")
         declared = [v for v in graph.input if v.name not in self._constants]
-        self._declared = {v.name: _declared(v) for v in declared}
-        self.inputs, self.outputs = list(self._declared), [v.name for v in graph.output]
+        self._declared = {_text(v.name): _declared(v) for v in declared}
+        self.inputs, self.outputs = list(self._declared), [_text(v.name) for v in graph.output]
         known = {"", *self._constants, *self._declared}
         self._nodes = []
         for proto in graph.node:
             node = Node(proto, opset)
             unknown = [name for name in node.inputs if name not in known]
             again = [name for name in node.outputs if name and name in known]
-            if unknown or again:
-                raise ValueError(
-                    f"{node}: its inputs {unknown} come from no node before it"
-                    if unknown
-                    else f"{node}: its outputs {again} exist already"
-                )
+            if unknown:
+                raise ValueError(f"{node}: its inputs {unknown} come from no node before it")
+            if again:
+                raise ValueError(f"{node}: its outputs {again} exist already")
             known.update(node.outputs)
             if node.op == "Constant":
                 self._constants[node.outputs[0]] = _constant(node)
@@ -110,12 +110,10 @@ class Graph:
 
     def _feed(self, inputs):
         if not isinstance(inputs, dict):
-            single = len(self.inputs) == 1 and not (
-                isinstance(inputs, (list, tuple))
-                and len(inputs) == 1
-                and isinstance(inputs[0], np.ndarray)
+            several = isinstance(inputs, (list, tuple)) and (
+                len(self.inputs) != 1 or all(isinstance(x, np.ndarray) for x in inputs)
             )
-            listed = [inputs] if single else list(inputs)
+            listed = list(inputs) if several else [inputs]
             if len(listed) != len(self.inputs):
                 raise ValueError(
                     f"inputs: expected {len(self.inputs)} arrays ({', '.join(self.inputs)}), "
@@ -131,8 +129,9 @@ class Node:
     """One node: what it computes, from and to which names, with which attributes."""
 
     def __init__(self, proto, opset):
-        self.name, self.op = proto.name, proto.op_type
-        self.inputs, self.outputs = list(proto.input), list(proto.output)
+        self.name, self.op = _text(proto.name), _text(proto.op_type)
+        self.inputs = [_text(name) for name in proto.input]
+        self.outputs = [_text(name) for name in proto.output]
         self.frees = []
         if proto.domain not in ("", "ai.onnx") or not (
             self.op in OPERATORS or self.op in GATES or self.op == "Constant"
@@ -198,6 +197,13 @@ class Node:
         except FAILURES as error:
             raise ValueError(f"{self}: {error}") from error
         return [np.asarray(result) for result in results[: len(self.outputs)]]
+
+
+def _text(value):
+    """A string of a file; protobuf gives bytes where they are not UTF-8."""
+    if not isinstance(value, str):
+        raise ValueError(f"path: not a sound ONNX file: the name {value!r} is not UTF-8")
+    return value
 
 
 def _opset(model):
