@@ -1,0 +1,206 @@
+"""from_torch and to_torch against PyTorch itself."""
+
+import numpy as np
+import pytest
+from test_layers import CASES, INDICES, randomise
+
+import fastrnn
+from fastrnn import layers as L
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
+nn = torch.nn
+
+# What torch.nn's modules do not compute, by words in a case's name: words of the error.
+NOT_IN_TORCH = {
+    "lstm hard": "tanh and sigmoid only",
+    "lstm gelu": "tanh and sigmoid only",
+    "lstm silu": "tanh and sigmoid only",
+    "gru gelu": "tanh and sigmoid only",
+    "simple rnn gelu": "tanh and relu only",
+    "bidirectional gelu": "tanh and sigmoid only",
+    "gru reset before": "reset_after",
+    "bidirectional of both": "alike",
+    "bidirectional two layers": "alike",
+    "embedding mask": "masks are not supported",
+    "masking": "masks are not supported",
+    "layer normalization middle": "last axes",
+    "layer normalization plain": "last axes",
+    "layer normalization rms": "last axes",
+    "softmax": "one axis",
+    "relu": "no options",
+}
+
+
+def run(module, x):
+    with torch.no_grad():
+        return module.eval()(torch.tensor(np.asarray(x)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_layer_to_torch(case, rng):
+    make, shape = CASES[case]
+    if shape is INDICES:
+        x = rng.integers(0, 9, (6, 5)).astype(np.int32)
+    else:
+        x = rng.standard_normal((6, *shape)).astype(np.float32)
+    model = fastrnn.Sequential([make()])
+    model.predict(x, verbose=0)
+    randomise(model, rng)
+    words = NOT_IN_TORCH.get(case) or next(
+        (w for name, w in NOT_IN_TORCH.items() if " " in name and case.startswith(name)), None
+    )
+    if words:
+        with pytest.raises(ValueError, match=f"layer '.*{words}"):
+            fastrnn.to_torch(model)
+        return
+    y = run(fastrnn.to_torch(model), x).numpy()
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-5, atol=5e-6)
+
+
+RECURRENT = {
+    "one": {},
+    "batch first": {"batch_first": True},
+    "no bias": {"bias": False},
+    "deep": {"num_layers": 3, "dropout": 0.4},
+    "both ways": {"num_layers": 2, "bidirectional": True, "batch_first": True},
+    "both ways no bias": {"bidirectional": True, "bias": False},
+}
+
+
+@pytest.mark.parametrize("options", RECURRENT)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_modules(kind, options, rng):
+    options = RECURRENT[options]
+    torch.manual_seed(3)
+    module = getattr(nn, kind)(4, 3, **options)
+    x = rng.standard_normal((5, 7, 4)).astype(np.float32)
+    batch_first = options.get("batch_first", False)
+    y, last = run(module, x if batch_first else x.swapaxes(0, 1))
+    y = y if batch_first else y.transpose(0, 1)
+    last = last[0] if kind == "LSTM" else last
+    model = fastrnn.from_torch(module)
+    np.testing.assert_allclose(model.predict(x, verbose=0), y, rtol=1e-5, atol=1e-6)
+    model = fastrnn.from_torch(module, return_sequences=False)
+    directions = 2 if options.get("bidirectional") else 1
+    h = torch.cat(list(last[-directions:]), -1)
+    np.testing.assert_allclose(model.predict(x, verbose=0), h, rtol=1e-5, atol=1e-6)
+    dropouts = [layer.rate for layer in model.layers if isinstance(layer, L.Dropout)]
+    assert dropouts == [0.4] * 2 * ("dropout" in options)
+
+
+def test_sequence_of_modules(rng):
+    """Everything that needs no output of an nn.LSTM to be chosen, and so runs in PyTorch too."""
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        nn.Embedding(9, 4),
+        nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.LayerNorm(6), nn.Dropout(0.3)),
+        nn.Identity(),
+        nn.Linear(6, 3, bias=False),
+        nn.LeakyReLU(0.1),
+        nn.Flatten(),
+        nn.BatchNorm1d(15),
+        nn.ELU(0.7),
+        nn.Softmax(-1),
+    )
+    module.train()
+    for _ in range(3):  # statistics that are not 0 and 1
+        module(torch.tensor(rng.integers(0, 9, (8, 5))))
+    x = rng.integers(0, 9, (6, 5))
+    y = run(module, x)
+    np.testing.assert_allclose(
+        fastrnn.from_torch(module).predict(x, verbose=0), y, rtol=1e-5, atol=1e-6
+    )
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 4)
+        self.rnn = nn.GRU(4, 3, 2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return torch.sigmoid(self.head(self.rnn(self.words(x))[0]))
+
+
+TAGGER = [("words", "Embedding"), ("rnn", "GRU"), ("head", "Linear")]
+
+
+def test_state_dict(rng, tmp_path):
+    safetensors = pytest.importorskip(
+        "safetensors.numpy", reason="needs safetensors: pip install 'fastrnn[interop]'"
+    )
+    torch.manual_seed(3)
+    module = Tagger()
+    x = rng.integers(0, 9, (6, 5))
+    y = run(module, x)
+    state = module.state_dict()
+    arrays = {name: value.numpy() for name, value in state.items()}
+    path = tmp_path / "tagger.safetensors"
+    safetensors.save_file(arrays, path)
+    for source in (state, arrays, path):
+        model = fastrnn.from_torch(source, [*TAGGER, L.Activation("sigmoid")])
+        np.testing.assert_allclose(model.predict(x, verbose=0), y, rtol=1e-5, atol=1e-6)
+
+
+def test_there_and_back(rng):
+    """fastrnn to PyTorch's own classes, and these back."""
+    x = rng.standard_normal((6, 5, 4)).astype(np.float32)
+    model = fastrnn.Sequential([L.Bidirectional(L.GRU(3, return_sequences=True)), L.Dense(2)])
+    y = model.predict(x, verbose=0)
+    recurrent, linear = fastrnn.to_torch(model)
+    back = fastrnn.from_torch(nn.Sequential(recurrent.rnn, linear))
+    for ours, theirs in zip(back.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(back.predict(x, verbose=0), y)
+
+
+def test_the_module_can_be_trained(rng):
+    """Its gradients are those of fastrnn."""
+    x, target = (rng.standard_normal((6, *s)).astype(np.float32) for s in ((5, 4), (2,)))
+    model = fastrnn.Sequential([L.Input((5, 4)), L.LSTM(3), L.Dense(2)])
+    model.compile("sgd", "mse")
+    module = fastrnn.to_torch(model)
+    nn.functional.mse_loss(module(torch.tensor(x)), torch.tensor(target)).backward()
+    _, gradients, _ = fastrnn.training.loss_and_gradients(model, x, target)
+    np.testing.assert_allclose(
+        module[0].rnn.weight_ih_l0.grad.T, gradients[0], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(module[1].weight.grad.T, gradients[3], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_refused(tmp_path):
+    linear = nn.Linear(2, 3).state_dict()
+    for arguments, words in (
+        ((Tagger(),), "Tagger at 'the top'.*layers"),
+        ((nn.LSTM(4, 3, proj_size=2),), "proj_size=2"),
+        ((nn.Sequential(nn.Conv2d(1, 1, 1)),), "Conv2d.*at '0'"),
+        ((nn.Hardtanh(-2, 2),), "Hardtanh"),
+        ((linear,), "layers: expected a list"),
+        ((linear, [("", "Evil")]), "received.*Evil"),
+        ((linear, [("other", "Linear")]), "other.weight"),
+        ((linear, []), "no layer takes.*bias"),
+        (({"weight": np.ones(3)}, [("", "Linear")]), "2 axes"),
+        ((3,), "module: expected"),
+        ((str(tmp_path / "model.pt"),), "state dict"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fastrnn.from_torch(*arguments)
+    (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 30)
+    with pytest.raises(ValueError, match="bad.safetensors"):
+        fastrnn.from_torch(tmp_path / "bad.safetensors", TAGGER)
+
+
+def test_no_pickle_is_read(tmp_path):
+    """Not even one that only sets a mark when it is loaded."""
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "mark"), "w")
+
+    for name in ("model.pt", "model.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Evil()))
+        with pytest.raises(ValueError, match=name):
+            fastrnn.from_torch(tmp_path / name, TAGGER)
+    assert not (tmp_path / "mark").exists()
