@@ -271,7 +271,7 @@ class Recurrent:
             f = gate(self._bounded(f + peep[2] * c))
         c = f * c + i * candidate(self._bounded(g))
         o = gate(self._bounded(o + peep[1] * c))
-        return [o * output(self._bounded(c)), c]
+        return [o * output(c), c]  # as ONNX Runtime, which clips the gates' inputs only
 
     def _gru(self, z, r, bias, peep, functions, h):
         gate, candidate = functions

@@ -1,0 +1,208 @@
+"""to_onnx and from_onnx against ONNX Runtime, and files that PyTorch writes."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from test_layers import CASES, INDICES, randomise
+
+import fastrnn
+from fastrnn import layers as L
+
+pytest.importorskip("onnx", reason="needs onnx: pip install 'fastrnn[interop]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install it")
+
+from onnx import TensorProto, helper  # noqa: E402
+from test_onnx import MASKED, has_operator, masked_batch, masked_model, model_of  # noqa: E402
+
+
+def run(content, inputs):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    return session.run(None, inputs if isinstance(inputs, dict) else {names[0]: inputs})
+
+
+def check(model, x):
+    content = fastrnn.to_onnx(model).SerializeToString()
+    y = model.predict(x, verbose=0)
+    np.testing.assert_allclose(run(content, x)[0], y, rtol=1e-5, atol=5e-6)
+    return content
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if has_operator(case)])
+def test_every_layer(case, rng):
+    make, shape = CASES[case]
+    if shape is INDICES:
+        x = rng.integers(0, 9, (6, 5)).astype(np.int32)
+    else:
+        x = rng.standard_normal((6, *shape)).astype(np.float32)
+    model = fastrnn.Sequential([make()])
+    model.predict(x, verbose=0)
+    randomise(model, rng)
+    check(model, x)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_any_mask(name, rng):
+    model, x = masked_model(name), masked_batch(rng)
+    model.predict(x, verbose=0)
+    randomise(model, rng)
+    check(model, x)
+
+
+def test_free_batch_and_timesteps(rng):
+    model = fastrnn.Sequential(
+        [
+            L.Embedding(9, 4, mask_zero=True),
+            L.Bidirectional(L.LSTM(3, return_sequences=True)),
+            L.TimeDistributed(L.Dense(3, "relu")),
+            L.GRU(3, recurrent_activation="hard_sigmoid"),
+            L.Dense(2, "softmax"),
+        ]
+    )
+    model.predict(np.ones((2, 5), np.int32), verbose=0)
+    content = fastrnn.to_onnx(model).SerializeToString()
+    for shape in ((1, 1), (3, 8), (6, 2)):
+        x = rng.integers(0, 9, shape).astype(np.int32)
+        y = model.predict(x, verbose=0)
+        np.testing.assert_allclose(run(content, x)[0], y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(fastrnn.from_onnx(content)(x), y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    "linear relu hard_sigmoid hard_sigmoid_keras2 sparse_sigmoid softsign softplus elu leaky_relu"
+    .split(),
+)  # fmt: skip
+def test_activations_within_recurrent_layers(activation, rng):
+    x = rng.standard_normal((3, 5, 4)).astype(np.float32)
+    for layer in (
+        L.Bidirectional(L.LSTM(3, activation, recurrent_activation="hard_sigmoid")),
+        L.GRU(3, "tanh", activation),
+        L.SimpleRNN(3, activation),
+    ):
+        model = fastrnn.Sequential([layer])
+        model.predict(x, verbose=0)
+        check(model, x)
+
+
+# --- nodes with every attribute ---
+
+NODES = {
+    f"{op} {direction} {what}": (op, direction, what)
+    for op, direction, what in itertools.product(
+        ("LSTM", "GRU", "RNN"),
+        ("forward", "reverse", "bidirectional"),
+        ("plain", "lengths", "states", "clip", "peepholes", "input_forget", "alpha beta", "reset"),
+    )
+    if what not in ("peepholes", "input_forget") or op == "LSTM"
+    if what != "reset" or op == "GRU"
+}
+ALPHA_BETA = {"LSTM": ["HardSigmoid", "LeakyRelu", "ScaledTanh"], "GRU": ["HardSigmoid", "Affine"]}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_nodes(name, rng):
+    op, direction, what = NODES[name]
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    timesteps, batch, features, units = 6, 4, 3, 5
+    count = 2 if direction == "bidirectional" else 1
+    arrays = {
+        "X": rng.standard_normal((timesteps, batch, features)),
+        "W": rng.standard_normal((count, gates * units, features)),
+        "R": rng.standard_normal((count, gates * units, units)),
+        "B": rng.standard_normal((count, 2 * gates * units)),
+    }
+    arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
+    names = [*arrays, "", "", "", ""]
+    attributes = {"direction": direction, "hidden_size": units}
+    if what == "lengths":
+        arrays["lengths"] = np.array([6, 2, 1, 4], np.int32)
+        names[4] = "lengths"
+    if what == "states":
+        for place, state in enumerate(("h0", "c0")[: 2 if op == "LSTM" else 1]):
+            arrays[state] = rng.standard_normal((count, batch, units)).astype(np.float32)
+            names[5 + place] = state
+    if what == "peepholes":
+        arrays["P"] = rng.standard_normal((count, 3 * units)).astype(np.float32)
+        names[7] = "P"
+    if what == "clip":
+        attributes["clip"] = 0.4
+    if what == "input_forget":
+        attributes["input_forget"] = 1
+    if what == "reset":
+        attributes["linear_before_reset"] = 1
+    if what == "alpha beta":
+        attributes["activations"] = ALPHA_BETA.get(op, ["LeakyRelu"]) * count
+        takers = attributes["activations"]
+        attributes["activation_alpha"] = [0.3 + 0.05 * n for n in range(len(takers))]
+        with_beta = [name for name in takers if name != "LeakyRelu"]
+        if with_beta:
+            attributes["activation_beta"] = [0.4 + 0.05 * n for n in range(len(with_beta))]
+    while not names[-1]:
+        names.pop()
+    results = ["Y", "Y_h", "Y_c"][: 3 if op == "LSTM" else 2]
+    node = helper.make_node(op, names, results, **attributes)
+    inputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in arrays.items()
+    ]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in results]
+    model = model_of([node], inputs, outputs)
+    model.ir_version = 8
+    content = model.SerializeToString()
+    graph = fastrnn.from_onnx(content)
+    for y, wanted in zip(graph(arrays), run(content, arrays), strict=True):
+        np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=2e-5)
+
+
+# --- files that PyTorch writes ---
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_files_of_torch(dynamo, rng, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="torch.onnx needs onnxscript: pip install it")
+    nn = torch.nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(20, 4)
+            self.lstm = nn.LSTM(4, 3, num_layers=2, bidirectional=True, batch_first=True)
+            self.gru = nn.GRU(6, 5, batch_first=True)
+            self.head = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 2), nn.Softmax(-1))
+
+        def forward(self, x):
+            y, _ = self.gru(self.lstm(self.words(x))[0])
+            return self.head(y[:, -1])
+
+    torch.manual_seed(1)
+    net = Net().eval()
+    x = torch.tensor(rng.integers(0, 20, (4, 7)))
+    path = tmp_path / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, of its exporters
+        if dynamo:
+            shapes = ({0: torch.export.Dim("batch")},)
+            torch.onnx.export(
+                net, (x,), path, dynamo=True, external_data=False, verbose=False,
+                dynamic_shapes=shapes,
+            )  # fmt: skip
+        else:
+            torch.onnx.export(
+                net, (x,), path, dynamo=False, input_names=["x"],
+                dynamic_axes={"x": {0: "batch", 1: "timesteps"}},
+            )  # fmt: skip
+    graph = fastrnn.from_onnx(path)
+    sizes = [(4, 7), (2, 7)] if dynamo else [(4, 7), (2, 3)]
+    for shape in sizes:
+        x = rng.integers(0, 20, shape)
+        with torch.no_grad():
+            y = net(torch.tensor(x)).numpy()
+        np.testing.assert_allclose(graph(x), y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(run(path, x)[0], y, rtol=1e-5, atol=1e-6)
