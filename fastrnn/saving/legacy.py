@@ -195,20 +195,21 @@ def update_weights(layer, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [kernel, recurrent, bias.sum(axis=0) if gates == 4 else bias]
 
 
-def order_optimizer_weights(arrays: list, groups: list[int]) -> list:
-    """Arrays of an optimizer of Keras 2 in the order of Keras 3.
+def update_optimizer_weights(names: list[str], arrays: list, optimizer) -> list:
+    """The arrays of an optimizer of Keras 2 in the order of Keras 3.
 
-    groups: for each group of slots of the optimizer, how many it has for a weight. Up to
-    tf.keras 2.10 the step is followed by all weights' first slot, then all weights' second."""
-    if len(arrays) > 1 and arrays[1].ndim == 0 and arrays[1].dtype.kind == "f":
-        return arrays
-    slots = sum(groups)
-    if not slots or (len(arrays) - 1) % slots:
-        return arrays
-    weights = (len(arrays) - 1) // slots
-    ordered, start = arrays[:1], 1
-    for size in groups:
-        block = arrays[start : start + size * weights]
-        ordered += [block[s * weights + w] for w in range(weights) for s in range(size)]
-        start += size * weights
-    return ordered
+    Up to tf.keras 2.10 all weights' first slot came first, then all weights' second. None of
+    Keras 2 saved the learning rate as a variable."""
+    steps, arrays = arrays[:1], arrays[1:]
+    groups = [len(group) for group in optimizer._slot_groups()]
+    if not names[0].startswith("iteration") and groups and len(arrays) % sum(groups) == 0:
+        weights, ordered, start = len(arrays) // sum(groups), [], 0
+        for slots in groups:
+            block = arrays[start : start + slots * weights]
+            ordered += [block[s * weights + w] for w in range(weights) for s in range(slots)]
+            start += slots * weights
+        arrays = ordered
+    rate = optimizer.state().get("learning_rate")
+    if rate is not None and not (arrays and arrays[0].ndim == 0):
+        steps = [*steps, rate]
+    return steps + arrays

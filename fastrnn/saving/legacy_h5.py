@@ -52,9 +52,9 @@ def _write_weights(group, model):
     group.attrs["backend"] = "tensorflow"
     group.attrs["keras_version"] = KERAS_VERSION
     for layer in sorted(model.layers, key=lambda layer: layer.name):
-        arrays = {f"{model.name}/{v.path}": v.value for v in _variables(layer)}
-        if len(arrays) != len(_variables(layer)):
-            arrays = {f"{model.name}/{i}": v.value for i, v in enumerate(_variables(layer))}
+        arrays = {f"{model.name}/{v.path}": v.value for v in layer_weights(layer)}
+        if len(arrays) != len(layer_weights(layer)):
+            arrays = {f"{model.name}/{i}": v.value for i, v in enumerate(layer_weights(layer))}
         _write_arrays(group.create_group(layer.name), arrays)
     _write_arrays(group.create_group("top_level_model_weights"), {})
 
@@ -72,7 +72,8 @@ def _write_names(group, attribute, names):
         group.attrs[attribute if parts == 1 else f"{attribute}{i}"] = part
 
 
-def _variables(layer):
+def layer_weights(layer):
+    """The weights of a layer of fastrnn or Keras, in the order of .h5 files."""
     return layer.trainable_weights + layer.non_trainable_weights
 
 
@@ -99,10 +100,11 @@ def read(data: bytes, custom_objects=None, compile=True):
         compiled = config.parse(_text(root, "training_config"), "training_config")
         loader.compile(model, legacy.update_compile_config(compiled))
         if model.built and "optimizer_weights" in root:
-            arrays = _arrays(root.group("optimizer_weights"))
-            groups = [len(group) for group in model.optimizer._slot_groups()]
-            if loader.version < 3:
-                arrays = legacy.order_optimizer_weights(arrays, groups)
+            group = root.group("optimizer_weights")
+            arrays = _arrays(group)
+            if loader.version < 3 and arrays:
+                names = _names(group, "weight_names")
+                arrays = legacy.update_optimizer_weights(names, arrays, model.optimizer)
             if arrays:
                 weights.set_optimizer_state(model, arrays)
     return model
@@ -130,7 +132,7 @@ def read_weights(model, group, skip_mismatch=False, by_name=False) -> None:
         pairs = zip(holders, filled, strict=True)
     taken, misfits = [], []
     for layer, arrays in pairs:
-        variables, arrays = _variables(layer), legacy.update_weights(layer, arrays)
+        variables, arrays = layer_weights(layer), legacy.update_weights(layer, arrays)
         misfit = weights.mismatch(f"layer {layer.name!r}", variables, arrays)
         if misfit is None:
             taken += zip(variables, arrays, strict=True)

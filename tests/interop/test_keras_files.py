@@ -16,8 +16,10 @@ pytest.importorskip("tensorflow", reason="needs tensorflow, to ask the real Kera
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras")
 
-# Keras's own conversion of its variables
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [  # Keras's own
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 
 
@@ -44,3 +46,220 @@ def test_models_for_keras(name, ending, tmp_path):
     theirs = keras.saving.load_model(tmp_path / f"m{ending}")
     np.testing.assert_allclose(ask(theirs, x), ours.predict(x, verbose=0), **CLOSE)
     assert [la.trainable for la in ours.layers] == [la.trainable for la in theirs.layers]
+
+
+@pytest.mark.parametrize("name", available(L))
+def test_live_models(name):
+    theirs, x = make(keras, name), inputs(name)
+    ours = fastrnn.from_keras(theirs)
+    np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "Bidirectional", "Dense nested", "LSTM frozen"])
+def test_weights_both_ways(name, tmp_path):
+    theirs, ours, x = make(keras, name), make(fastrnn, name), inputs(name)
+    for weight in theirs.weights:
+        weight.assign(0.5 * weight.numpy() + 0.1)
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    ours.load_weights(tmp_path / "theirs.weights.h5")
+    np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)
+    ours.set_weights([0.5 * w + 0.2 for w in ours.get_weights()])
+    ours.save_weights(tmp_path / "ours.weights.h5")
+    theirs.load_weights(tmp_path / "ours.weights.h5")
+    np.testing.assert_allclose(ask(theirs, x), ours.predict(x, verbose=0), **CLOSE)
+    ours.set_weights([0.5 * w + 0.2 for w in ours.get_weights()])
+    ours.save_weights(tmp_path / "ours.h5")
+    theirs.load_weights(tmp_path / "ours.h5")
+    np.testing.assert_allclose(ask(theirs, x), ours.predict(x, verbose=0), **CLOSE)
+
+
+OPTIMIZERS = {
+    "SGD": {},
+    "SGD momentum": {"momentum": 0.9, "nesterov": True, "learning_rate": 0.05},
+    "RMSprop": {"centered": True, "momentum": 0.5},
+    "Adam": {},
+    "Adam amsgrad": {"amsgrad": True, "clipnorm": 0.5},
+    "Adam average": {"use_ema": True, "gradient_accumulation_steps": 2},
+    "AdamW": {},
+    "Adamax": {},
+    "Nadam": {},
+    "Adagrad": {},
+    "Adadelta": {"learning_rate": 0.5},
+    "Adam schedule": {
+        "learning_rate": {
+            "class_name": "CosineDecay",
+            "config": {"initial_learning_rate": 0.01, "decay_steps": 10},
+        }
+    },
+}
+
+
+def compiled(library, name):
+    model = make(library, "Bidirectional")
+    options = dict(OPTIMIZERS[name])
+    rate = options.get("learning_rate")
+    if isinstance(rate, dict):
+        schedules = library.optimizers.schedules if library is keras else library.schedules
+        options["learning_rate"] = getattr(schedules, rate["class_name"])(**rate["config"])
+    optimizer = getattr(library.optimizers, name.split()[0])(**options)
+    model.compile(optimizer, "mse", metrics=["mae"])
+    if library is keras:
+        model.run_eagerly = True
+    return model
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("writer", "ending"),
+    # Keras cannot train what it loads from .h5, its own files included.
+    [("keras", ".keras"), ("keras", ".h5"), ("fastrnn", ".keras")],
+)
+def test_training_goes_on(writer, ending, name, tmp_path):
+    x, y = inputs("Bidirectional"), np.ones((4, 6), np.float32)
+    library = keras if writer == "keras" else fastrnn
+    first = compiled(library, name)
+    for _ in range(3):
+        first.train_on_batch(x, y)
+    first.save(tmp_path / f"m{ending}")
+    if writer == "keras":
+        second = load_model(tmp_path / f"m{ending}")
+    else:
+        second = keras.saving.load_model(tmp_path / f"m{ending}")
+        second.run_eagerly = True
+    assert int(second.optimizer.iterations) == int(first.optimizer.iterations) > 0
+    for _ in range(3):
+        first.train_on_batch(x, y)
+        second.train_on_batch(x, y)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def test_a_live_model_goes_on_training():
+    theirs, x, y = compiled(keras, "Adam"), inputs("Bidirectional"), np.ones((4, 6), np.float32)
+    theirs.train_on_batch(x, y)
+    ours = fastrnn.from_keras(theirs)
+    for model in (ours, theirs):
+        model.train_on_batch(x, y)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def classes(module, base):
+    found = vars(module).values()
+    return sorted({c.__name__ for c in found if isinstance(c, type) and issubclass(c, base)})
+
+
+@pytest.mark.parametrize("writer", ["keras", "fastrnn"])
+def test_compile_arguments(writer, tmp_path):
+    losses = set(classes(fastrnn.losses, fastrnn.losses.Loss)) - {"Loss", "LossFunctionWrapper"}
+    metrics = set(classes(fastrnn.metrics, fastrnn.metrics.Metric))
+    metrics -= {"Metric", "Mean", "Sum", "MeanMetricWrapper"}
+    metrics = {name for name in metrics if not name.startswith(("_", "Sparse"))}
+    required = {"SensitivityAtSpecificity": 0.5, "SpecificityAtSensitivity": 0.5}
+    required |= {"PrecisionAtRecall": 0.5, "RecallAtPrecision": 0.5}
+    library = keras if writer == "keras" else fastrnn
+    K = library.layers
+    model = library.Sequential([K.Input((4,)), K.Dense(2, "hard_sigmoid")])
+    read = load_model if writer == "keras" else keras.saving.load_model
+    made = []
+    for name in sorted(metrics):
+        made.append(getattr(library.metrics, name)(*[required[name]] if name in required else []))
+    for i, loss in enumerate(sorted(n for n in losses if not n.startswith("_"))):
+        model.compile(
+            "sgd", getattr(library.losses, loss)(), metrics=made if i == 0 else ["accuracy"]
+        )
+        model.save(tmp_path / "m.keras")
+        twin = read(tmp_path / "m.keras")
+        assert type(twin.loss).__name__ == loss
+        assert twin.loss.reduction == model.loss.reduction
+        if i == 0:
+            x, y = inputs("Dense"), np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
+            results = [m.evaluate(x, y, verbose=0, return_dict=True) for m in (model, twin)]
+            assert results[0].keys() == results[1].keys()
+            for key, value in results[0].items():
+                np.testing.assert_allclose(results[1][key], value, rtol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_functional_chains_with_masks(ending, tmp_path):
+    K = keras.layers
+    inputs = keras.Input((5,))
+    y = K.Embedding(9, 3, mask_zero=True)(inputs)
+    y = K.Bidirectional(K.LSTM(2, return_sequences=True))(y)
+    outputs = K.Dense(1)(K.Dropout(0.5)(K.LSTM(3)(y)))
+    theirs = keras.Model(inputs, outputs)
+    theirs.compile("adam", "mse")
+    theirs.save(tmp_path / f"m{ending}")
+    x = np.array([[1, 2, 3, 0, 0], [0, 4, 0, 5, 0]], np.int32)
+    for ours in (load_model(tmp_path / f"m{ending}"), fastrnn.from_keras(theirs)):
+        np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)
+
+    branches = K.Add()([K.Dense(2)(outputs), K.Dense(2)(outputs)])
+    theirs = keras.Model(inputs, branches)
+    theirs.save(tmp_path / f"m{ending}")
+    with pytest.raises(ValueError, match="expected a chain"):
+        load_model(tmp_path / f"m{ending}")
+
+
+def test_lambda_is_refused_with_its_name(tmp_path):
+    K = keras.layers
+    theirs = keras.Sequential([K.Input((3,)), K.Lambda(lambda x: x * 2, name="doubled")])
+    for ending in (".keras", ".h5"):
+        theirs.save(tmp_path / f"m{ending}")
+        with pytest.raises(ValueError, match="layer 'doubled' .*Lambda.* holds code.*custom_obj"):
+            load_model(tmp_path / f"m{ending}")
+
+
+# --- Keras 2, as tf_keras ---
+
+
+@pytest.fixture(scope="module")
+def keras2():
+    return pytest.importorskip("tf_keras", reason="needs tf_keras, the last Keras 2")
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize("name", available(L))
+def test_models_from_keras_2(name, ending, keras2, tmp_path):
+    theirs, x = make(keras2, name), inputs(name)
+    theirs.save(tmp_path / f"m{ending}", save_format="keras" if ending == ".keras" else "h5")
+    ours = load_model(tmp_path / f"m{ending}")
+    np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)
+    ours.set_weights([w + 1 for w in ours.get_weights()])
+    theirs.save_weights(tmp_path / "m.weights.h5")
+    ours.load_weights(tmp_path / "m.weights.h5")
+    np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)
+    live = fastrnn.from_keras(theirs)
+    np.testing.assert_allclose(live.predict(x, verbose=0), ask(theirs, x), **CLOSE)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", ["SGD momentum", "RMSprop", "Adam", "Adam amsgrad"])
+def test_training_goes_on_from_keras_2(name, legacy, keras2, tmp_path):
+    x, y = inputs("Bidirectional"), np.ones((4, 6), np.float32)
+    theirs = make(keras2, "Bidirectional")
+    module = keras2.optimizers.legacy if legacy else keras2.optimizers
+    theirs.compile(getattr(module, name.split()[0])(**OPTIMIZERS[name]), "mse", metrics=["mae"])
+    theirs.run_eagerly = True
+    for _ in range(3):
+        theirs.train_on_batch(x, y)
+    theirs.save(tmp_path / "m.h5")
+    ours = load_model(tmp_path / "m.h5")
+    assert ours.optimizer.iterations == 3
+    for _ in range(3):
+        theirs.train_on_batch(x, y)
+        ours.train_on_batch(x, y)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def test_functional_chain_from_keras_2(keras2, tmp_path):
+    K = keras2.layers
+    inputs = keras2.Input((5,))
+    y = K.Embedding(9, 3, mask_zero=True, input_length=5)(inputs)
+    y = K.Bidirectional(K.LSTM(2, return_sequences=True, time_major=False))(y)
+    theirs = keras2.Model(inputs, K.Dense(1)(K.LSTM(3)(y)))
+    theirs.save(tmp_path / "m.h5")
+    x = np.array([[1, 2, 3, 0, 0], [0, 4, 0, 5, 0]], np.int32)
+    for ours in (load_model(tmp_path / "m.h5"), fastrnn.from_keras(theirs)):
+        np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)

@@ -1,0 +1,39 @@
+"""A model of Keras in memory, as a model of fastrnn."""
+
+import numpy as np
+
+from fastrnn.saving import config, legacy, legacy_h5, weights
+
+
+def from_keras(model, custom_objects=None):
+    """A fastrnn Sequential with the layers, weights and, if it is compiled by Keras 3, the
+    optimizer's state of `model`, a built Sequential (or a Functional model that is a chain).
+
+    custom_objects: name -> class or function, for names that fastrnn does not know. Raises
+    ValueError, with the layer's name, for what cannot be represented.
+    """
+    if not (hasattr(model, "to_json") and hasattr(model, "layers") and hasattr(model, "weights")):
+        raise ValueError(f"model: expected a model of Keras, received {type(model).__name__}")
+    if not model.built:
+        raise ValueError(f"model {model.name!r}: expected a built model, which has weights")
+    described = config.parse(model.to_json(), "model.to_json()")
+    loader = config.Loader(
+        custom_objects, config.keras_version(described), elements=model.count_params()
+    )
+    twin = loader.model(described)
+    taken, misfits = [], []
+    holders = [layer for layer in model.layers if layer.weights]
+    for layer, source in zip([la for la in twin.layers if la.weights], holders, strict=True):
+        variables = legacy_h5.layer_weights(layer)
+        arrays = [np.asarray(w.numpy()) for w in legacy_h5.layer_weights(source)]
+        arrays = legacy.update_weights(layer, arrays)
+        misfit = weights.mismatch(f"layer {layer.name!r}", variables, arrays)
+        taken += zip(variables, arrays, strict=True) if misfit is None else ()
+        misfits += [misfit] if misfit else []
+    weights.assign(taken, misfits, skip_mismatch=False)
+    if described.get("compile_config"):
+        loader.compile(twin, described["compile_config"])
+        if twin.optimizer is not None:
+            state = [np.asarray(v.numpy()) for v in model.optimizer.variables]
+            weights.set_optimizer_state(twin, state)
+    return twin
