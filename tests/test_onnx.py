@@ -248,6 +248,67 @@ def test_lstm_beyond_keras(special, rng):
         np.testing.assert_allclose(y_c[0, b], c, rtol=1e-4, atol=1e-5)
 
 
+# --- Loop: what tf2onnx makes of Keras's GRU, and of any recurrent layer with a mask ---
+
+
+def loop(stop):
+    """h = tanh(x[t] + h * w) for t below `stop`: the last h, and each h."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Gather", ["x", "t"], ["x_t"]),
+            helper.make_node("Mul", ["h", "w"], ["hw"]),
+            helper.make_node("Add", ["x_t", "hw"], ["z"]),
+            helper.make_node("Tanh", ["z"], ["h_next"]),
+            helper.make_node("Identity", ["h_next"], ["h_t"]),
+            helper.make_node("Identity", ["go"], ["go_on"]),
+        ],
+        "body",
+        [value("t", TensorProto.INT64, []), value("go", TensorProto.BOOL, [])]
+        + [value("h", TensorProto.FLOAT, None)],
+        [value("go_on", TensorProto.BOOL, [])]
+        + [value(name, TensorProto.FLOAT, None) for name in ("h_next", "h_t")],
+        [numpy_helper.from_array(np.float32([0.5, -1, 2]), "w")],
+    )
+    constants = [
+        numpy_helper.from_array(np.zeros((2, 3), np.float32), "h0"),
+        numpy_helper.from_array(np.array(stop), "stop"),
+        numpy_helper.from_array(np.array(True), "start"),
+    ]
+    node = helper.make_node("Loop", ["stop", "start", "h0"], ["last", "all"], "the_node", body=body)
+    x = value("x", TensorProto.FLOAT, [None, 2, 3])
+    outputs = [value(name, TensorProto.FLOAT, None) for name in ("last", "all")]
+    return model_of([node], [x], outputs, constants)
+
+
+def test_loop(rng):
+    x = rng.standard_normal((4, 2, 3)).astype(np.float32)
+    last, every = fastrnn.from_onnx(loop(4).SerializeToString())(x)
+    h = np.zeros((2, 3))
+    for t in range(4):
+        h = np.tanh(x[t] + h * [0.5, -1, 2])
+        np.testing.assert_allclose(every[t], h, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(last, every[3])
+    with pytest.raises(ValueError, match="'the_node'.*indices|index"):
+        fastrnn.from_onnx(loop(5).SerializeToString())(x)
+
+
+def test_loop_without_end(monkeypatch):
+    """Its body cannot fail by itself."""
+    model = loop(2**62)
+    gather, scale, *_ = model.graph.node[0].attribute[0].g.node
+    gather.op_type, scale.op_type = "Identity", "Add"
+    del gather.input[1:]
+    x = np.zeros((1, 2, 3), np.float32)
+    graph = fastrnn.from_onnx(model.SerializeToString(), memory_limit=2**14)
+    with pytest.raises(ValueError, match="'the_node'.*memory_limit"):
+        graph(x)
+    monkeypatch.setattr("fastrnn.interop.onnx_operators.MOST_NODES", 1000)
+    graph = fastrnn.from_onnx(model.SerializeToString())
+    with pytest.raises(ValueError, match="'the_node'.*beyond 1000 nodes"):
+        graph(x)
+
+
 # --- files that are refused ---
 
 
@@ -295,7 +356,7 @@ HOSTILE = {
     "short": (lambda: adds(tensor(raw_data=b"\0" * 15)), "'w'.*needs 16 bytes"),
     "twice": (lambda: adds(tensor(float_data=[1.0] * 4)), "'w'.*raw_data"),
     "strings": (lambda: adds(tensor(data_type=TensorProto.STRING)), "'w'.*data type"),
-    "operator": (lambda: one_node("Loop"), r"'the_node' \(Loop\).*not supported"),
+    "operator": (lambda: one_node("If"), r"'the_node' \(If\).*not supported"),
     "domain": (lambda: one_node("Relu", domain="com.evil"), r"'the_node' \(Relu\).*com.evil"),
     "attribute": (lambda: one_node("Relu", alpha=1.0), r"'the_node' \(Relu\).*'alpha'"),
     "attribute type": (lambda: one_node("Softmax", axis=1.5), r"'the_node'.*'axis'"),
@@ -312,7 +373,7 @@ HOSTILE = {
         lambda: one_node("Add", inputs=("x", "w"), constants=[tensor(), tensor()]),
         "two initializers",
     ),
-    "empty": (onnx.ModelProto, "not a sound ONNX file"),
+    "empty": (onnx.ModelProto, "opset: expected one version"),
 }
 
 
@@ -371,6 +432,7 @@ def seeds():
         model = fastrnn.Sequential(layers)
         model.predict(x, verbose=0)
         yield fastrnn.to_onnx(model).SerializeToString(), x
+    yield loop(4).SerializeToString(), rng.random((4, 2, 3))
 
 
 SEEDS = list(seeds())
@@ -411,6 +473,8 @@ def test_mutated_graphs(data):
     content, x = data.draw(st.sampled_from(SEEDS))
     model = onnx.ModelProto.FromString(content)
     graph = model.graph
+    if graph.node[0].op_type == "Loop" and data.draw(st.booleans()):
+        graph = graph.node[0].attribute[0].g
     names = [name for node in graph.node for name in (*node.input, *node.output)]
     for _ in range(data.draw(st.integers(1, 3))):
         node = data.draw(st.sampled_from(list(graph.node)))

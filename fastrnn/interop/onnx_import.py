@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from fastrnn.interop.onnx_operators import DTYPES, OPERATORS, Memory
+from fastrnn.interop.onnx_operators import DTYPES, OPERATORS, Budget
 from fastrnn.interop.onnx_recurrent import GATES, Recurrent
 
 FAILURES = (ArithmeticError, LookupError, MemoryError, NotImplementedError, TypeError, ValueError)
@@ -45,65 +45,23 @@ def from_onnx(path, memory_limit=2**32):
 
 
 class Graph:
-    """An ONNX graph that can be run: LSTM and GRU on the fused engine, the rest in NumPy.
+    """An ONNX graph that can be run: LSTM, GRU and RNN on the fused engine, the rest in NumPy.
 
     inputs, outputs: lists of names. Several threads may call one Graph at once."""
 
     def __init__(self, model, memory_limit):
         self.memory_limit = memory_limit
-        graph = model.graph
-        if not graph.output:
-            raise ValueError("path: not a sound ONNX file: the graph has no outputs")
-        if graph.sparse_initializer:
-            raise ValueError("sparse initializers are not supported")
-        opset = _opset(model)
-        self._constants = {_text(t.name): read_tensor(t, t.name) for t in graph.initializer}
-        if len(self._constants) < len(graph.initializer):
-            raise ValueError("path: not a sound ONNX file: two initializers have one name")
-        declared = [v for v in graph.input if v.name not in self._constants]
-        self._declared = {_text(v.name): _declared(v) for v in declared}
-        self.inputs, self.outputs = list(self._declared), [_text(v.name) for v in graph.output]
-        known = {"", *self._constants, *self._declared}
-        self._nodes = []
-        for proto in graph.node:
-            node = Node(proto, opset)
-            unknown = [name for name in node.inputs if name not in known]
-            again = [name for name in node.outputs if name and name in known]
-            if unknown:
-                raise ValueError(f"{node}: its inputs {unknown} come from no node before it")
-            if again:
-                raise ValueError(f"{node}: its outputs {again} exist already")
-            known.update(node.outputs)
-            if node.op == "Constant":
-                self._constants[node.outputs[0]] = _constant(node)
-            else:
-                self._nodes.append(node)
-        missing = [name for name in self.outputs if name not in known or not name]
-        if missing:
-            raise ValueError(f"graph: no node computes its outputs {missing}")
-        needed = set(self.outputs) | set(self._constants)
-        for node in reversed(self._nodes):
-            node.frees = sorted({*node.inputs, *node.outputs} - needed - {""})
-            needed.update(node.inputs)
+        self._body = Body(model.graph, _opset(model))
+        self._declared = {v.name: _declared(v) for v in self._body.declared}
+        self.inputs, self.outputs = list(self._declared), self._body.outputs
 
     def __call__(self, inputs):
         """The outputs, an array or a list of arrays, for an array, a list in the order of
         `inputs`, or a dict by name. Errors: ValueError for inputs that do not fit, and where a
         node cannot compute, with its name."""
-        memory = Memory(self.memory_limit)
-        values = {**self._constants, **self._feed(inputs)}
         with np.errstate(all="ignore"):
-            for node in self._nodes:
-                arguments = [values[name] if name else None for name in node.inputs]
-                for name, array in zip(node.outputs, node.run(memory, arguments), strict=False):
-                    if name:
-                        values[name] = array
-                        memory.held += array.nbytes
-                for name in node.frees:
-                    freed = values.pop(name)
-                    if name not in self._declared:
-                        memory.held -= freed.nbytes
-        outputs = [np.array(values[name], order="C") for name in self.outputs]
+            outputs = self._body.run(self._feed(inputs), Budget(self.memory_limit))
+        outputs = [np.array(y, order="C") for y in outputs]
         return outputs if len(outputs) > 1 else outputs[0]
 
     predict = __call__
@@ -125,23 +83,80 @@ class Graph:
         return {name: _fitting(name, inputs[name], *self._declared[name]) for name in self.inputs}
 
 
+class Body:
+    """The nodes of a graph, or of a graph within a node; `around` are the names that the latter
+    may use from outside, and `captured` those that it does use."""
+
+    def __init__(self, graph, opset, around=frozenset()):
+        if not graph.output:
+            raise ValueError("path: not a sound ONNX file: a graph has no outputs")
+        if graph.sparse_initializer:
+            raise ValueError("sparse initializers are not supported")
+        self._constants = {_text(t.name): read_tensor(t, t.name) for t in graph.initializer}
+        if len(self._constants) < len(graph.initializer):
+            raise ValueError("path: not a sound ONNX file: two initializers have one name")
+        self.declared = [v for v in graph.input if v.name not in self._constants]
+        self.inputs = [_text(v.name) for v in self.declared]
+        self.outputs = [_text(v.name) for v in graph.output]
+        own, used, self._nodes = {"", *self._constants, *self.inputs}, set(self.outputs), []
+        for proto in graph.node:
+            node = Node(proto, opset, own | around)
+            unknown = [name for name in node.uses if name not in own | around]
+            if unknown:
+                raise ValueError(f"{node}: its inputs {unknown} come from no node before it")
+            again = [name for name in node.outputs if name and name in own]
+            if again:
+                raise ValueError(f"{node}: its outputs {again} exist already")
+            own.update(node.outputs)
+            used.update(node.uses)
+            if node.op == "Constant":
+                self._constants[node.outputs[0]] = _constant(node)
+            else:
+                self._nodes.append(node)
+        missing = [name for name in self.outputs if name not in own | around or not name]
+        if missing:
+            raise ValueError(f"graph: no node computes its outputs {missing}")
+        self.captured = used - own
+        needed = {*self.outputs, *self._constants, *self.inputs, *self.captured}
+        for node in reversed(self._nodes):
+            node.frees = {*node.uses, *node.outputs} - needed - {""}
+            needed |= node.frees
+
+    def run(self, values, budget):
+        """The outputs for `values`, a dict of the inputs and what is captured."""
+        values = {**values, **self._constants}
+        before = budget.held
+        for node in self._nodes:
+            budget.count_node()
+            for name, array in zip(node.outputs, node.run(values, budget), strict=True):
+                if name:
+                    values[name] = array
+                    budget.held += array.nbytes
+            for name in node.frees:
+                budget.held -= values.pop(name).nbytes
+        budget.held = before
+        return [values[name] for name in self.outputs]
+
+
 class Node:
     """One node: what it computes, from and to which names, with which attributes."""
 
-    def __init__(self, proto, opset):
+    def __init__(self, proto, opset, around):
         self.name, self.op = _text(proto.name), _text(proto.op_type)
         self.inputs = [_text(name) for name in proto.input]
         self.outputs = [_text(name) for name in proto.output]
         self.frees = []
-        if proto.domain not in ("", "ai.onnx") or not (
-            self.op in OPERATORS or self.op in GATES or self.op == "Constant"
-        ):
+        known = self.op in OPERATORS or self.op in GATES or self.op in ("Constant", "Loop")
+        if proto.domain not in ("", "ai.onnx") or not known:
             domain = f" of domain {proto.domain!r}" if proto.domain else ""
             raise ValueError(f"{self}{domain}: this operator is not supported")
         schema = onnx.defs.get_schema(self.op, opset, "")
         self.version = schema.since_version
         self._check_names(schema)
-        self.attributes = self._read_attributes(proto, schema)
+        self.attributes = self._read_attributes(proto, schema, opset, around)
+        self.uses = {*self.inputs}
+        if self.op == "Loop":
+            self.uses |= self.attributes["body"].captured
         try:
             self._function = (
                 Recurrent(self.op, self.attributes) if self.op in GATES else OPERATORS.get(self.op)
@@ -158,7 +173,7 @@ class Node:
             if formal.option == Formal.Single and not "".join(self.inputs[n : n + 1]):
                 raise ValueError(f"{self}: needs the input {formal.name!r}")
         variadic = schema.inputs and schema.inputs[-1].option == Formal.Variadic
-        if variadic and "" in self.inputs:
+        if variadic and "" in self.inputs[len(schema.inputs) - 1 :]:
             raise ValueError(f"{self}: expected names of inputs, received {self.inputs}")
         if len(self.inputs) > schema.max_input or not 1 <= len(self.outputs) <= schema.max_output:
             raise ValueError(
@@ -166,7 +181,7 @@ class Node:
                 f"outputs, received {len(self.inputs)} and {len(self.outputs)}"
             )
 
-    def _read_attributes(self, proto, schema):
+    def _read_attributes(self, proto, schema, opset, around):
         values = {
             name: onnx.helper.get_attribute_value(formal.default_value)
             for name, formal in schema.attributes.items()
@@ -178,6 +193,8 @@ class Node:
                 raise ValueError(f"{self}: attribute {attribute.name!r} is not one of {self.op}")
             if attribute.type == onnx.AttributeProto.TENSOR:
                 values[attribute.name] = read_tensor(attribute.t, f"{self}: {attribute.name}")
+            elif attribute.type == onnx.AttributeProto.GRAPH:
+                values[attribute.name] = Body(attribute.g, opset, around)
             else:
                 values[attribute.name] = onnx.helper.get_attribute_value(attribute)
         for name, formal in schema.attributes.items():
@@ -185,18 +202,54 @@ class Node:
                 raise ValueError(f"{self}: needs the attribute {name!r}")
         return values
 
-    def run(self, memory, inputs):
+    def run(self, values, budget):
+        """The outputs, from a dict that has the inputs."""
+        inputs = [values[name] if name else None for name in self.inputs]
         try:
-            if isinstance(self._function, Recurrent):
-                results = self._function(memory, *inputs)
+            if self.op == "Loop":
+                results = self._loop(values, budget, *inputs)
+            elif isinstance(self._function, Recurrent):
+                results = self._function(budget, *inputs)
             else:
-                results = self._function(self, memory, *inputs)
+                results = self._function(self, budget, *inputs)
             results = results if isinstance(results, list) else [results]
             if len(results) < len(self.outputs):
                 raise ValueError(f"output {len(results)} is not supported")
         except FAILURES as error:
             raise ValueError(f"{self}: {error}") from error
         return [np.asarray(result) for result in results[: len(self.outputs)]]
+
+    def _loop(self, values, budget, trips=None, go=None, *carried):
+        """Runs the body while its first output is true: carried values, then what it gave at each
+        time, stacked."""
+        body = self.attributes["body"]
+        if len(body.inputs) != len(carried) + 2 or len(body.outputs) <= len(carried):
+            raise ValueError(f"body: expected {len(carried) + 2} inputs, received {body.inputs}")
+        outer = {name: values[name] for name in body.captured}
+        trips = np.inf if trips is None else int(trips.reshape(()))
+        go = True if go is None else bool(go.reshape(()))
+        collected = [[] for _ in body.outputs[len(carried) + 1 :]]
+        count, before = 0, budget.held
+        while go and count < trips:
+            budget.count_node()
+            started = [np.array(count, np.int64), np.array(True), *carried]
+            holding = sum(array.nbytes for array in carried)
+            budget.held += holding
+            go, *results = body.run(
+                {**outer, **dict(zip(body.inputs, started, strict=True))}, budget
+            )
+            budget.held -= holding
+            go, carried = bool(go.reshape(())), results[: len(carried)]
+            for part, array in zip(collected, results[len(carried) :], strict=True):
+                part.append(array)
+                budget.held += array.nbytes
+            count += 1
+        for part in collected:
+            if not part:
+                raise ValueError("the body ran not once, so that the shape of its outputs is open")
+            budget.check((len(part), *part[0].shape), part[0].itemsize)
+        budget.held = before
+        return [*carried, *(np.stack(part) for part in collected)]
 
 
 def _text(value):

@@ -1,8 +1,8 @@
 """The small ONNX operators in NumPy.
 
-Each is a function of (node, memory, *inputs) that returns an array or a list of arrays; an optional
+Each is a function of (node, budget, *inputs) that returns an array or a list of arrays; an optional
 input that is left out is None. `node.attributes` holds the node's attributes with ONNX's defaults,
-`node.version` the version of the operator. Nothing larger than `memory` allows is computed.
+`node.version` the version of the operator. Nothing larger than `budget` allows is computed.
 Source: https://onnx.ai/onnx/operators/"""
 
 import math
@@ -13,6 +13,7 @@ import onnx
 from fastrnn import activations
 
 OPERATORS = {}
+MOST_NODES = 2**21  # computed in one run: some seconds
 
 DTYPES = {
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
@@ -25,19 +26,26 @@ DTYPES = {
 }
 
 
-class Memory:
-    """Bytes that one run of a graph may hold at once. Errors: ValueError where more are needed."""
+class Budget:
+    """What one run of a graph may take: bytes held at once, and nodes computed.
 
-    def __init__(self, limit):
-        self.limit, self.held = limit, 0
+    Errors: ValueError where more is needed."""
+
+    def __init__(self, memory_limit):
+        self.memory_limit, self.held, self.nodes = memory_limit, 0, 0
 
     def check(self, shape, itemsize=4):
         size = math.prod(int(n) for n in shape) * itemsize
-        if self.held + size > self.limit:
+        if self.held + size > self.memory_limit:
             raise ValueError(
                 f"a result of shape {tuple(shape)} needs {size} bytes; memory_limit is "
-                f"{self.limit}, of which {self.held} are in use"
+                f"{self.memory_limit}, of which {self.held} are in use"
             )
+
+    def count_node(self):
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            raise ValueError(f"a loop goes on beyond {MOST_NODES} nodes computed")
 
 
 def operator(function):
@@ -49,9 +57,9 @@ def operator(function):
 
 
 def _elementwise(name, function, *attributes):
-    def run(node, memory, *inputs):
+    def run(node, budget, *inputs):
         shape = np.broadcast_shapes(*(x.shape for x in inputs))
-        memory.check(shape, max(x.itemsize for x in inputs))
+        budget.check(shape, max(x.itemsize for x in inputs))
         return function(*inputs, *(node.attributes[a] for a in attributes))
 
     OPERATORS[name] = run
@@ -105,9 +113,9 @@ for _name, _function, *_attributes in (
 
 
 def _variadic(name, function):
-    def run(node, memory, first, *others):
+    def run(node, budget, first, *others):
         for other in others:
-            memory.check(np.broadcast_shapes(first.shape, other.shape), first.itemsize)
+            budget.check(np.broadcast_shapes(first.shape, other.shape), first.itemsize)
             first = function(first, other)
         return first
 
@@ -119,19 +127,19 @@ _variadic("Min", np.minimum)
 
 
 @operator
-def Erf(node, memory, x):
+def Erf(node, budget, x):
     from scipy.special import erf  # Importing it takes longer than all of fastrnn.
 
     return erf(x)
 
 
 @operator
-def Gelu(node, memory, x):
+def Gelu(node, budget, x):
     return activations.gelu(x, node.attributes["approximate"] == b"tanh")
 
 
 @operator
-def Clip(node, memory, x, low=None, high=None):
+def Clip(node, budget, x, low=None, high=None):
     low, high = node.attributes.get("min", low), node.attributes.get("max", high)
     if low is not None:
         x = np.maximum(x, np.asarray(low, x.dtype).reshape(()))
@@ -139,22 +147,22 @@ def Clip(node, memory, x, low=None, high=None):
 
 
 @operator
-def Shrink(node, memory, x):
+def Shrink(node, budget, x):
     lambd, bias = node.attributes["lambd"], node.attributes["bias"]
     return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)).astype(x.dtype)
 
 
 @operator
-def Cast(node, memory, x):
+def Cast(node, budget, x):
     dtype = DTYPES.get(node.attributes["to"])
     if dtype is None:
         raise ValueError(f"to: data type {node.attributes['to']} is not supported")
-    memory.check(x.shape, dtype.itemsize)
+    budget.check(x.shape, dtype.itemsize)
     return x.astype(dtype)
 
 
 @operator
-def Dropout(node, memory, x, ratio=None, training_mode=None):
+def Dropout(node, budget, x, ratio=None, training_mode=None):
     if training_mode is not None and training_mode.any():
         raise ValueError("training_mode: only inference is supported")
     outputs = [x]
@@ -167,22 +175,22 @@ def Dropout(node, memory, x, ratio=None, training_mode=None):
 
 
 @operator
-def MatMul(node, memory, a, b):
+def MatMul(node, budget, a, b):
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError("expected at least one axis, received a number")
     rows = a.shape[-2:-1]
     columns = b.shape[-1:] if b.ndim > 1 else ()
-    memory.check((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *rows, *columns), a.itemsize)
+    budget.check((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *rows, *columns), a.itemsize)
     return np.matmul(a, b)
 
 
 @operator
-def Gemm(node, memory, a, b, c=None):
+def Gemm(node, budget, a, b, c=None):
     if a.ndim != 2 or b.ndim != 2:
         raise ValueError(f"expected matrices, received shapes {a.shape} and {b.shape}")
     a = a.T if node.attributes["transA"] else a
     b = b.T if node.attributes["transB"] else b
-    memory.check((a.shape[0], b.shape[1]), a.itemsize)
+    budget.check((a.shape[0], b.shape[1]), a.itemsize)
     alpha, beta = node.attributes["alpha"], node.attributes["beta"]
     y = a @ b
     if alpha != 1:
@@ -193,7 +201,7 @@ def Gemm(node, memory, a, b, c=None):
 
 
 def _softmax(name, function):
-    def run(node, memory, x):
+    def run(node, budget, x):
         axis = node.attributes["axis"]
         if node.version >= 13:
             return function(x, axis)
@@ -209,7 +217,7 @@ _softmax("LogSoftmax", activations.log_softmax)
 
 
 def _reduce(name, function):
-    def run(node, memory, x, axes=None):
+    def run(node, budget, x, axes=None):
         axes = _axes(node, axes)
         if not axes:
             if node.attributes.get("noop_with_empty_axes", 0):
@@ -229,7 +237,7 @@ _reduce("ReduceSum", lambda x, **options: np.sum(x, **options).astype(x.dtype))
 
 
 @operator
-def CumSum(node, memory, x, axis):
+def CumSum(node, budget, x, axis):
     axis = _axis(_integers(axis, 0), x.ndim)
     if node.attributes["reverse"]:
         x = np.flip(x, axis)
@@ -240,7 +248,7 @@ def CumSum(node, memory, x, axis):
 
 
 @operator
-def BatchNormalization(node, memory, x, scale, bias, mean, variance):
+def BatchNormalization(node, budget, x, scale, bias, mean, variance):
     if node.attributes.get("training_mode", 0):
         raise ValueError("training_mode: only inference is supported")
     if x.ndim < 2:
@@ -254,10 +262,10 @@ def BatchNormalization(node, memory, x, scale, bias, mean, variance):
 
 
 @operator
-def LayerNormalization(node, memory, x, scale, bias=None):
+def LayerNormalization(node, budget, x, scale, bias=None):
     axes = tuple(range(_axis(node.attributes["axis"], x.ndim), x.ndim))
     shape = np.broadcast_shapes(x.shape, scale.shape, () if bias is None else bias.shape)
-    memory.check(shape, x.itemsize)
+    budget.check(shape, x.itemsize)
     mean = x.mean(axes, keepdims=True)
     variance = np.square(x - mean).mean(axes, keepdims=True)
     inverse = 1 / np.sqrt(variance + np.asarray(node.attributes["epsilon"], x.dtype))
@@ -268,7 +276,7 @@ def LayerNormalization(node, memory, x, scale, bias=None):
 # --- windows over one axis ---
 
 
-def _windows(node, memory, x, size, dilation, padding):
+def _windows(node, budget, x, size, dilation, padding):
     """The windows of x (batch, channels, n): (batch, channels, windows, size), a view."""
     (stride,) = node.attributes.get("strides", [1])
     if x.ndim != 3 or node.attributes.get("ceil_mode", 0) or not 1 <= min(size, stride, dilation):
@@ -284,24 +292,24 @@ def _windows(node, memory, x, size, dilation, padding):
             before, after = after, before
     if min(before, after) < 0 or reach > before + x.shape[2] + after:
         raise ValueError(f"windows of {reach} do not fit {x.shape} with pads {[before, after]}")
-    memory.check((*x.shape[:2], before + x.shape[2] + after), x.itemsize)
+    budget.check((*x.shape[:2], before + x.shape[2] + after), x.itemsize)
     x = np.pad(x, ((0, 0), (0, 0), (before, after)), constant_values=padding)
     windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=2)
     windows = windows[:, :, ::stride, ::dilation]
-    memory.check(windows.shape, x.itemsize)
+    budget.check(windows.shape, x.itemsize)
     return windows
 
 
 @operator
-def Conv(node, memory, x, kernel, bias=None):
+def Conv(node, budget, x, kernel, bias=None):
     (dilation,) = node.attributes.get("dilations", [1])
     groups = node.attributes["group"]
     if kernel.ndim != 3 or groups < 1 or kernel.shape[0] % groups or kernel.shape[2] < 1:
         raise ValueError(f"kernel of shape {kernel.shape}, {groups} groups: not supported")
-    windows = _windows(node, memory, x, kernel.shape[2], dilation, 0)
+    windows = _windows(node, budget, x, kernel.shape[2], dilation, 0)
     if windows.shape[1] != groups * kernel.shape[1]:
         raise ValueError(f"expected {groups * kernel.shape[1]} channels, received {x.shape}")
-    memory.check((x.shape[0], kernel.shape[0], windows.shape[2]), x.itemsize)
+    budget.check((x.shape[0], kernel.shape[0], windows.shape[2]), x.itemsize)
     parts = [
         np.einsum("bcws,fcs->bfw", part, filters, optimize=True)
         for part, filters in zip(
@@ -313,20 +321,20 @@ def Conv(node, memory, x, kernel, bias=None):
 
 
 @operator
-def MaxPool(node, memory, x):
+def MaxPool(node, budget, x):
     (size,) = node.attributes["kernel_shape"]
     (dilation,) = node.attributes.get("dilations", [1])
-    return _windows(node, memory, x, size, dilation, -np.inf).max(axis=3)
+    return _windows(node, budget, x, size, dilation, -np.inf).max(axis=3)
 
 
 @operator
-def AveragePool(node, memory, x):
+def AveragePool(node, budget, x):
     (size,) = node.attributes["kernel_shape"]
     (dilation,) = node.attributes.get("dilations", [1])
-    total = _windows(node, memory, x, size, dilation, 0).sum(axis=3, dtype=x.dtype)
+    total = _windows(node, budget, x, size, dilation, 0).sum(axis=3, dtype=x.dtype)
     if node.attributes["count_include_pad"]:
         return total / np.asarray(size, x.dtype)
-    number = _windows(node, memory, np.ones((1, 1, x.shape[2]), x.dtype), size, dilation, 0)
+    number = _windows(node, budget, np.ones((1, 1, x.shape[2]), x.dtype), size, dilation, 0)
     return total / number.sum(axis=3)
 
 
@@ -334,22 +342,22 @@ def AveragePool(node, memory, x):
 
 
 @operator
-def Shape(node, memory, x):
+def Shape(node, budget, x):
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     return np.array(x.shape[start:end], np.int64)
 
 
 @operator
-def Gather(node, memory, x, indices):
+def Gather(node, budget, x, indices):
     axis = _axis(node.attributes["axis"], x.ndim)
-    memory.check((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.itemsize)
+    budget.check((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.itemsize)
     return np.asarray(np.take(x, indices, axis))
 
 
 @operator
-def GatherElements(node, memory, x, indices):
+def GatherElements(node, budget, x, indices):
     axis = _axis(node.attributes["axis"], x.ndim)
-    memory.check(indices.shape, x.itemsize)
+    budget.check(indices.shape, x.itemsize)
     if indices.ndim != x.ndim:
         raise ValueError(f"indices: expected {x.ndim} axes, received {indices.ndim}")
     within = tuple(
@@ -359,12 +367,12 @@ def GatherElements(node, memory, x, indices):
 
 
 @operator
-def TopK(node, memory, x, k):
+def TopK(node, budget, x, k):
     k = int(_integers(k, 0))
     axis = _axis(node.attributes["axis"], x.ndim)
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"k: expected 0 to {x.shape[axis]}, received {k}")
-    memory.check(x.shape, 8 + x.itemsize)
+    budget.check(x.shape, 8 + x.itemsize)
     # From the back, so that of equal elements the one with the lower index comes first.
     back = np.flip(x, axis)
     order = x.shape[axis] - 1 - np.flip(np.argsort(back, axis, kind="stable"), axis)
@@ -375,7 +383,7 @@ def TopK(node, memory, x, k):
 
 
 @operator
-def Slice(node, memory, x, starts=None, ends=None, axes=None, steps=None):
+def Slice(node, budget, x, starts=None, ends=None, axes=None, steps=None):
     if node.version < 10:
         starts, ends = node.attributes["starts"], node.attributes["ends"]
         axes = node.attributes.get("axes")
@@ -389,7 +397,7 @@ def Slice(node, memory, x, starts=None, ends=None, axes=None, steps=None):
 
 
 @operator
-def Split(node, memory, x, sizes=None):
+def Split(node, budget, x, sizes=None):
     axis = _axis(node.attributes["axis"], x.ndim)
     total, count = x.shape[axis], len(node.outputs)
     sizes = node.attributes.get("split", sizes)
@@ -403,15 +411,15 @@ def Split(node, memory, x, sizes=None):
 
 
 @operator
-def Concat(node, memory, *inputs):
+def Concat(node, budget, *inputs):
     axis = _axis(node.attributes["axis"], inputs[0].ndim)
     size = sum(x.size for x in inputs)
-    memory.check((size,), inputs[0].itemsize)
+    budget.check((size,), inputs[0].itemsize)
     return np.concatenate(inputs, axis)
 
 
 @operator
-def Pad(node, memory, x, pads=None, value=None, axes=None):
+def Pad(node, budget, x, pads=None, value=None, axes=None):
     if node.attributes["mode"] != b"constant":
         raise ValueError(f"mode: only constant is supported, received {node.attributes['mode']}")
     value = node.attributes.get("value", 0) if value is None else value
@@ -422,7 +430,7 @@ def Pad(node, memory, x, pads=None, value=None, axes=None):
     widths = [(0, 0)] * x.ndim
     for n, axis in enumerate(axes):
         widths[axis] = int(pads[n]), int(pads[n + len(axes)])
-    memory.check([size + sum(w) for size, w in zip(x.shape, widths, strict=True)], x.itemsize)
+    budget.check([size + sum(w) for size, w in zip(x.shape, widths, strict=True)], x.itemsize)
     return np.pad(x, widths, constant_values=np.asarray(value, x.dtype).reshape(()))
 
 
@@ -430,18 +438,18 @@ def Pad(node, memory, x, pads=None, value=None, axes=None):
 
 
 @operator
-def Transpose(node, memory, x):
+def Transpose(node, budget, x):
     return np.transpose(x, node.attributes.get("perm"))
 
 
 @operator
-def Squeeze(node, memory, x, axes=None):
+def Squeeze(node, budget, x, axes=None):
     axes = _axes(node, axes)
     return np.squeeze(x, axes)
 
 
 @operator
-def Unsqueeze(node, memory, x, axes=None):
+def Unsqueeze(node, budget, x, axes=None):
     axes = _axes(node, axes)
     if axes is None:
         raise ValueError("axes: expected some, received none")
@@ -449,7 +457,7 @@ def Unsqueeze(node, memory, x, axes=None):
 
 
 @operator
-def Reshape(node, memory, x, shape):
+def Reshape(node, budget, x, shape):
     shape = [int(size) for size in _integers(shape, 1)]
     if not node.attributes.get("allowzero", 0):
         if any(size == 0 for size in shape[x.ndim :]):
@@ -457,32 +465,32 @@ def Reshape(node, memory, x, shape):
         shape = [x.shape[n] if size == 0 else size for n, size in enumerate(shape)]
     if any(size < -1 for size in shape):
         raise ValueError(f"shape: expected sizes >= -1, received {shape}")
-    memory.check(x.shape, x.itemsize)
+    budget.check(x.shape, x.itemsize)
     return np.reshape(x, shape)
 
 
 @operator
-def Flatten(node, memory, x):
+def Flatten(node, budget, x):
     axis = node.attributes["axis"]
     axis = axis if axis == x.ndim else _axis(axis, x.ndim)
-    memory.check(x.shape, x.itemsize)
+    budget.check(x.shape, x.itemsize)
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
 @operator
-def Expand(node, memory, x, shape):
+def Expand(node, budget, x, shape):
     shape = np.broadcast_shapes(x.shape, tuple(int(size) for size in _integers(shape, 1)))
-    memory.check(shape, x.itemsize)
+    budget.check(shape, x.itemsize)
     return np.broadcast_to(x, shape)
 
 
 @operator
-def ConstantOfShape(node, memory, shape):
+def ConstantOfShape(node, budget, shape):
     shape = tuple(int(size) for size in _integers(shape, 1))
     value = node.attributes.get("value", np.zeros(1, np.float32))
     if value.size != 1:
         raise ValueError(f"value: expected one element, received shape {value.shape}")
-    memory.check(shape, value.itemsize)
+    budget.check(shape, value.itemsize)
     return np.full(shape, value.reshape(()))
 
 

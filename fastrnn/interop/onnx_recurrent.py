@@ -108,7 +108,7 @@ class Recurrent:
             keys.append(_single(name, alpha, beta))
         return [keys[d * count : (d + 1) * count] for d in range(self.directions)]
 
-    def __call__(self, memory, x, w, r, b=None, lengths=None, h0=None, c0=None, peepholes=None):
+    def __call__(self, budget, x, w, r, b=None, lengths=None, h0=None, c0=None, peepholes=None):
         self._check(x, w, r, b, lengths, h0, c0, peepholes)
         states = [s for s in (h0, c0)[: 2 if self.kind == "LSTM" else 1]]
         if not self.batch_first:
@@ -117,7 +117,7 @@ class Recurrent:
             states = [None if s is None else s.transpose(1, 0, 2) for s in states]
         batch, timesteps, _ = x.shape
         units = r.shape[2]
-        memory.check((batch, timesteps, 2 * self.directions * GATES[self.kind] * units))
+        budget.check((batch, timesteps, 2 * self.directions * GATES[self.kind] * units))
         states = [
             np.zeros((self.directions, batch, units), np.float32) if s is None else s
             for s in states
