@@ -14,7 +14,7 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'fastrnn[interop]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install it")
 
 from onnx import TensorProto, helper  # noqa: E402
-from test_onnx import MASKED, has_operator, masked_batch, masked_model, model_of  # noqa: E402
+from test_onnx import MASKED, has_operator, loop, masked_batch, masked_model, model_of  # noqa: E402
 
 
 def run(content, inputs):
@@ -159,7 +159,59 @@ def test_nodes(name, rng):
         np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=2e-5)
 
 
-# --- files that PyTorch writes ---
+def test_loop(rng):
+    x = rng.standard_normal((4, 2, 3)).astype(np.float32)
+    model = loop(4)
+    model.ir_version = 8
+    content = model.SerializeToString()
+    for y, wanted in zip(fastrnn.from_onnx(content)(x), run(content, x), strict=True):
+        np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
+
+
+# --- files that Keras and PyTorch write ---
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_of_keras(rng, tmp_path):
+    """By model.export with TensorFlow, which is tf2onnx."""
+    for name in ("tensorflow", "tf2onnx"):
+        pytest.importorskip(name, reason=f"Keras's export needs {name}: pip install {name}")
+    keras = pytest.importorskip("keras", reason="needs keras: pip install keras")
+    layers = keras.layers
+    for number, (stack, x) in enumerate(
+        (
+            (
+                [
+                    layers.Input((5,)),
+                    layers.Embedding(20, 4),
+                    layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+                    layers.LSTM(4),
+                    layers.BatchNormalization(),
+                    layers.Dropout(0.3),
+                    layers.Dense(2, activation="softmax"),
+                ],
+                rng.integers(0, 20, (4, 5)),
+            ),
+            (
+                [
+                    layers.Input((5, 3)),
+                    layers.GRU(4, return_sequences=True),
+                    layers.TimeDistributed(layers.Dense(2)),
+                    layers.Flatten(),
+                ],
+                rng.standard_normal((4, 5, 3)),
+            ),
+            (
+                [layers.Input((5, 3)), layers.Masking(), layers.LSTM(4), layers.Dense(2)],
+                rng.standard_normal((4, 5, 3)) * (rng.random((4, 5, 1)) < 0.6),
+            ),
+        )
+    ):
+        model = keras.Sequential(stack)
+        path = tmp_path / f"{number}.onnx"
+        y = np.asarray(model(x.astype(np.float32)))
+        model.export(path, format="onnx", verbose=False)
+        np.testing.assert_allclose(fastrnn.from_onnx(path)(x), y, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
