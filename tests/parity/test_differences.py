@@ -1,0 +1,245 @@
+"""Every difference that DIFFERENCES.md lists is real.
+
+`python tests/parity/test_differences.py` writes the page's list of what fastrnn does not have."""
+
+import pathlib
+import re
+
+import configurations as random_of
+import numpy as np
+import pytest
+from comparison import keras, tensor, tf
+
+import fastrnn
+
+PAGE = pathlib.Path(__file__).parents[2] / "DIFFERENCES.md"
+HEADING = "## Not in fastrnn\n"
+MODULES = (
+    "layers", "losses", "metrics", "optimizers", "initializers", "regularizers", "constraints",
+    "callbacks", "activations",
+)  # fmt: skip
+
+
+def rng():
+    return np.random.default_rng(11)
+
+
+def weight_like(layer, scale=0.3):
+    generator = rng()
+    return [random_of.normal(generator, *np.shape(w), scale=scale) for w in layer.get_weights()]
+
+
+def missing():
+    """The public names that Keras has and fastrnn has not, a paragraph for each module."""
+    paragraphs = []
+    for module in MODULES:
+        theirs = getattr(keras, module)
+        wanted = str.islower if module == "activations" else lambda name: name[0].isupper()
+        names = [
+            name
+            for name in dir(theirs)
+            if wanted(name) and callable(getattr(theirs, name))
+            and not hasattr(getattr(fastrnn, module), name)
+        ]  # fmt: skip
+        if names:
+            paragraphs.append(f"- `keras.{module}`: " + ", ".join(f"`{n}`" for n in names) + ".\n")
+    return HEADING + "\n" + "".join(paragraphs)
+
+
+def test_the_page_lists_what_is_missing():
+    text = PAGE.read_text()
+    assert text[text.index(HEADING) :] == missing(), f"run python {pathlib.Path(__file__).name}"
+    for name in ("Model", "Functional"):
+        assert not hasattr(fastrnn, name)
+
+
+def test_every_difference_has_a_test():
+    """The page names the test below each difference, and each test here is named."""
+    named = set(re.findall(r"`(test_\w+)`", PAGE.read_text()))
+    assert named == {name for name in globals() if name.startswith("test_")}
+
+
+# --- where Keras on TensorFlow is mistaken --------------------------------------------------------
+
+
+def test_sparsemax():
+    x = np.array([[1.0, 0.9, 0.8, -1.0]], np.float32)
+    assert fastrnn.activations.sparsemax(x).sum() == pytest.approx(1)
+    assert abs(float(tf.reduce_sum(keras.activations.sparsemax(x))) - 1) > 0.1
+
+
+def test_orthogonal_regularizer_of_one_row():
+    one = np.ones((1, 3), np.float32)
+    assert fastrnn.regularizers.OrthogonalRegularizer()(one) == 0
+    assert np.isnan(keras.regularizers.OrthogonalRegularizer()(tensor(one)))
+
+
+def test_unrolled_backward_layer_with_a_mask():
+    x = random_of.normal(rng(), 2, 4, 3)
+    mask = np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool)
+    options = {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True}
+    outputs = []
+    for library, unroll in ((fastrnn, True), (keras, False), (keras, True)):
+        layer = library.layers.LSTM(2, unroll=unroll, **options)
+        layer.build((None, 4, 3))
+        layer.set_weights(weight_like(layer))
+        given = mask if library is fastrnn else tf.constant(mask)
+        outputs.append(np.asarray(layer(x, mask=given)))
+    ours, rolled, unrolled = outputs
+    np.testing.assert_allclose(ours, rolled, atol=1e-6)
+    assert abs(rolled - unrolled).max() > 1e-3
+
+
+def test_bidirectional_with_two_numbers_of_units():
+    x = random_of.normal(rng(), 2, 4, 3)
+
+    def model(library):
+        layers = library.layers
+        backward = layers.LSTM(5, go_backwards=True)
+        wrapper = layers.Bidirectional(layers.LSTM(2), backward_layer=backward)
+        return library.Sequential([library.Input((4, 3)), wrapper, layers.Dense(1)])
+
+    assert model(fastrnn).predict(x, verbose=0).shape == (2, 1)
+    with pytest.raises(Exception, match=r"shape|axis"):
+        model(keras).predict(x, verbose=0)
+
+
+def test_clipping_and_squaring_of_repeated_tokens():
+    x, y = np.array([[1, 1, 1, 2]]), np.ones((1, 4, 2), np.float32)
+    changes = []
+    for library in (fastrnn, keras):
+        model = library.Sequential(
+            [library.Input((4,), dtype="int32"), library.layers.Embedding(3, 2)]
+        )
+        model.set_weights([np.zeros((3, 2), np.float32)])
+        optimizer = library.optimizers.SGD(1.0, clipvalue=0.3)
+        model.compile(optimizer, "mse", run_eagerly=True)
+        model.train_on_batch(x, y)
+        changes.append(model.get_weights()[0][1])
+    ours, theirs = changes
+    np.testing.assert_allclose(ours, 0.3)  # the sum of three gradients of 0.25, clipped
+    np.testing.assert_allclose(theirs, 0.75)  # three gradients below the limit
+
+
+def test_activity_regularizer_of_a_simple_rnn():
+    x, y = random_of.normal(rng(), 5, 3, 2), np.zeros((5, 3), np.float32)
+    penalties = []
+    for library in (fastrnn, keras):
+        results = []
+        for regularizer in (None, "l2"):
+            layer = library.layers.SimpleRNN(3, activity_regularizer=regularizer)
+            model = library.Sequential([library.Input((3, 2)), layer])
+            model.set_weights(weight_like(model))
+            model.compile("sgd", "mse", run_eagerly=True)
+            results.append(model.evaluate(x, y, verbose=0))
+        penalties.append(results[1] - results[0])
+    assert penalties[0] > 1e-4
+    assert penalties[1] == 0
+
+
+# --- accepted here, refused there -----------------------------------------------------------------
+
+
+def test_weights_of_samples_for_sequences():
+    x, y = random_of.normal(rng(), 5, 3, 2), random_of.normal(rng(), 5, 3, 4)
+    weight = np.array([1, 2, 0, 1, 1], np.float32)
+
+    def model(library):
+        built = library.Sequential([library.Input((3, 2)), library.layers.Dense(4)])
+        built.compile("sgd", "mse", run_eagerly=True)
+        return built
+
+    ours = model(fastrnn)
+    assert ours.evaluate(x, y, sample_weight=weight, verbose=0) == pytest.approx(
+        ours.evaluate(x, y, sample_weight=weight[:, None], verbose=0)
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Incompatible shapes"):
+        model(keras).evaluate(x, y, sample_weight=weight, verbose=0)
+
+
+def test_stateful_without_a_batch_size():
+    x = random_of.normal(rng(), 2, 4, 3)
+    for library in (fastrnn, keras):
+        model = library.Sequential([library.layers.LSTM(2, stateful=True)])
+        if library is fastrnn:
+            model.build((None, 4, 3))
+            first, second = (model.predict(x, verbose=0) for _ in range(2))
+            assert abs(first - second).max() > 1e-4
+        else:
+            with pytest.raises(ValueError, match="batch size must be static"):
+                model.build((None, 4, 3))
+
+
+def test_older_spellings():
+    layer = fastrnn.layers.LSTM(3, input_shape=(4, 2))
+    model = fastrnn.Sequential([layer, fastrnn.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = random_of.normal(rng(), 2, 4, 2)
+    assert len(model.fit(x, x[:, 0, :1], nb_epoch=2, verbose=0).history["loss"]) == 2
+    assert model.predict_classes(x).shape == (2, 1)
+    with pytest.warns(UserWarning, match="input_shape"):
+        keras.layers.LSTM(3, input_shape=(4, 2))
+    theirs = keras.Sequential([keras.Input((4, 2)), keras.layers.LSTM(1)])
+    theirs.compile("sgd", "mse")
+    assert not hasattr(theirs, "predict_classes")
+    with pytest.raises(TypeError, match="nb_epoch"):
+        theirs.fit(x, x[:, 0, :1], nb_epoch=2, verbose=0)
+
+
+# --- refused here, accepted there -----------------------------------------------------------------
+
+
+def test_only_float32():
+    assert keras.layers.Dense(2, dtype="float64").dtype == "float64"
+    with pytest.raises(ValueError, match="dtype: expected 'float32'"):
+        fastrnn.layers.Dense(2, dtype="float64")
+
+
+def test_rates_are_checked():
+    assert keras.layers.LSTM(2, dropout=1.5).dropout == 1.0
+    with pytest.raises(ValueError, match="dropout: expected a number from 0 to 1"):
+        fastrnn.layers.LSTM(2, dropout=1.5)
+
+
+# --- other results --------------------------------------------------------------------------------
+
+
+def test_random_numbers():
+    draws = [np.asarray(lib.initializers.GlorotUniform(seed=1)((4, 3))) for lib in (fastrnn, keras)]
+    assert draws[0].shape == draws[1].shape
+    assert abs(draws[0] - draws[1]).max() > 1e-3
+
+
+def test_names_of_metrics():
+    assert [fastrnn.metrics.AUC().name for _ in range(2)] == ["auc", "auc"]
+    names = [keras.metrics.AUC().name for _ in range(2)]
+    assert names[0] != names[1]
+
+
+def test_paths_of_weights():
+    paths = []
+    for library in (fastrnn, keras):
+        model = library.Sequential([library.Input((4, 2)), library.layers.LSTM(3)], name="m")
+        paths.append(model.weights[0].path)
+    assert paths == ["lstm/kernel", "m/lstm/lstm_cell/kernel"]
+
+
+def test_several_outputs_of_a_sequential():
+    x = random_of.normal(rng(), 2, 4, 3)
+
+    def predict(library, layer):
+        return library.Sequential([library.Input((4, 3)), layer]).predict(x, verbose=0)
+
+    wrappers = [
+        lib.layers.Bidirectional(lib.layers.LSTM(2), merge_mode=None) for lib in (fastrnn, keras)
+    ]
+    both = predict(fastrnn, wrappers[0]), predict(keras, wrappers[1])
+    assert [type(b) for b in both] == [list, tuple]
+    assert [len(b) for b in both] == [2, 2]
+    assert predict(fastrnn, fastrnn.layers.LSTM(2, return_state=True)).shape == (2, 2)
+    assert len(predict(keras, keras.layers.LSTM(2, return_state=True))) == 3
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text()
+    PAGE.write_text(page[: page.index(HEADING)] + missing())
