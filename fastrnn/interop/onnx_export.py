@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 from fastrnn import activations, layers
 from fastrnn.interop.onnx_recurrent import GATES, KERAS_ACTIVATIONS, LAYERS, TO_ONNX, reorder
 from fastrnn.models import Sequential
+from fastrnn.saving.atomic import write_file
 
 OPSET = 17
 IR_VERSION = 8
@@ -36,13 +37,12 @@ def to_onnx(model, path=None):
     kind = onnx.TensorProto.INT32 if model.input_dtype == np.int32 else onnx.TensorProto.FLOAT
     y, shape, _ = _sequential(writer, model, "input", shape, None)
     writer.add("Identity", y, outputs=["output"])
-    dims_out = [free[0], *shape[1:]]
-    outputs = helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, dims_out)
+    output_dims = ["batch", *shape[1:]]
     graph = helper.make_graph(
         writer.nodes,
         model.name,
         [helper.make_tensor_value_info("input", kind, dims)],
-        [outputs],
+        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, output_dims)],
         list(writer.constants.values()),
     )
     proto = helper.make_model(
@@ -53,8 +53,7 @@ def to_onnx(model, path=None):
     )
     onnx.checker.check_model(proto, full_check=True)
     if path is not None:
-        with open(os.fspath(path), "wb") as file:
-            file.write(proto.SerializeToString())
+        write_file(os.fspath(path), proto.SerializeToString())
     return proto
 
 
@@ -113,7 +112,8 @@ class Writer:
         if value is None or isinstance(value, str):
             return value or ""
         array = np.ascontiguousarray(value).reshape(np.shape(value))
-        key = array.dtype.str, array.shape, array.tobytes()
+        small = array.size <= 8  # and worth keeping once only
+        key = (array.dtype.str, array.shape, array.tobytes()) if small else len(self.constants)
         if key not in self.constants:
             name = f"{self._layer}/constant_{len(self.constants)}"
             self.constants[key] = numpy_helper.from_array(array, name)
