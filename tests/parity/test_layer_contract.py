@@ -1,0 +1,387 @@
+"""What every layer has in common, against Keras: configs, weights and freezing, input dtypes."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+import fastrnn
+
+keras = pytest.importorskip("keras", reason="compares with Keras: needs the extra 'parity'")
+
+SEQUENCE, VECTOR, INDICES = (6, 4), (5,), "indices"
+
+# For each class: constructor examples (library -> layer), and the shape of an input.
+LAYERS = {
+    "Activation": (SEQUENCE, [lambda m: m.layers.Activation("softplus")]),
+    "ActivityRegularization": (SEQUENCE, [lambda m: m.layers.ActivityRegularization(0.1)]),
+    "AveragePooling1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.AveragePooling1D(2),
+            lambda m: m.layers.AveragePooling1D(3, 1, "same", "channels_first"),
+        ],
+    ),
+    "BatchNormalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.BatchNormalization(),
+            lambda m: m.layers.BatchNormalization(
+                1, 0.5, 0.1, scale=False, beta_constraint="non_neg"
+            ),
+        ],
+    ),
+    "Bidirectional": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Bidirectional(m.layers.LSTM(3)),
+            lambda m: m.layers.Bidirectional(
+                m.layers.LSTM(2, return_sequences=True),
+                "sum",
+                backward_layer=m.layers.LSTM(2, return_sequences=True, go_backwards=True),
+            ),
+        ],
+    ),
+    "Conv1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Conv1D(3, 2),
+            lambda m: m.layers.Conv1D(
+                4, (3,), 2, "SAME", "channels_last", 1, 2, "tanh", False, "he_normal",
+                kernel_regularizer="l2", activity_regularizer="l1", kernel_constraint="max_norm",
+            ),
+        ],
+    ),
+    "Dense": (
+        VECTOR,
+        [
+            lambda m: m.layers.Dense(3),
+            lambda m: m.layers.Dense(3, "relu", activity_regularizer="l2", bias_initializer="ones"),
+        ],
+    ),
+    "Dropout": (
+        SEQUENCE,
+        [lambda m: m.layers.Dropout(0.5), lambda m: m.layers.Dropout(0.1, (None, 1, None), 7)],
+    ),
+    "ELU": (SEQUENCE, [lambda m: m.layers.ELU()]),
+    "Embedding": (
+        INDICES,
+        [
+            lambda m: m.layers.Embedding(9, 4),
+            lambda m: m.layers.Embedding(9, 4, "normal", "l2", "unit_norm", True),
+        ],
+    ),
+    "Flatten": (SEQUENCE, [lambda m: m.layers.Flatten()]),
+    "GaussianDropout": (SEQUENCE, [lambda m: m.layers.GaussianDropout(0.3, 5)]),
+    "GaussianNoise": (SEQUENCE, [lambda m: m.layers.GaussianNoise(0.3)]),
+    "GlobalAveragePooling1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.GlobalAveragePooling1D(),
+            lambda m: m.layers.GlobalAveragePooling1D("channels_first", True),
+        ],
+    ),
+    "GlobalMaxPooling1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.GlobalMaxPooling1D(),
+            lambda m: m.layers.GlobalMaxPooling1D("channels_first", True),
+        ],
+    ),
+    "GRU": (
+        SEQUENCE,
+        [lambda m: m.layers.GRU(3), lambda m: m.layers.GRU(3, "relu", reset_after=False)],
+    ),
+    "InputLayer": (SEQUENCE, [lambda m: m.layers.InputLayer(SEQUENCE)]),
+    "LayerNormalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.LayerNormalization(),
+            lambda m: m.layers.LayerNormalization([1, 2], 0.1, False, gamma_regularizer="l1"),
+        ],
+    ),
+    "LSTM": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.LSTM(3),
+            lambda m: m.layers.LSTM(
+                2, "relu", "hard_sigmoid", False, recurrent_regularizer="l1", dropout=0.1,
+                return_sequences=True, go_backwards=True, activity_regularizer="l2",
+            ),
+        ],
+    ),
+    "LeakyReLU": (SEQUENCE, [lambda m: m.layers.LeakyReLU()]),
+    "Masking": (SEQUENCE, [lambda m: m.layers.Masking(), lambda m: m.layers.Masking(-1.0)]),
+    "MaxPooling1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.MaxPooling1D(),
+            lambda m: m.layers.MaxPooling1D([3], (1,), "same", "channels_first"),
+        ],
+    ),
+    "Permute": (SEQUENCE, [lambda m: m.layers.Permute((2, 1))]),
+    "PReLU": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.PReLU(),
+            lambda m: m.layers.PReLU("ones", "l2", "non_neg", shared_axes=1),
+        ],
+    ),
+    "ReLU": (SEQUENCE, [lambda m: m.layers.ReLU(), lambda m: m.layers.ReLU(6.0, 0.1, 0.5)]),
+    "RepeatVector": (VECTOR, [lambda m: m.layers.RepeatVector(3)]),
+    "Reshape": (SEQUENCE, [lambda m: m.layers.Reshape((2, -1))]),
+    "SimpleRNN": (SEQUENCE, [lambda m: m.layers.SimpleRNN(3)]),
+    "Softmax": (SEQUENCE, [lambda m: m.layers.Softmax(), lambda m: m.layers.Softmax([1, 2])]),
+    "SpatialDropout1D": (SEQUENCE, [lambda m: m.layers.SpatialDropout1D(0.5, 3)]),
+    "TimeDistributed": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.TimeDistributed(m.layers.Dense(3)),
+            lambda m: m.layers.TimeDistributed(m.layers.BatchNormalization()),
+        ],
+    ),
+}  # fmt: skip
+CASES = [
+    pytest.param(name, shape, make, id=f"{name}-{i}")
+    for name, (shape, makes) in LAYERS.items()
+    for i, make in enumerate(makes)
+    if name in fastrnn.layers.CLASSES
+]
+
+
+def test_no_layer_is_missing():
+    assert set(fastrnn.layers.CLASSES) <= set(LAYERS)
+
+
+# --- configs ---
+
+# Keys that only Keras writes. All have one value here that fastrnn reads.
+ONLY_KERAS = {
+    "BatchNormalization": {"renorm", "renorm_clipping", "renorm_momentum"},
+    "Bidirectional": {"backward_layer"},  # written by fastrnn where it was given
+    "Dense": {"quantization_config"},
+    "Embedding": {"quantization_config"},
+    "GlorotUniform": {"input_axes", "output_axes"},
+    "HeNormal": {"input_axes", "output_axes"},
+    "InputLayer": {"optional"},
+}
+
+# Keys that only fastrnn writes, and Keras reads.
+ONLY_FASTRNN = {
+    "Dense": {"activity_regularizer"},  # where there is none
+    "ELU": {"alpha"},
+    "SimpleRNN": {"seed"},
+}
+
+
+def as_file(config):
+    """As it comes from a JSON file, dtypes by name."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return config["config"]["name"]
+        return {key: as_file(value) for key, value in config.items()}
+    return json.loads(json.dumps(config))
+
+
+def same(own, theirs, class_name):
+    """Compare the configs of two objects of one class, and of what is within them."""
+    assert set(theirs) - set(own) <= ONLY_KERAS.get(class_name, set())
+    assert set(own) - set(theirs) <= ONLY_FASTRNN.get(class_name, set())
+    for key in set(own) & set(theirs):
+        if isinstance(own[key], dict) and isinstance(theirs[key], dict):
+            left, right = dict(own[key]), dict(theirs[key])
+            inner = left.pop("config"), right.pop("config")
+            right.pop("build_config", None)
+            assert left == right
+            same(*inner, left["class_name"])
+        elif isinstance(own[key], float):
+            assert own[key] == pytest.approx(theirs[key], rel=1e-7), key  # some are float32 there
+        else:
+            assert own[key] == theirs[key], key
+
+
+@pytest.mark.parametrize("name, shape, make", CASES)
+def test_configs(name, shape, make, tally):
+    own, theirs = make(fastrnn), make(keras)
+    assert own.name == theirs.name
+    config, keras_config = as_file(own.get_config()), as_file(theirs.get_config())
+    same(config, keras_config, name)
+    read = type(own).from_config(copy.deepcopy(keras_config))
+    same(as_file(read.get_config()), keras_config, name)
+    keras_read = as_file(type(theirs).from_config(copy.deepcopy(config)).get_config())
+    if name == "Bidirectional":  # named after the forward layer that it was copied from
+        keras_read["backward_layer"]["config"]["name"] = own.backward_layer.name
+    same(config, keras_read, name)
+    tally.compared("config")
+
+
+# --- inputs ---
+
+
+def inputs(shape, rng):
+    """The same numbers, small and whole, in many forms."""
+    if shape is INDICES:
+        x = rng.integers(0, 9, (7, 6))
+    else:
+        x = rng.integers(0, 2, (7, *shape))
+    wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), np.float32)
+    wide[..., ::2] = x
+    yield from (x.astype(d) for d in ("float32", "float64", "float16", "int32", "int64", "uint8"))
+    yield np.asfortranarray(x.astype(np.float32))
+    yield wide[..., ::2]
+    yield np.ascontiguousarray(x[::-1].astype(np.float32))[::-1]
+    yield x.astype(">f4")
+    if shape is not INDICES:
+        yield x.astype(bool)
+
+
+def pair(make, shape, rng):
+    """A model of each library with the same weights."""
+    models = []
+    for module in (fastrnn, keras):
+        start = module.layers.Input((6,) if shape is INDICES else shape)
+        models.append(module.Sequential([start, make(module)]))
+    weights = [0.1 + rng.random(w.shape) for w in models[1].get_weights()]
+    for model in models:
+        model.set_weights(weights)
+    return models
+
+
+@pytest.mark.parametrize("name, shape, make", CASES)
+def test_input_dtypes(name, shape, make, rng, tally):
+    if name == "InputLayer":
+        return
+    own, theirs = pair(make, shape, rng)
+    for x in inputs(shape, rng):
+        before = x.copy()
+        expected = np.asarray(theirs(x.astype(x.dtype.newbyteorder("=")), training=False))
+        y = own.predict(x, verbose=0)
+        assert y.dtype == expected.dtype
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(own.layers[0](x), y)
+        np.testing.assert_array_equal(x, before)
+    tally.compared("input dtypes")
+
+
+# --- freezing ---
+
+
+def stack(m, normalized=True, inner=True):
+    """A model with normalisation in every place; two layers can be frozen by the constructor."""
+    layers = m.layers
+    return m.Sequential(
+        [
+            layers.Input((5, 4)),
+            layers.TimeDistributed(layers.BatchNormalization()),
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True, trainable=inner)),
+            layers.BatchNormalization(trainable=normalized),
+            m.Sequential([layers.Dense(3), layers.BatchNormalization()]),
+            layers.LSTM(2),
+            layers.LayerNormalization(),
+            layers.Dense(1),
+        ]
+    )
+
+
+def off_and_on(layer):
+    layer.trainable = False
+    layer.trainable = True
+
+
+def set_trainable(*path):
+    """Freeze what the names and numbers of `path` lead to."""
+
+    def change(model):
+        found = model
+        for step in path:
+            found = found.layers[step] if isinstance(step, int) else getattr(found, step)
+        found.trainable = False
+
+    return change
+
+
+FREEZING = {
+    "nothing": ({}, lambda model: None),
+    "constructor": ({"normalized": False}, lambda model: None),
+    "constructor of an inner layer": ({"inner": False}, lambda model: None),
+    **{f"layer {i}": ({}, set_trainable(i)) for i in range(7)},
+    "model": ({}, set_trainable()),
+    "model off and on": ({}, off_and_on),
+    "forward layer": ({}, set_trainable(1, "forward_layer")),
+    "wrapped layer": ({}, set_trainable(0, "layer")),
+    "nested layer": ({}, set_trainable(3, 1)),
+    "thawed by its wrapper": ({"inner": False}, lambda m: off_and_on(m.layers[1])),
+    "kernel": ({}, set_trainable(6, "kernel")),
+    "gamma": ({}, set_trainable(2, "gamma")),
+}  # fmt: skip
+
+
+def flags(layer):
+    """trainable of a layer, and of those within it."""
+    inner = list(getattr(layer, "layers", ()))
+    names = ("forward_layer", "backward_layer") if hasattr(layer, "merge_mode") else ("layer",)
+    inner += [getattr(layer, name) for name in names if hasattr(layer, name)]
+    return layer.trainable, [flags(part) for part in inner]
+
+
+@pytest.mark.parametrize("kind", FREEZING)
+def test_freezing(kind, rng, tally):
+    options, change = FREEZING[kind]
+    own, theirs = stack(fastrnn, **options), stack(keras, **options)
+    change(own), change(theirs)
+    assert flags(own) == flags(theirs)
+    weights = [0.1 + rng.random(w.shape) for w in theirs.get_weights()]
+    for model in (own, theirs):
+        model.set_weights(weights)
+        if model.trainable_weights:
+            model.compile(model_module(model).optimizers.SGD(0.1), "mse", run_eagerly=True)
+    for layer, keras_layer in zip([own, *own.layers], [theirs, *theirs.layers], strict=True):
+        for attribute in ("weights", "trainable_weights", "non_trainable_weights"):
+            places = [
+                [
+                    [w is other for other in model.weights].index(True)
+                    for w in getattr(la, attribute)
+                ]
+                for model, la in ((own, layer), (theirs, keras_layer))
+            ]
+            assert places[0] == places[1], (layer, attribute)
+    if not theirs.trainable_weights:
+        return
+    x, y = rng.standard_normal((6, 5, 4)), rng.standard_normal((6, 1))
+    single = kind in ("kernel", "gamma")  # stays frozen in fastrnn, whatever its layer is
+    for again in (False,) if single else (False, True):
+        for model in (own, theirs):
+            if again:
+                off_and_on(model)
+                model.compile(model_module(model).optimizers.SGD(0.1), "mse", run_eagerly=True)
+            model.fit(x, y, batch_size=3, epochs=1, shuffle=False, verbose=0)
+        for w, expected in zip(own.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(w, expected, rtol=1e-4, atol=1e-5)
+    tally.compared("freezing")
+
+
+def test_differences_in_freezing():
+    """Where Keras's own documentation says what fastrnn does."""
+    models = []
+    for m in (fastrnn, keras):
+        frozen = m.layers.TimeDistributed(m.layers.Dense(2), trainable=False)
+        model = m.Sequential([m.layers.Input((3, 2)), frozen, m.layers.Dense(1)])
+        assert frozen.trainable_weights == []
+        models.append(model)
+    # Keras freezes what a wrapper holds only where `trainable` is assigned later.
+    assert [len(model.trainable_weights) for model in models] == [2, 4]
+    # On TensorFlow it ignores the assignment of a value that the attribute has already.
+    for model in models:
+        model.layers[1].trainable = False
+        model.trainable = True
+    assert [model.layers[1].trainable for model in models] == [True, False]
+    # Thawing a layer in Keras thaws also the weights that were frozen one by one.
+    for model in models:
+        model.layers[1].kernel.trainable = False
+        off_and_on(model.layers[1])
+    assert [model.layers[1].kernel.trainable for model in models] == [False, True]
+
+
+def model_module(model):
+    return fastrnn if isinstance(model, fastrnn.Sequential) else keras

@@ -1,0 +1,216 @@
+"""The layers around recurrent ones against Keras: outputs, gradients, masks."""
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn.run import Run
+
+keras = pytest.importorskip("keras", reason="compares with Keras: needs the extra 'parity'")
+tf = pytest.importorskip("tensorflow", reason="compares with Keras on TensorFlow")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(does not support masking|rms_scaling)")
+
+ACTIVATIONS = ["linear", "relu", "tanh", "sigmoid", "softmax", "gelu", "elu", "hard_sigmoid"]
+
+
+def pick(rng, *values):
+    return values[rng.integers(len(values))]
+
+
+def axes(data_format, batch, timesteps, channels):
+    """A shape in the order of data_format."""
+    if data_format == "channels_first":
+        return batch, channels, timesteps
+    return batch, timesteps, channels
+
+
+def conv(rng, batch, timesteps, channels):
+    groups = pick(rng, 1, 1, 2, 3)
+    strides, dilation_rate = pick(rng, (1, 1), (1, 2), (2, 1), (3, 1), (1, 3))
+    data_format = pick(rng, "channels_last", "channels_last", "channels_first")
+    return axes(data_format, batch, timesteps + 10, groups * channels), {
+        "filters": groups * int(rng.integers(1, 9)),
+        "kernel_size": int(rng.integers(1, 5)),
+        "strides": strides,
+        "padding": pick(rng, "valid", "same", "causal"),
+        "dilation_rate": dilation_rate,
+        "groups": groups,
+        "activation": pick(rng, *ACTIVATIONS),
+        "use_bias": pick(rng, True, False),
+        "data_format": data_format,
+    }
+
+
+def pooling(rng, batch, timesteps, channels):
+    data_format = pick(rng, "channels_last", "channels_first")
+    return axes(data_format, batch, timesteps, channels), {
+        "pool_size": int(rng.integers(1, 6)),
+        "strides": pick(rng, None, 1, 2, 3, 7),
+        "padding": pick(rng, "valid", "same"),
+        "data_format": data_format,
+    }
+
+
+def global_pooling(rng, batch, timesteps, channels):
+    # With channels_first Masking finds the mask along the channels: as many as there are steps.
+    data_format = pick(rng, "channels_last", "channels_first")
+    shape = (batch, timesteps, channels)
+    return (batch, timesteps, timesteps) if data_format == "channels_first" else shape, {
+        "data_format": data_format,
+        "keepdims": pick(rng, True, False),
+    }
+
+
+def layer_normalization(rng, batch, timesteps, channels):
+    # Of two channels any normalisation is close to 1 and -1, and a gradient is all rounding.
+    return (batch, timesteps, channels + 3), {
+        "axis": pick(rng, -1, 1, 2, [1, 2], [2, 1], [-1], [-2, -1]),
+        "epsilon": pick(rng, 1e-3, 1e-5, 0.1),
+        "center": pick(rng, True, False),
+        "scale": pick(rng, True, False),
+        "rms_scaling": pick(rng, False, False, True),
+    }
+
+
+def rate(rng, *shape):
+    return shape, {"rate": 0.4}
+
+
+def stddev(rng, *shape):
+    return shape, {"stddev": 0.4}
+
+
+def penalties(rng, *shape):
+    return shape, {"l1": 0.1, "l2": 0.2}
+
+
+def permute(rng, *shape):
+    return shape, {"dims": pick(rng, (1, 2), (2, 1))}
+
+
+def relu(rng, *shape):
+    return shape, {
+        "max_value": pick(rng, None, 1.1, 0.2),
+        "negative_slope": pick(rng, 0.0, 0.3),
+        "threshold": pick(rng, 0.0, 0.5),
+    }
+
+
+def leaky_relu(rng, *shape):
+    return shape, {"negative_slope": pick(rng, 0.0, 0.3, 1.0)}
+
+
+def elu(rng, *shape):
+    return shape, {"alpha": pick(rng, 1.0, 0.3)}
+
+
+def softmax(rng, batch, timesteps, channels):
+    # The layer aligns the mask of (batch, timesteps) with its last axes.
+    return (timesteps, timesteps, timesteps), {"axis": pick(rng, -1, 1, [1], [1, 2])}
+
+
+def prelu(rng, *shape):
+    return shape, {"shared_axes": pick(rng, None, 1, [2], [1, 2])}
+
+
+OPTIONS = {
+    "Conv1D": conv,
+    "MaxPooling1D": pooling,
+    "AveragePooling1D": pooling,
+    "GlobalMaxPooling1D": global_pooling,
+    "GlobalAveragePooling1D": global_pooling,
+    "LayerNormalization": layer_normalization,
+    "SpatialDropout1D": rate,
+    "GaussianDropout": rate,
+    "GaussianNoise": stddev,
+    "ActivityRegularization": penalties,
+    "Permute": permute,
+    "ReLU": relu,
+    "LeakyReLU": leaky_relu,
+    "ELU": elu,
+    "Softmax": softmax,
+    "PReLU": prelu,
+}
+RANDOM = {"SpatialDropout1D", "GaussianDropout", "GaussianNoise"}
+
+
+TOLERANCES = {"output": 1e-5, "gradient of the input": 1e-4, "gradient of a weight": 1e-4}
+
+
+def compare(tally, case, kind, actual, expected):
+    """Deviations are relative to the largest number of an array; of an array that is much smaller
+    than the largest of its kind, to a hundredth of that; at least to 1e-3."""
+    floor = max([1e-3, *(1e-2 * abs(e).max() for e in expected)])
+    for a, e in zip(actual, expected, strict=True):
+        assert a.shape == e.shape and a.dtype == np.float32
+        deviation = float(abs(a - e).max() / max(abs(e).max(), floor))
+        assert deviation <= TOLERANCES[kind], kind
+        tally.deviation(kind, deviation, case)
+
+
+def run_keras(layer, x, dy, training):
+    """(output, mask, gradient of x, gradients of the weights); a step of zeros is masked."""
+    tensor = tf.convert_to_tensor(x)
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        y = layer(keras.layers.Masking()(tensor), training=training)
+        mask = getattr(y, "_keras_mask", None)
+        total = tf.reduce_sum(y * dy(y.shape))
+    gradients = tape.gradient(total, [tensor, *(w.value for w in layer.trainable_weights)])
+    dx, *weights = (g.numpy() for g in gradients)
+    return y.numpy(), None if mask is None else mask.numpy(), dx, weights
+
+
+def run_fastrnn(layer, x, dy, training):
+    """The same."""
+    masking = fastrnn.layers.Masking()
+    mask = masking.compute_mask(x)
+    run = Run(training)
+    for weight in layer.weights:
+        weight.gradient = np.full(weight.shape, np.nan, np.float32)
+    y = layer.forward(x, run, mask).copy()
+    dx = layer.backward(dy(y.shape).copy(), run) if training else None
+    if dx is not None:
+        dx = dx * mask[:, :, None]
+    return y, layer.compute_mask(x, mask), dx, [w.gradient for w in layer.trainable_weights]
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("name", OPTIONS)
+def test_outputs_gradients_and_masks(name, seed, tally):
+    rng = np.random.default_rng([seed, *name.encode()])
+    shape, options = OPTIONS[name](rng, *(int(rng.integers(*r)) for r in ((1, 6), (5, 20), (1, 9))))
+    case = f"{name} {shape} {options}"
+    print(case)
+    x = rng.standard_normal(shape).astype(np.float32)
+    if seed % 3 == 0 and name != "ReLU":  # whose gradients at its kinks are not all Keras's
+        x = np.round(x)  # equal values
+    x[rng.random(shape[:2]) < 0.3] = 0
+    x[:, 0] = 1  # no sequence wholly masked
+
+    theirs = getattr(keras.layers, name)(**options)
+    own = getattr(fastrnn.layers, name)(**options)
+    theirs(x), own(x)
+    assert own.compute_output_shape(x.shape) == theirs.compute_output_shape(x.shape)
+    assert [w.name for w in own.weights] == [w.name for w in theirs.weights]
+    weights = [rng.standard_normal(w.shape).astype(np.float32) for w in theirs.weights]
+    own.set_weights(weights)
+    theirs.set_weights(weights)
+
+    def dy(shape):
+        return np.random.default_rng(seed).standard_normal(tuple(shape)).astype(np.float32)
+
+    for training in (False, True):
+        y, mask, dx, gradients = run_fastrnn(own, x, dy, training)
+        expected_y, expected_mask, expected_dx, expected = run_keras(theirs, x, dy, training)
+        assert (mask is None) == (expected_mask is None)
+        if mask is not None:
+            np.testing.assert_array_equal(mask, expected_mask)
+        if training and name in RANDOM:
+            continue
+        compare(tally, case, "output", [y], [expected_y])
+        if training:
+            compare(tally, case, "gradient of the input", [dx], [expected_dx])
+            compare(tally, case, "gradient of a weight", gradients, expected)
+    tally.compared(name)
