@@ -105,7 +105,6 @@ def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
         legacy_h5.read_weights(model, group, skip_mismatch, by_name)
     elif root is not None:
         weights.read(model, root, skip_mismatch)
-        weights.read_optimizer(model, root)
     elif name.endswith(".safetensors"):
         tensors.read(model, data, skip_mismatch)
     else:

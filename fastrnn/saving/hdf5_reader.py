@@ -39,6 +39,8 @@ class File:
             raise ValueError(f"HDF5: expected a superblock of version 0 to 3, received {version}")
         if self.read(sizes, 2) != b"\x08\x08" or self.number(base, 8) != 0:
             raise ValueError("HDF5: expected addresses of 8 bytes that start at the file's start")
+        if self.number(base + 16, 8) > len(data):
+            raise ValueError(f"HDF5: truncated file: {len(data)} bytes are left of it")
         self.root = Group(self, self.number(root, 8), "")
 
     def read(self, start: int, size: int) -> bytes:

@@ -45,13 +45,11 @@ def read(data: bytes, custom_objects=None, compile=True):
     loader = config.Loader(custom_objects, version, elements=len(stored))
     model = loader.model(described)
     root = hdf5_reader.File(stored).root
+    if compile and described.get("compile_config") is not None:
+        loader.compile(model, described["compile_config"])
     if model.built:
         weights.read(model, root)
     self_test.replay(model, root)
-    if compile and described.get("compile_config") is not None:
-        loader.compile(model, described["compile_config"])
-        if model.built:
-            weights.read_optimizer(model, root)
     return model
 
 
@@ -62,7 +60,6 @@ def read_weights(model, data: bytes, skip_mismatch=False) -> None:
         raise ValueError(f"expected {_WEIGHTS} in the .keras file, received {sorted(members)}")
     root = hdf5_reader.File(_read(data, members[_WEIGHTS])).root
     weights.read(model, root, skip_mismatch)
-    weights.read_optimizer(model, root)
 
 
 def _members(data: bytes) -> dict[str, zipfile.ZipInfo]:

@@ -1,4 +1,4 @@
-"""Weights alone in safetensors files, named <layer>/<weight>."""
+"""Weights alone in safetensors files, named like `bidirectional/forward_layer/cell/kernel`."""
 
 from fastrnn.saving import weights
 
@@ -14,15 +14,13 @@ def _safetensors():
 
 
 def _named(model):
-    """name -> variable; the names of layers, which a model has once, from the outermost in."""
-
-    def visit(layer, prefix):
-        for variable in layer._variables:
-            yield f"{prefix}{variable.name}", variable
-        for inner in layer.sublayers:
-            yield from visit(inner, f"{prefix}{inner.name}/")
-
-    return dict(visit(model, ""))
+    """name -> variable. Layers go by class and number, as they do in Keras 3's files, since the
+    names that they get by themselves differ from one run of a program to the next."""
+    named = {}
+    for path, _, variables in weights.places(model):
+        for variable in variables:
+            named[f"{path.replace('layers/', '')}{variable.name}"] = variable
+    return named
 
 
 def write(model) -> bytes:

@@ -74,10 +74,12 @@ def write(model, include_optimizer=True, test=None) -> bytes:
 
 
 def read(model, root, skip_mismatch=False) -> None:
-    """Give a built model the weights of a .weights.h5 file, all or none.
+    """Give a built model the weights of a .weights.h5 file, all or none, and the state of its
+    optimizer, if it is compiled and the file has one.
 
     skip_mismatch: leave out, with a warning, the layers that the file has no fitting weights for.
     """
+    state = None if model.optimizer is None else _numbered(root, "optimizer/vars")
     taken, misfits = [], []
     for path, name, variables in places(model):
         arrays = _numbered(root, f"{path}vars")
@@ -89,6 +91,8 @@ def read(model, root, skip_mismatch=False) -> None:
         else:
             misfits.append(misfit)
     assign(taken, misfits, skip_mismatch)
+    if state is not None:
+        set_optimizer_state(model, state)
 
 
 def mismatch(where, variables, arrays) -> str | None:
@@ -114,13 +118,6 @@ def assign(taken, misfits, skip_mismatch) -> None:
         warnings.warn(f"weights left as they were: {'; '.join(misfits)}", stacklevel=4)
 
 
-def read_optimizer(model, root) -> None:
-    """Give a compiled model the optimizer state of a .weights.h5 file, if the file has one."""
-    arrays = _numbered(root, "optimizer/vars")
-    if arrays is not None and model.optimizer is not None:
-        set_optimizer_state(model, arrays)
-
-
 def set_optimizer_state(model, arrays) -> None:
     """Set the optimizer's variables in Keras's order; warn, as Keras does, if they do not fit."""
     optimizer = model.optimizer
@@ -128,17 +125,14 @@ def set_optimizer_state(model, arrays) -> None:
         model.compiled.prepare(model)
         optimizer.build(model.compiled.store)
     own = optimizer.state()
-    if len(own) != len(arrays) or any(
-        value.shape != array.shape for value, array in zip(own.values(), arrays, strict=True)
-    ):
+    fits = [value.shape for value in own.values()] == [array.shape for array in arrays]
+    if not fits or not 0 <= arrays[0] < 2**62:
         warnings.warn(
-            f"the file's state of optimizer {optimizer.name!r} has {len(arrays)} variables, which "
-            f"do not fit the {len(own)} expected: it starts anew",
+            f"the file's state of optimizer {optimizer.name!r}, {len(arrays)} variables, does not "
+            f"fit the {len(own)} expected: the optimizer starts anew",
             stacklevel=5,
         )
         return
-    if not 0 <= arrays[0] < 2**62:
-        raise ValueError(f"optimizer: expected a number of steps, the file has {arrays[0]}")
     optimizer.set_state(dict(zip(own, arrays, strict=True)))
 
 

@@ -1,0 +1,151 @@
+"""Weights alone: .weights.h5, .h5 and .safetensors, by order and by name, with mismatches."""
+
+import builtins
+
+import numpy as np
+import pytest
+from saving_examples import available, inputs, make
+
+import fastrnn
+from fastrnn import layers as L
+
+h5py = pytest.importorskip("h5py", reason="needs h5py to make files")
+pytest.importorskip("safetensors", reason="needs safetensors")
+ENDINGS = [".weights.h5", ".h5", ".safetensors"]
+
+
+def network(*units, names=("a", "b", "c")):
+    layers = [L.Dense(n, name=name) for n, name in zip(units, names, strict=False)]
+    return fastrnn.Sequential([L.Input((3,)), *layers])
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a.get_weights(), b.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", available(L))
+def test_round_trip(name, ending, tmp_path):
+    model, twin = make(fastrnn, name), make(fastrnn, name)
+    twin.set_weights([w + 1 for w in twin.get_weights()])
+    model.save_weights(tmp_path / f"w{ending}")
+    twin.load_weights(tmp_path / f"w{ending}")
+    assert same(model, twin)
+
+
+def test_weights_of_whole_models(tmp_path):
+    model = network(4, 2)
+    for ending in (".keras", ".h5"):
+        model.save(tmp_path / f"m{ending}")
+        twin = network(4, 2)
+        twin.load_weights(tmp_path / f"m{ending}")
+        assert same(model, twin)
+
+
+def test_weights_with_the_optimizer(tmp_path):
+    x, y = inputs("Dense")[:, :3], np.ones((4, 2))
+    model, twin = network(4, 2), network(4, 2)
+    for each in (model, twin):
+        each.compile("adam", "mse")
+    model.train_on_batch(x, y)
+    model.save_weights(tmp_path / "w.weights.h5")
+    twin.load_weights(tmp_path / "w.weights.h5")
+    assert twin.optimizer.iterations == 1
+    assert model.train_on_batch(x, y) == twin.train_on_batch(x, y)
+    assert same(model, twin)
+    other = network(4, 2)
+    other.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match="'sgd', 10 variables, does not fit the 2 expected"):
+        other.load_weights(tmp_path / "w.weights.h5")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_mismatch(ending, tmp_path):
+    path = tmp_path / f"w{ending}"
+    model = network(4, 2)
+    model.save_weights(path)
+    other = network(4, 5)
+    before = other.get_weights()
+    with pytest.raises(ValueError, match=r"does not fit.*\(4, 5\).*\(4, 2\)"):
+        other.load_weights(path)
+    assert all(map(np.array_equal, before, other.get_weights()))
+    with pytest.warns(UserWarning, match=r"left as they were:.*\(4, 5\).*\(4, 2\)"):
+        other.load_weights(path, skip_mismatch=True)
+    for new, old, saved, kept in zip(
+        other.get_weights(), before, model.get_weights(), [False, False, True, True], strict=True
+    ):
+        np.testing.assert_array_equal(new, old if kept else saved)
+    with pytest.raises(ValueError, match="expected 3 layers|expected 2 weights|expected 1 weights"):
+        network(4, 2, 2).load_weights(path)
+
+
+def test_by_name(tmp_path):
+    model = network(4, 4, 2)
+    model.save_weights(tmp_path / "w.h5")
+    other = fastrnn.Sequential(
+        [L.Input((4,)), L.Dense(4, name="b"), L.Dense(3, name="new"), L.Dense(5, name="c")]
+    )
+    with pytest.raises(ValueError, match=r"layer 'c': expected shape \(3, 5\)"):
+        other.load_weights(tmp_path / "w.h5", by_name=True)
+    with pytest.warns(UserWarning, match="layer 'c'"):
+        other.load_weights(tmp_path / "w.h5", by_name=True, skip_mismatch=True)
+    np.testing.assert_array_equal(other.layers[0].kernel.value, model.layers[1].kernel.value)
+    model.save_weights(tmp_path / "w.weights.h5")
+    with pytest.raises(ValueError, match="by_name: only for .h5"):
+        model.load_weights(tmp_path / "w.weights.h5", by_name=True)
+
+
+def test_many_names_are_cut_into_several_attributes(tmp_path):
+    names = [f"{'x' * 900}{i}" for i in range(80)]
+    model = network(*[3] * 80, names=names)
+    model.save_weights(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5") as file:
+        assert "layer_names" not in file.attrs and "layer_names1" in file.attrs
+    twin = network(*[3] * 80, names=names)
+    twin.load_weights(tmp_path / "w.h5", by_name=True)
+    assert same(model, twin)
+
+
+def test_safetensors_by_its_own_library(tmp_path):
+    import safetensors.numpy
+
+    model = make(fastrnn, "Bidirectional")
+    model.save_weights(tmp_path / "w.safetensors")
+    arrays = safetensors.numpy.load_file(tmp_path / "w.safetensors")
+    assert "bidirectional_1/backward_layer/cell/recurrent_kernel" in arrays
+    assert sorted(a.tobytes() for a in arrays.values()) == sorted(
+        w.tobytes() for w in model.get_weights()
+    )
+
+
+@pytest.mark.parametrize(("package", "ending"), [("h5py", ".keras"), ("safetensors.numpy", "")])
+def test_a_library_that_is_missing(package, ending, tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args):
+        if name == package:
+            raise ImportError(name)
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    model, name = network(2), package.partition(".")[0]
+    with pytest.raises(ImportError, match=f"pip install {name}"):
+        if ending:
+            model.save(tmp_path / f"m{ending}")
+        else:
+            model.save_weights(tmp_path / "w.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments(tmp_path):
+    model = network(2)
+    with pytest.raises(ValueError, match="filepath: expected .*weights.h5.*'w.npz'"):
+        model.save_weights("w.npz")
+    model.save_weights(tmp_path / "w.h5")
+    with pytest.raises(FileExistsError):
+        model.save_weights(tmp_path / "w.h5", overwrite=False)
+    with pytest.raises(ValueError, match="expected a built model"):
+        fastrnn.Sequential([L.Dense(1)]).load_weights(tmp_path / "w.h5")
+    with pytest.raises(ValueError, match="not a .keras file"):
+        (tmp_path / "x").write_bytes(b"")
+        model.load_weights(tmp_path / "x")
