@@ -169,6 +169,8 @@ double fr_sum_of_squares(const float *x, int64_t n);
 void fr_scale(float *x, float factor, int64_t n);
 void fr_clip(float *x, float bound, int64_t n); /* to [-bound, bound]; NaN stays */
 
+int fr_softmax(float *y, int64_t rows, int64_t columns); /* in place, row by row */
+
 enum fr_loss_kind {
     FR_SIGMOID_CROSSENTROPY, FR_SOFTMAX_CROSSENTROPY, FR_SQUARED_ERROR, FR_ABSOLUTE_ERROR, FR_LOSSES
 };

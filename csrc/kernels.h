@@ -65,6 +65,7 @@ typedef struct {
     double (*sum_of_squares)(const float *x, int64_t begin, int64_t end);
     void (*scale)(float *x, float factor, int64_t begin, int64_t end);
     void (*clip)(float *x, float bound, int64_t begin, int64_t end);
+    void (*softmax)(float *y, int64_t columns, int64_t row, int64_t rows);
     double (*loss)(const fr_loss *loss, int64_t row, int64_t rows);
     int64_t (*binary_matches)(float *matches, const float *y_true, const float *y_pred,
                               float threshold, int64_t begin, int64_t end);

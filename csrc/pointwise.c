@@ -91,6 +91,15 @@ int fr_loss_value(double *value, const fr_loss *loss) {
     return FR_OK;
 }
 
+int fr_softmax(float *y, int64_t rows, int64_t columns) {
+    if (!y || rows < 0 || columns < 1 || columns > INT32_MAX) return FR_BAD_SIZE;
+    const kernel_table *k = fr_kernels();
+    const blocks b = blocks_of(rows, columns);
+    FOR_TASKS(task, b.count, fr_threads_for(COST * (double)rows * (double)columns),
+              k->softmax(y, columns, task * b.size, length(b, task)));
+    return FR_OK;
+}
+
 int64_t fr_binary_matches(float *matches, const float *y_true, const float *y_pred,
                           float threshold, int64_t n) {
     const kernel_table *k = fr_kernels();

@@ -228,14 +228,8 @@ INLINE double element_losses(int kind, const fr_loss *l, int64_t row, int64_t ro
     return total_of(sums);
 }
 
-/* One row: y = softmax(z); returns the loss, dz if not NULL is its gradient times factor. The
- * gradient is sum(t) * y - t: the exact one also where the targets do not sum to 1. */
-static double softmax_row(float *y, float *dz, const fr_loss *l, int64_t row, float factor) {
-    const int64_t columns = l->columns;
-    const float *z = l->z + row * columns;
-    const float *targets = l->labels ? NULL : l->targets + row * columns;
+static float row_maximum(const float *z, int64_t columns) {
     const vi lane = lane_numbers();
-
     vf tops = splat(-INFINITY);
     for (int64_t c = 0; c < columns; c += V) {
         const int32_t n = (int32_t)lanes(columns - c);
@@ -243,6 +237,36 @@ static double softmax_row(float *y, float *dz, const fr_loss *l, int64_t row, fl
     }
     float top = tops[0];
     for (int i = 1; i < V; i++) top = tops[i] > top ? tops[i] : top;
+    return top;
+}
+
+static void pointwise_softmax(float *y, int64_t columns, int64_t row, int64_t rows) {
+    const vi lane = lane_numbers();
+    for (float *z = y + row * columns; rows > 0; rows--, z += columns) {
+        const float top = row_maximum(z, columns);
+        vf sums = {0};
+        for (int64_t c = 0; c < columns; c += V) {
+            const int32_t n = (int32_t)lanes(columns - c);
+            const vf e = choose(lane < n, falling_exp(load_n(z + c, n) - top), splat(0));
+            store_n(z + c, e, n);
+            sums += e;
+        }
+        const float over = (float)(1.0 / wide_sum(sums));
+        for (int64_t c = 0; c < columns; c += V) {
+            const int64_t n = lanes(columns - c);
+            store_n(z + c, load_n(z + c, n) * over, n);
+        }
+    }
+}
+
+/* One row: y = softmax(z); returns the loss, dz if not NULL is its gradient times factor. The
+ * gradient is sum(t) * y - t: the exact one also where the targets do not sum to 1. */
+static double softmax_row(float *y, float *dz, const fr_loss *l, int64_t row, float factor) {
+    const int64_t columns = l->columns;
+    const float *z = l->z + row * columns;
+    const float *targets = l->labels ? NULL : l->targets + row * columns;
+    const vi lane = lane_numbers();
+    const float top = row_maximum(z, columns);
 
     vf sums = {0}, target_sums = {0}, products = {0};
     for (int64_t c = 0; c < columns; c += V) {

@@ -176,7 +176,7 @@ static void rnn_pack_back(int cell, float *packed, const float *kernel,
 #define ELU_SCALE 1.05070098f /* selu: Klambauer et al. 2017 */
 #define ELU_ALPHA 1.67326324f
 
-INLINE vf activate(int kind, vf x) {
+INLINE vf activate_as(int kind, vf x) {
     switch (kind) {
     case FR_TANH: return vtanh(x);
     case FR_SIGMOID: return vsigmoid(x);
@@ -193,7 +193,7 @@ INLINE vf activate(int kind, vf x) {
 }
 
 /* Derivative of the activation at the input that gave the output y. */
-INLINE vf slope(int kind, vf y) {
+INLINE vf slope_as(int kind, vf y) {
     vf one = splat(1.0f), zero = splat(0.0f), distance;
     switch (kind) {
     case FR_TANH: return 1.0f - y * y;
@@ -207,6 +207,16 @@ INLINE vf slope(int kind, vf y) {
     case FR_EXPONENTIAL: return y;
     default: return one;
     }
+}
+
+/* Inline for a constant kind; a call for others, whose switches would be most of the object code. */
+static __attribute__((noinline)) vf activate_any(int kind, vf x) { return activate_as(kind, x); }
+static __attribute__((noinline)) vf slope_any(int kind, vf y) { return slope_as(kind, y); }
+INLINE vf activate(int kind, vf x) {
+    return __builtin_constant_p(kind) ? activate_as(kind, x) : activate_any(kind, x);
+}
+INLINE vf slope(int kind, vf y) {
+    return __builtin_constant_p(kind) ? slope_as(kind, y) : slope_any(kind, y);
 }
 
 /* --- the cell -------------------------------------------------------------------------------- */
@@ -472,7 +482,9 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         float *step_z = keep ? zs + t * g_size : block > 1 ? zs + t % block * g_size : NULL;
         const float *x = rnn->x + slice.row * rnn->x_row + t * rnn->x_time;
         const int recurrent = t > 0 || rnn->h0; /* the first step from zeros has no h U */
-        for (int64_t chunk = first; chunk < end; chunk++) {
+        for (int64_t n = first; n < end; n++) {
+            /* Back and forth, to find in L1 what the step before read last. */
+            const int64_t chunk = t % 2 ? first + end - 1 - n : n;
             const int nv = chunk_vectors(&l, chunk);
             const int64_t width = nv * V;
             const float *panel = rnn->packed + chunk * l.k * 4 * V;

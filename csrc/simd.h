@@ -136,6 +136,8 @@ INLINE vf vexpm1(vf x) {
     exp_parts(x, &scale, &p);
     return scale * p + (scale - 1.0f);
 }
+/* sigmoid errs by at most 2.9 ulp on AVX-512, 3.7 on AVX2, 45 (at -64; near 0 by 2) without FMA; by
+ * 1.8e-7 in all. tanh by 4.0, 5.1, 3.9 ulp, or 2.4e-7. Over every 499th float32. */
 INLINE vf vsigmoid(vf x) { return reciprocal(1.0f + vexp(-x)); }
 
 /* tanh(x) = e / (e + 2) with e = exp(2x) - 1, which is exact near 0; saturated beyond +-9.1. */

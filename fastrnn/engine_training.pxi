@@ -28,6 +28,7 @@ cdef extern from "fastrnn.h" nogil:
     void fr_scale(float *x, float factor, int64_t n)
     void fr_clip(float *x, float bound, int64_t n)
     int fr_loss_value(double *value, const fr_loss *loss)
+    int fr_softmax(float *y, int64_t rows, int64_t columns)
     int64_t fr_binary_matches(float *matches, const float *y_true, const float *y_pred,
                               float threshold, int64_t n)
     int64_t fr_class_matches(float *matches, const float *y_true, const int64_t *labels,
@@ -183,6 +184,20 @@ def fused_loss(int kind, z, y_true, weights=None, double scale=1, double target_
                                  f"y_pred, received {l.labels[r]}")
     raise_status(status)
     return value, y, dz
+
+
+def softmax(y):
+    """Softmax over the last axis of a float32 array, in place."""
+    cdef float *data = <float *>writable("y", y, -1)
+    cdef int64_t size = cnp.PyArray_SIZE(y), columns = 0
+    if cnp.PyArray_NDIM(y) > 0:
+        columns = cnp.PyArray_DIM(y, cnp.PyArray_NDIM(y) - 1)
+    cdef int status
+    if columns < 1:
+        describe_mismatch("y", "at least one column", y)
+    with nogil:
+        status = fr_softmax(data, size // columns, columns)
+    raise_status(status)
 
 
 # --- accuracy -------------------------------------------------------------------------------------

@@ -320,6 +320,21 @@ def test_sigmoid_and_softmax_are_exact_to_a_few_ulps(isa):
     assert ulps(y[:, 0], expected).max() <= limit
 
 
+def test_softmax_in_place(isa, threads, rng):
+    for columns in (1, 3, 10, 16, 17, 100):
+        z = (5 * rng.standard_normal((7, columns))).astype(np.float32)
+        z[1, 0] = -np.inf if columns > 1 else 0
+        y = z.copy()
+        _engine.softmax(y)
+        np.testing.assert_allclose(y, oracle.softmax(z.astype(float)), rtol=3e-6, atol=1e-7)
+    y[0, 0] = np.nan
+    _engine.softmax(y)
+    assert np.isnan(y[0]).all() and np.isfinite(y[1:]).all()
+    for bad in (np.zeros((2, 3)), np.float32(1), np.zeros((2, 0), np.float32)):
+        with pytest.raises(ValueError, match="y: expected"):
+            _engine.softmax(bad)
+
+
 def test_loss_of_the_certain_is_exact(isa):
     """The loss falls to exp(-z), not to the rounding of 1 + exp(-z)."""
     z = np.float32([[5], [15], [25], [60]])

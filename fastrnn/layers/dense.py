@@ -74,7 +74,9 @@ class Dense(Layer):
         y = run.empty(self, "y", shape)
         code = LINEAR if run.logits_of is self else engine_activation(self.activation)
         z = None
-        if code is None:
+        if code is None and self.activation is activations.softmax:
+            _forward_softmax(packed, y, x)
+        elif code is None:
             z = run.empty(self, "z", shape)
             packed.forward(z, x, LINEAR)
             y = np.ascontiguousarray(self.activation(z), np.float32)
@@ -97,10 +99,14 @@ class Dense(Layer):
 
     def plan(self, x, steps, run):
         code = engine_activation(self.activation)
-        if code is None:
-            return super().plan(x, steps, run)
+        packed = self._pack(False)
         y = np.empty(self.compute_output_shape(x.shape), np.float32)
-        steps.append(functools.partial(self._pack(False).forward, y, x, code))
+        if code is not None:
+            steps.append(functools.partial(packed.forward, y, x, code))
+        elif self.activation is activations.softmax:
+            steps.append(functools.partial(_forward_softmax, packed, y, x))
+        else:
+            return super().plan(x, steps, run)
         return y
 
     def get_config(self):
@@ -113,3 +119,8 @@ class Dense(Layer):
             **self._bias.config(),
             "activity_regularizer": regularizers.serialize(self.activity_regularizer),
         }
+
+
+def _forward_softmax(packed, y, x):
+    packed.forward(y, x, LINEAR)
+    _engine.softmax(y)
