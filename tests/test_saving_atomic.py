@@ -43,14 +43,16 @@ def test_killed_while_saving(tmp_path):
     for _ in range(12):
         command = [sys.executable, "-c", SAVE_FOR_EVER, whole, alone]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"ready\n"
-            for _ in range(rng.integers(3)):  # stop and look, too: the disk is as a kill leaves it
+            try:
+                assert process.stdout.readline() == b"ready\n"
+                for _ in range(rng.integers(3)):  # stop and look: the disk is as a kill leaves it
+                    time.sleep(rng.uniform(0, 0.03))
+                    process.send_signal(signal.SIGSTOP)
+                    seen.add(number_in(load_model(whole)))
+                    process.send_signal(signal.SIGCONT)
                 time.sleep(rng.uniform(0, 0.03))
-                process.send_signal(signal.SIGSTOP)
-                seen.add(number_in(load_model(whole)))
-                process.send_signal(signal.SIGCONT)
-            time.sleep(rng.uniform(0, 0.03))
-            process.kill()
+            finally:
+                process.kill()
         seen.add(number_in(load_model(whole)))
         model.load_weights(alone)
         number_in(model)
