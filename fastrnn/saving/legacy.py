@@ -166,8 +166,7 @@ def _metric(entry):
     if isinstance(entry, dict) and entry.get("class_name") == "MeanMetricWrapper":
         options = entry.get("config")
         if isinstance(options, dict) and isinstance(options.get("fn"), str):
-            options = {k: v for k, v in options.items() if k in ("fn", "name", "axis", "k")}
-            return {**entry, "config": options}
+            return {"class_name": options["fn"], "config": {"name": options.get("name")}}
     return entry
 
 

@@ -1,0 +1,248 @@
+"""Files of Keras 1 and 2, written here after their published format, against float64 NumPy."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn.models import load_model, model_from_json
+
+h5py = pytest.importorskip("h5py", reason="needs h5py to make files")
+UNITS, FEATURES = 3, 2
+
+
+def hard_sigmoid_of_keras_2(x):
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
+def hard_sigmoid_of_keras_3(x):
+    return np.clip(x / 6 + 0.5, 0, 1)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(x, kernel, recurrent, bias, gate):
+    h = c = np.zeros((len(x), recurrent.shape[0]))
+    for t in range(x.shape[1]):
+        i, f, z, o = np.split(x[:, t] @ kernel + h @ recurrent + bias, 4, axis=1)
+        c = gate(f) * c + gate(i) * np.tanh(z)
+        h = gate(o) * np.tanh(c)
+    return h
+
+
+def layer(class_name="LSTM", **options):
+    config = {"name": "lstm_1", "trainable": True, "units": UNITS, "activation": "tanh"}
+    config |= {"batch_input_shape": [None, 5, FEATURES], "dtype": "float32", **options}
+    return {"class_name": class_name, "config": config}
+
+
+OLD_OPTIONS = {
+    "recurrent_activation": "hard_sigmoid", "use_bias": True, "unit_forget_bias": True,
+    "implementation": 1, "time_major": False, "unroll": False, "stateful": False,
+    "return_sequences": False, "return_state": False, "go_backwards": False,
+    "kernel_initializer": {"class_name": "VarianceScaling", "config": {
+        "scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": None}},
+    "recurrent_initializer": {"class_name": "Orthogonal", "config": {
+        "gain": 1.0, "seed": None, "dtype": "float32"}},
+    "bias_initializer": {"class_name": "Zeros", "config": {}},
+    "kernel_regularizer": None, "dropout": 0.0, "recurrent_dropout": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def arrays(rng):
+    shapes = (FEATURES, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.fixture
+def x(rng):
+    return rng.standard_normal((4, 5, FEATURES)).astype(np.float32)
+
+
+def write(path, layers, arrays, version="2.2.4", as_list=False, training=None, **attributes):
+    """A whole model: `arrays` are those of the first layer; names end in :0 as Keras 2's did."""
+    config = layers if as_list else {"name": "sequential_1", "layers": layers}
+    with h5py.File(path, "w") as file:
+        if version is not None:
+            file.attrs["keras_version"] = np.bytes_(version)
+        file.attrs["backend"] = np.bytes_("tensorflow")
+        described = {"class_name": "Sequential", "config": config}
+        file.attrs["model_config"] = json.dumps(described).encode()
+        if training:
+            file.attrs["training_config"] = json.dumps(training).encode()
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        group = file.create_group("model_weights")
+        names = [entry["config"]["name"] for entry in layers]
+        group.attrs["layer_names"] = np.array([name.encode() for name in names])
+        for name in names:
+            inner = group.create_group(name)
+            held = arrays if name == names[0] else []
+            words = ["kernel", "recurrent_kernel", "bias"]
+            weights = [f"{name}/{word}:0" for word in words[: len(held)]]
+            inner.attrs["weight_names"] = np.array([w.encode() for w in weights], "S60")
+            for weight, array in zip(weights, held, strict=True):
+                inner[weight] = array
+    return path
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("version", ["2.0.8", "2.2.4-tf", "2.15.0"])
+def test_keras_2(version, as_list, arrays, x, tmp_path):
+    dropout = {
+        "class_name": "Dropout",
+        "config": {
+            "name": "dropout_1",
+            "trainable": True,
+            "rate": 0.5,
+            "noise_shape": None,
+            "seed": None,
+        },
+    }
+    stack = [layer(**OLD_OPTIONS), dropout]  # fmt: skip
+    model = load_model(write(tmp_path / "m.h5", stack, arrays, version, as_list))
+    expected = lstm(x, *map(np.float64, arrays), hard_sigmoid_of_keras_2)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    assert model.input_shape == (None, 5, FEATURES)
+    # Saved again, it stays the same model.
+    model.save(tmp_path / "again.keras")
+    again = load_model(tmp_path / "again.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "gate"),
+    [
+        ("2.3.1", {}, hard_sigmoid_of_keras_2),  # the default when it was written
+        ("3.1.0", {}, sigmoid),
+        ("3.1.0", {"recurrent_activation": "hard_sigmoid"}, hard_sigmoid_of_keras_3),
+        ("2.15.0", {"recurrent_activation": "sigmoid"}, sigmoid),
+    ],
+)
+def test_gates_by_version(version, options, gate, arrays, x, tmp_path):
+    model = load_model(write(tmp_path / "m.h5", [layer(**options)], arrays, version))
+    expected = lstm(x, *map(np.float64, arrays), gate)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_keras_1(arrays, x, tmp_path):
+    config = {
+        "name": "lstm_1", "batch_input_shape": [None, 5, FEATURES], "output_dim": UNITS,
+        "init": "glorot_uniform", "inner_init": "orthogonal", "forget_bias_init": "one",
+        "activation": "tanh", "inner_activation": "hard_sigmoid", "W_regularizer": None,
+        "U_regularizer": None, "b_regularizer": None, "dropout_W": 0.2, "dropout_U": 0.1,
+        "consume_less": "cpu", "input_dim": FEATURES, "input_length": 5, "trainable": True,
+    }  # fmt: skip
+    dropout = {"class_name": "Dropout", "config": {"name": "dropout_1", "p": 0.5}}
+    stack = [{"class_name": "LSTM", "config": config}, dropout]
+    model = load_model(write(tmp_path / "m.h5", stack, arrays, None, as_list=True))
+    expected = lstm(x, *map(np.float64, arrays), hard_sigmoid_of_keras_2)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    assert model.layers[0].dropout == 0.2 and model.layers[0].recurrent_dropout == 0.1
+    assert model.layers[1].rate == 0.5
+
+
+def cudnn_form(kernel, recurrent, bias, gates):
+    """The arrays in which CuDNNLSTM and CuDNNGRU kept what these compute with: for each gate the
+    matrix from inputs to units, row after row, and the bias in two parts."""
+    columns = [part.T.ravel().reshape(part.shape) for part in np.split(kernel, gates, axis=1)]
+    squares = [part.T for part in np.split(recurrent, gates, axis=1)]
+    return [np.hstack(columns), np.hstack(squares), bias]
+
+
+def test_cudnn_lstm(arrays, x, rng, tmp_path):
+    kernel, recurrent, _ = arrays
+    bias = rng.standard_normal((2, 4 * UNITS)).astype(np.float32)
+    stored = cudnn_form(kernel, recurrent, bias.ravel(), 4)
+    model = load_model(write(tmp_path / "m.h5", [layer("CuDNNLSTM")], stored))
+    expected = lstm(x, *map(np.float64, (kernel, recurrent, bias.sum(axis=0))), sigmoid)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_cudnn_gru(x, rng, tmp_path):
+    kernel, recurrent = rng.standard_normal((2, 3 * UNITS)), rng.standard_normal((3, 3 * UNITS))
+    bias = rng.standard_normal((2, 3 * UNITS))
+    stored = [a.astype(np.float32) for a in cudnn_form(kernel, recurrent, bias.ravel(), 3)]
+    model = load_model(write(tmp_path / "m.h5", [layer("CuDNNGRU")], stored))
+    h = np.zeros((4, UNITS))
+    for t in range(5):
+        from_x = np.split(x[:, t] @ kernel + bias[0], 3, axis=1)
+        from_h = np.split(h @ recurrent + bias[1], 3, axis=1)
+        z, r = (sigmoid(a + b) for a, b in zip(from_x[:2], from_h[:2], strict=True))
+        h = z * h + (1 - z) * np.tanh(from_x[2] + r * from_h[2])
+    np.testing.assert_allclose(model.predict(x, verbose=0), h, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time_major": True}, "layer 'lstm_1' .*time_major=True is not supported"),
+        ({"surprise": 1}, "layer 'lstm_1' .*unknown arguments.*surprise"),
+    ],
+)
+def test_options_that_cannot_be_followed(options, message, arrays, tmp_path):
+    path = write(tmp_path / "m.h5", [layer(**options)], arrays)
+    with pytest.raises(ValueError, match=message):
+        load_model(path)
+
+
+def test_another_precision(arrays, tmp_path):
+    policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+    path = write(tmp_path / "m.h5", [layer(dtype=policy)], arrays)
+    with pytest.warns(UserWarning, match="'lstm_1' of dtype mixed_float16 will compute in float32"):
+        load_model(path)
+    path = write(tmp_path / "m.h5", [layer()], [a.astype(">f8") for a in arrays])
+    for ours, theirs in zip(load_model(path).get_weights(), arrays, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_compile_arguments_of_tf_keras_2(arrays, x, tmp_path):
+    training = {
+        "optimizer_config": {"class_name": "Adam", "config": {
+            "name": "Adam", "learning_rate": 0.01, "decay": 0.0, "beta_1": 0.9, "beta_2": 0.999,
+            "epsilon": 1e-07, "amsgrad": False}},
+        "loss": {"class_name": "BinaryCrossentropy", "config": {
+            "reduction": "auto", "name": "binary_crossentropy", "from_logits": True,
+            "label_smoothing": 0}},
+        "metrics": [[{"class_name": "MeanMetricWrapper", "config": {
+            "name": "acc", "dtype": "float32", "fn": "binary_accuracy"}}]],
+        "weighted_metrics": None, "loss_weights": None, "sample_weight_mode": None,
+    }  # fmt: skip
+    model = load_model(write(tmp_path / "m.h5", [layer()], arrays, "2.4.0", training=training))
+    assert model.optimizer.learning_rate == pytest.approx(0.01)
+    assert model.loss.from_logits is True
+    y = np.ones((4, UNITS), np.float32)
+    results = model.evaluate(x, y, verbose=0, return_dict=True)
+    expected = np.mean(np.log1p(np.exp(-model.predict(x, verbose=0))))
+    assert results["loss"] == pytest.approx(expected, rel=1e-5)
+    assert set(results) == {"loss", "acc"}
+
+
+def test_json_says_its_version():
+    for version, name in (("2.2.4", "hard_sigmoid_keras2"), ("3.0.0", "hard_sigmoid")):
+        described = {"class_name": "Sequential", "config": [layer(**OLD_OPTIONS)]}
+        model = model_from_json(json.dumps({**described, "keras_version": version}))
+        assert model.layers[0].recurrent_activation is getattr(fastrnn.activations, name)
+
+
+def test_weights_alone(arrays, tmp_path):
+    write(tmp_path / "m.h5", [layer()], arrays)
+    with h5py.File(tmp_path / "m.h5") as whole, h5py.File(tmp_path / "w.h5", "w") as alone:
+        whole.copy("model_weights", alone, "x")
+        alone.attrs["layer_names"] = alone["x"].attrs["layer_names"]
+        alone.move("x/lstm_1", "lstm_1")
+        del alone["x"]
+    model = fastrnn.Sequential(
+        [fastrnn.Input((5, FEATURES)), fastrnn.layers.LSTM(UNITS, name="lstm_1")]
+    )
+    for by_name in (False, True):
+        model.set_weights([w + 1 for w in model.get_weights()])
+        model.load_weights(tmp_path / "w.h5", by_name=by_name)
+        for ours, theirs in zip(model.get_weights(), arrays, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="expected a whole model"):
+        load_model(tmp_path / "w.h5")
