@@ -63,11 +63,13 @@ _INTEROP = {
 
 
 def __getattr__(name):
-    """What needs other libraries is imported when it is first used."""
-    if name not in _INTEROP:
+    """What needs other libraries is imported when it is first used; so are readers of files."""
+    if name not in _INTEROP and name != "saving":
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
     import importlib
 
+    if name == "saving":
+        return importlib.import_module("fastrnn.saving")
     try:
         module = importlib.import_module(f"fastrnn.interop.{_INTEROP[name]}")
     except ModuleNotFoundError as error:

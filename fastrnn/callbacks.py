@@ -419,6 +419,74 @@ class EarlyStopping(MonitorCallback):
             self.model.set_weights(self.best_weights)
 
 
+class ModelCheckpoint(MonitorCallback):
+    """Saves the model, or with `save_weights_only` its weights, after epochs or batches.
+
+    filepath: as Sequential.save or save_weights take it; {epoch} (from 1) and the names in the
+    logs are filled in, as in "{epoch:02d}-{val_loss:.2f}.keras". save_best_only: only when
+    `monitor` has improved, at first on `initial_value_threshold`. save_freq: "epoch" (default) or
+    a number of batches; period: the older way to save every so many epochs. Raises ValueError for
+    another ending or save_freq, KeyError for a name that is not in the logs. As
+    keras.callbacks.ModelCheckpoint.
+    """
+
+    def __init__(
+        self,
+        filepath,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+        period: int = 1,
+    ):
+        super().__init__(monitor, mode if save_best_only else "min", 0)
+        self.filepath = os.fspath(filepath)
+        endings = (".h5", ".hdf5", ".safetensors") if save_weights_only else (".keras", ".h5")
+        if not self.filepath.endswith(endings):
+            raise ValueError(
+                f"filepath: expected a name that ends in {' or '.join(endings)}, "
+                f"received {self.filepath!r}"
+            )
+        for name, count in (("save_freq", save_freq), ("period", period)):
+            if count != "epoch" and (not isinstance(count, int) or count < 1):
+                raise ValueError(f"{name}: expected a whole number >= 1, received {count!r}")
+        self.verbose = verbose
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+        self.save_freq, self.period = save_freq, period
+        self.best = initial_value_threshold
+        self._epoch = self._batches = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batches += 1
+        if self.save_freq != "epoch" and self._batches % self.save_freq == 0:
+            self._save({"batch": batch + 1, **(logs or {})})
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.save_freq == "epoch" and (epoch + 1) % self.period == 0:
+            self._save(logs or {})
+
+    def _save(self, logs):
+        if self.save_best_only:
+            current = self._current(logs)
+            if current is not None and not self._improves(current, self.best):
+                return
+            self.best = self.best if current is None else current
+        path = self.filepath.format(**{"epoch": self._epoch + 1, **logs})
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
+        if self.verbose:
+            write(f"\nEpoch {self._epoch + 1}: saved to {path}\n")
+
+
 class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
 
