@@ -161,7 +161,8 @@ fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count) {
      * threads on AVX-512, EPYC: batch 1 x 2.06 (256 units), 1.84 (512), 1.79 (1024) in inference;
      * batch 8 x 0.95 (128), 1.00 (512), 1.06 (1024). */
     const int few = rnn->batch < (weights > 1 << 20 ? 6 : 3) * wanted;
-    if (few && rnn->cell != FR_SIMPLE_RNN && rnn->units >= 64 * wanted && step / (double)wanted >= 1e5)
+    if (few && (rnn->cell == FR_LSTM || rnn->cell == FR_GRU) &&
+        rnn->units >= 64 * wanted && step / (double)wanted >= 1e5)
         split.parts = (int)wanted;
     else
         split.slices = wanted < rnn->batch ? wanted : rnn->batch;

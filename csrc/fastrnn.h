@@ -28,11 +28,12 @@ int fr_threads_for(double flops);       /* how many threads pay for this much wo
 /* --- recurrent layers: one direction of one layer on one batch -------------------------------- */
 
 /* Gates in Keras's order, side by side in kernel (features, gates units), recurrent_kernel (units,
- * gates units) and bias (gates units); GRU's bias is (2, 3 units), of x and of h. */
+ * gates units) and bias (gates units); FR_GRU's bias is (2, 3 units), of x and of h. */
 enum fr_cell {
     FR_LSTM,       /* i, f, c, o */
     FR_GRU,        /* z, r, h: the reset gate after the product with recurrent_kernel */
     FR_SIMPLE_RNN, /* one */
+    FR_GRU_RESET_BEFORE, /* z, r, h: the reset gate multiplies h before that product */
     FR_CELLS
 };
 

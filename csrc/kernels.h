@@ -5,7 +5,7 @@
 #include "barrier.h"
 #include "fastrnn.h"
 
-static inline int gates_of(int cell) { return cell == FR_LSTM ? 4 : cell == FR_GRU ? 3 : 1; }
+static inline int gates_of(int cell) { return cell == FR_LSTM ? 4 : cell == FR_SIMPLE_RNN ? 1 : 3; }
 
 /* One thread's share of a direction: rows [row, row + rows), slice number `slice`, and of the
  * units the part `part` of `parts`, whose threads meet at `barrier` in each time step. */

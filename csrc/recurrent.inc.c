@@ -6,12 +6,13 @@
  * GRU: Cho et al. 2014, the reset gate after the product with U (Keras's reset_after)
  *     z, r = rec(z_z), rec(z_r);  s = b_s + h' U_h;  n = act(b_h + x W_h + r s)
  *     h = z h' + (1 - z) n
+ *   or, with the reset gate before it, n = act(b_h + x W_h + (r h') U_h)
  * Simple RNN: Elman 1990
  *     h = act(b + x W + h' U)
  *
  * Packed columns of LSTM and GRU. Units go in chunks of V; the 4 pieces of a chunk (i, f, g, o; or
- * n's share of x, z, r, s) sit side by side, 4V columns. The rest of the units goes in groups of
- * V/4, the 4 pieces of a group in one vector. A transpose of 4 groups (of any rows: they are
+ * n's share of x, z, r, s) sit side by side, 4V columns. The rest of the units (not where the reset
+ * comes before: its chunks are all whole) goes in groups of V/4, the 4 pieces of a group in one vector. A transpose of 4 groups (of any rows: they are
  * contiguous) gives vectors of the same form as a chunk's.
  * Simple RNN: chunks of 4V units, which are 4V columns; the last chunk has 1 to 4 vectors. */
 
@@ -33,7 +34,7 @@ static layout layout_of(int cell, int64_t features, int64_t units) {
     l.chunk_units = 4 * vector_units;
     l.full = units / l.chunk_units;
     l.tail = (units % l.chunk_units + vector_units - 1) / vector_units;
-    if (l.tail == 4) l.full++, l.tail = 0;
+    if (l.tail == 4 || (l.tail && cell == FR_GRU_RESET_BEFORE)) l.full++, l.tail = 0;
     l.columns = l.full * 4 * V + l.tail * V;
     l.chunks = l.full + (l.tail > 0);
     l.h_row = (units + V - 1) / V * V;
@@ -62,19 +63,24 @@ INLINE int64_t cells_size(const layout *l, int64_t rows) {
 
 /* --- packing --------------------------------------------------------------------------------- */
 
-/* GRU's first piece takes nothing from h and its last nothing from x. */
-enum weights_kind { OF_X, OF_H };
+/* GRU's first piece takes nothing from h and its last nothing from x; the last has the columns of
+ * U_h, which r h' is multiplied with where the reset comes before. */
+enum weights_kind { OF_X, OF_H, OF_RESET_H };
+INLINE int is_gru(int cell) { return cell == FR_GRU || cell == FR_GRU_RESET_BEFORE; }
 INLINE int gate_of(int cell, enum weights_kind kind, int64_t piece) {
     static const int8_t gru[2][4] = {{2, 0, 1, -1}, {-1, 0, 1, 2}};
-    return cell == FR_GRU ? gru[kind][piece] : (int)piece;
+    return is_gru(cell) ? gru[kind][piece] : (int)piece;
 }
 
 /* Where the columns of a chunk begin that weights of a kind go to, and how many vectors they are. */
-INLINE int64_t first_column(const layout *l, int64_t chunk, enum weights_kind kind) {
-    return l->cell == FR_GRU && chunk < l->full && kind == OF_H ? V : 0;
+INLINE int first_vector(const layout *l, int64_t chunk, enum weights_kind kind) {
+    if (!is_gru(l->cell) || chunk >= l->full) return 0;
+    return kind == OF_X ? 0 : kind == OF_H ? 1 : 3;
 }
-INLINE int chunk_vectors_of(const layout *l, int64_t chunk) {
-    return l->cell == FR_GRU && chunk < l->full ? 3 : chunk_vectors(l, chunk);
+INLINE int chunk_vectors_of(const layout *l, int64_t chunk, enum weights_kind kind) {
+    if (!is_gru(l->cell) || chunk >= l->full) return chunk_vectors(l, chunk);
+    if (kind == OF_H && l->cell == FR_GRU_RESET_BEFORE) return 2;
+    return kind == OF_RESET_H ? 1 : 3;
 }
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -414,14 +420,25 @@ static void carry_cells(const layout *l, float *to, const float *from, int64_t r
     }
 }
 
+/* Does any row of the slice have step t unmasked? */
+INLINE int any_row_on(const fr_rnn *rnn, rnn_slice slice, int64_t t) {
+    if (!rnn->mask) return 1;
+    const uint8_t *mask = rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time;
+    for (int64_t r = 0; r < slice.rows; r++)
+        if (mask[r * rnn->mask_row]) return 1;
+    return 0;
+}
+
 /* --- forward --------------------------------------------------------------------------------- */
 
-/* saved: for each step the gates; for each step and the one before the first, c; likewise h. */
+/* saved: for each step the gates; for each step and the one before the first, c; likewise h; for
+ * each step r h' where that is multiplied. */
 static int64_t rnn_saved_size(const fr_rnn *rnn, int64_t rows, int parts) {
     (void)parts;
     layout l = layout_of_run(rnn);
     int64_t t = rnn->timesteps;
-    return t * gates_size(&l, rows) + (t + 1) * (cells_size(&l, rows) + rows * l.h_row);
+    return t * gates_size(&l, rows) + (t + 1) * (cells_size(&l, rows) + rows * l.h_row) +
+           (l.cell == FR_GRU_RESET_BEFORE ? t * rows * l.h_row : 0);
 }
 
 /* With few rows x W is taken for a block of steps at once, to use a tile's rows and to read W once
@@ -436,7 +453,34 @@ static int64_t rnn_forward_scratch(const fr_rnn *rnn, int64_t rows, int parts) {
     layout l = layout_of_run(rnn);
     if (rnn->saved) return 0;
     return 2 * (cells_size(&l, rows) + rows * l.h_row) + parts * (rows + 4) * 4 * V +
-           hoisted_steps(rnn, rows) * gates_size(&l, rows);
+           hoisted_steps(rnn, rows) * gates_size(&l, rows) +
+           (l.cell == FR_GRU_RESET_BEFORE ? rows * l.h_row : 0);
+}
+
+/* GRU with the reset first, all chunks of a step from the products with x and h on: z and r, r h',
+ * its product, and the state. */
+static void reset_before_cells(const fr_rnn *rnn, const layout *l, float *z, float *reset_h,
+                               const float *c_before, float *c, float *h, int64_t rows) {
+    const int act = rnn->activation, rec = rnn->recurrent_activation;
+    for (int64_t n = 0; n < l->chunks * rows; n++) {
+        float *gates = z + n * 4 * V;
+        const vf r = activate(rec, load(gates + 2 * V));
+        store(gates + V, activate(rec, load(gates + V)));
+        store(gates + 2 * V, r);
+        store(reset_h + n % rows * l->h_row + n / rows * V, r * load(c_before + n * V));
+    }
+    for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
+        const float *panel = rnn->packed + chunk * l->k * 4 * V + (1 + rnn->features) * 4 * V;
+        const segment of_h = {reset_h, panel + 3 * V, l->h_row, l->units, 4 * V};
+        gemm_add(ROWS, rows, 1, &of_h, 1, z + chunk * rows * 4 * V, 4 * V);
+    }
+    for (int64_t n = 0; n < l->chunks * rows; n++) {
+        const vf candidate = activate(act, load(z + n * 4 * V)), before = load(c_before + n * V);
+        const vf out = candidate + load(z + n * 4 * V + V) * (before - candidate);
+        store(z + n * 4 * V, candidate);
+        store(c + n * V, out);
+        store(h + n % rows * l->h_row + n / rows * V, out);
+    }
 }
 
 static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
@@ -451,19 +495,22 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
     const int keep = saved != NULL;
     /* Kept states have a place for each step; otherwise two places take turns. */
-    float *cells, *hs, *z = NULL, *zs;
+    const int reset_before = rnn->cell == FR_GRU_RESET_BEFORE;
+    float *cells, *hs, *z = NULL, *zs, *reset_h;
     if (keep) {
         zs = saved;
         cells = saved + steps * g_size;
         hs = cells + (steps + 1) * c_size;
+        reset_h = hs + (steps + 1) * h_size;
     } else {
         cells = slice.scratch;
         hs = cells + 2 * c_size;
         z = hs + 2 * h_size + slice.part * (rows + 4) * 4 * V;
         zs = hs + 2 * h_size + slice.parts * (rows + 4) * 4 * V;
+        reset_h = zs + block * g_size;
     }
     if (slice.part == 0) {
-        const float *c0 = rnn->cell == FR_GRU ? rnn->h0 : rnn->c0;
+        const float *c0 = is_gru(rnn->cell) ? rnn->h0 : rnn->c0;
         memset(cells, 0, (size_t)c_size * sizeof(float));
         memset(hs, 0, (size_t)h_size * sizeof(float));
         for (int64_t r = 0; r < rows; r++) {
@@ -479,16 +526,18 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         const float *c_before = c, *h_before = h;
         c = cells + (keep ? t + 1 : (t + 1) % 2) * c_size;
         h = hs + (keep ? t + 1 : (t + 1) % 2) * h_size;
-        float *step_z = keep ? zs + t * g_size : block > 1 ? zs + t % block * g_size : NULL;
+        float *step_z = keep ? zs + t * g_size
+                        : block > 1 || reset_before ? zs + t % block * g_size : NULL;
         const float *x = rnn->x + slice.row * rnn->x_row + t * rnn->x_time;
         const int recurrent = t > 0 || rnn->h0; /* the first step from zeros has no h U */
-        for (int64_t n = first; n < end; n++) {
+        const int any = (block > 1 && t % block == 0) || any_row_on(rnn, slice, t);
+        for (int64_t n = first; any && n < end; n++) {
             /* Back and forth, to find in L1 what the step before read last. */
             const int64_t chunk = t % 2 ? first + end - 1 - n : n;
             const int nv = chunk_vectors(&l, chunk);
             const int64_t width = nv * V;
             const float *panel = rnn->packed + chunk * l.k * 4 * V;
-            const enum tile_kind tiles = rnn->cell == FR_GRU && chunk < l.full ? SKEWED : ROWS;
+            const enum tile_kind tiles = is_gru(rnn->cell) && chunk < l.full ? SKEWED : ROWS;
             segment segments[2] = {
                 {x, panel + width, rnn->x_row, features, width},
                 {h_before, panel + (1 + features) * width, l.h_row, l.units, width}};
@@ -513,6 +562,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                 if (block == 1 || recurrent)
                     TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
                                                     block > 1 ? width : 0);
+                if (reset_before) continue;
                 if (l.cell == FR_SIMPLE_RNN)
                     WITH_TANH(rnn, simple_cells(act, keep, tile_z, chunk_h + row * l.h_row, l.h_row,
                                                 nv, height));
@@ -525,6 +575,11 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                 WITH_CELL(rnn, cells_tail(kind, act, rec, keep, &l, chunk_z, chunk_c_before, chunk_c,
                                           chunk_h, rows));
         }
+        float *step_reset_h = keep ? reset_h + t * h_size : reset_h;
+        if (reset_before && any)
+            reset_before_cells(rnn, &l, step_z, step_reset_h, c_before, c, h, rows);
+        else if (reset_before)
+            memset(step_reset_h, 0, (size_t)h_size * sizeof(float)); /* it meets dz = 0 */
         const uint8_t *mask =
             rnn->mask ? rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time : NULL;
         float *y = rnn->y ? rnn->y + slice.row * rnn->y_row + t * rnn->y_time + unit : NULL;
@@ -576,12 +631,13 @@ static int64_t block_inputs_size(const fr_rnn *rnn, int64_t rows) {
     return (size + V - 1) / V * V;
 }
 
-/* scratch: packed gradients (laid out as the packed weights), dh, dc, a copy of dc for masks; and
- * for each part x of a block of steps. */
+/* scratch: packed gradients (laid out as the packed weights), dh, dc, a copy of dc for masks; for
+ * each part x of a block of steps; the gradient of r h' where that is multiplied. */
 static int64_t rnn_backward_scratch(const fr_rnn *rnn, int64_t rows, int parts) {
     layout l = layout_of_run(rnn);
     return l.k * l.columns + rows * l.h_row + 2 * cells_size(&l, rows) +
-           parts * block_inputs_size(rnn, rows);
+           parts * block_inputs_size(rnn, rows) +
+           (l.cell == FR_GRU_RESET_BEFORE ? rows * l.h_row : 0);
 }
 
 /* dz (one step, all chunks, rows from `row`) times one panel of transposed weights, added to out. */
@@ -593,10 +649,10 @@ static void multiply_dz(const layout *l, enum weights_kind kind, const float *dz
     for (int64_t chunk = 0, count; chunk < l->chunks; chunk += count) {
         for (count = 0; count < AT_ONCE && chunk + count < l->chunks; count++) {
             const int64_t at = chunk + count, width = chunk_vectors(l, at) * V;
-            const int64_t column = first_column(l, at, kind);
+            const int64_t column = first_vector(l, at, kind) * V;
             segments[count] = (segment){dz + at * rows * 4 * V + row * width + column,
                                         weights + (at * 4 * V + column) * nv * V, width,
-                                        chunk_vectors_of(l, at) * V, nv * V};
+                                        chunk_vectors_of(l, at, kind) * V, nv * V};
         }
         gemm_add(0, height, nv, segments, count, out, out_row);
     }
@@ -642,7 +698,7 @@ static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, 
 /* This part's columns of the weights' gradients of the steps [t, t + count), added. */
 static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice, int64_t first,
                              int64_t end, float *gradients, const float *dz, const float *h_before,
-                             float *xs, int64_t t, int64_t count) {
+                             const float *reset_h, float *xs, int64_t t, int64_t count) {
     const int64_t rows = slice.rows, features = rnn->features, x_row = 1 + features;
     const int64_t g_size = gates_size(l, rows), h_size = rows * l->h_row;
     for (int64_t s = 0; s < count; s++)
@@ -654,24 +710,71 @@ static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice
         }
     segment segments[MOST_BLOCK_STEPS];
     for (int64_t chunk = first; chunk < end; chunk++) {
-        const int nv = chunk_vectors(l, chunk), some = chunk_vectors_of(l, chunk);
-        const int64_t width = nv * V, column = first_column(l, chunk, OF_H);
+        const int nv = chunk_vectors(l, chunk), of_x = chunk_vectors_of(l, chunk, OF_X);
+        const int64_t width = nv * V;
         float *panel = gradients + chunk * l->k * 4 * V;
         for (int64_t s = 0; s < count; s++)
             segments[s] = (segment){xs + s * rows * x_row, dz + s * g_size + chunk * rows * 4 * V,
                                     x_row, rows, width};
-        const int bias_apart = some < nv; /* it has all columns */
+        const int bias_apart = of_x < nv; /* it has all columns */
         if (bias_apart) {
             gemm_add(TRANSPOSED, 1, nv, segments, count, panel, width);
             for (int64_t s = 0; s < count; s++) segments[s].a++;
         }
-        gemm_add(TRANSPOSED, x_row - bias_apart, some, segments, count, panel + bias_apart * width, width);
-        for (int64_t s = 0; s < count; s++) {
-            segments[s].a = h_before + s * h_size;
-            segments[s].b += column;
-            segments[s].stride = l->h_row;
+        gemm_add(TRANSPOSED, x_row - bias_apart, of_x, segments, count, panel + bias_apart * width,
+                 width);
+        panel += x_row * width;
+        for (enum weights_kind kind = OF_H; kind <= OF_RESET_H; kind++) {
+            if (kind == OF_RESET_H && l->cell != FR_GRU_RESET_BEFORE) break;
+            const int64_t column = first_vector(l, chunk, kind) * V;
+            for (int64_t s = 0; s < count; s++) {
+                segments[s].a = (kind == OF_H ? h_before : reset_h) + s * h_size;
+                segments[s].b = dz + s * g_size + chunk * rows * 4 * V + column;
+                segments[s].stride = l->h_row;
+            }
+            gemm_add(TRANSPOSED, l->units, chunk_vectors_of(l, chunk, kind), segments, count,
+                     panel + column, width);
         }
-        gemm_add(TRANSPOSED, l->units, some, segments, count, panel + x_row * width + column, width);
+    }
+}
+
+/* Adds dz times the transposed recurrent_kernel, this part's columns, to out. */
+static void state_gradient(const fr_rnn *rnn, const layout *l, enum weights_kind kind,
+                           const float *dz, rnn_slice slice, int64_t unit, int64_t units_end,
+                           float *out) {
+    const int64_t vectors = l->h_row / V;
+    for (int64_t panel = 0; panel < panel_count(vectors); panel++) {
+        const int64_t from = panel_start(vectors, panel);
+        if (from * V < unit || from * V >= units_end) continue;
+        multiply_dz(l, kind, dz, slice.rows, 0, slice.rows,
+                    rnn->packed_back + l->columns * from * V,
+                    (int)(panel_start(vectors, panel + 1) - from), out + from * V, l->h_row);
+    }
+}
+
+/* GRU with the reset first: dz of a step. gates: n, z, r; d_reset becomes the gradient of r h'. */
+static void reset_before_cells_back(const fr_rnn *rnn, const layout *l, rnn_slice slice,
+                                    float *gates, const float *c_before, const float *dh, float *dc,
+                                    float *d_reset) {
+    const int act = rnn->activation, rec = rnn->recurrent_activation;
+    const int64_t rows = slice.rows, count = l->chunks * rows;
+    for (int64_t n = 0; n < count; n++) {
+        float *g = gates + n * 4 * V;
+        const vf candidate = load(g), z = load(g + V);
+        const vf d = load(dc + n * V) + load(dh + n % rows * l->h_row + n / rows * V);
+        const vf dn = d * (1.0f - z) * slope(act, candidate);
+        store(g, dn);
+        store(g + V, d * (load(c_before + n * V) - candidate) * slope(rec, z));
+        store(g + 3 * V, dn);
+        store(dc + n * V, d * z);
+    }
+    memset(d_reset, 0, (size_t)(rows * l->h_row) * sizeof(float));
+    state_gradient(rnn, l, OF_RESET_H, gates, slice, 0, l->units, d_reset);
+    for (int64_t n = 0; n < count; n++) {
+        float *g = gates + n * 4 * V;
+        const vf r = load(g + 2 * V), d = load(d_reset + n % rows * l->h_row + n / rows * V);
+        store(g + 2 * V, d * load(c_before + n * V) * slope(rec, r));
+        store(dc + n * V, load(dc + n * V) + d * r);
     }
 }
 
@@ -679,7 +782,7 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     layout l = layout_of_run(rnn);
     const int64_t rows = slice.rows, steps = rnn->timesteps;
     const int64_t g_size = gates_size(&l, rows), c_size = cells_size(&l, rows), h_size = rows * l.h_row;
-    const int64_t block = block_steps(rows, steps), vectors = l.h_row / V;
+    const int64_t block = block_steps(rows, steps);
     const int64_t first = part_start(&l, slice.part, slice.parts);
     const int64_t end = part_start(&l, slice.part + 1, slice.parts);
     const int64_t unit = least(first * l.chunk_units, l.units);
@@ -689,6 +792,7 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     float *gradients = slice.scratch, *dh = gradients + l.k * l.columns, *dc = dh + h_size;
     float *dc_kept = dc + c_size;
     float *xs = dc_kept + c_size + slice.part * block_inputs_size(rnn, rows);
+    float *d_reset = xs + block_inputs_size(rnn, rows); /* such a slice is not parted */
 
     if (slice.part == 0) {
         memset(gradients, 0, (size_t)(l.k * l.columns) * sizeof(float));
@@ -704,6 +808,7 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     }
     barrier_wait(slice.barrier, slice.parts);
 
+    int any_in_block = 0;
     for (int64_t t = steps - 1; t >= -1; t--) {
         /* dh of step t: what came from step t + 1 (in dh for masked rows), dy, and dz U'. */
         if (t == -1 && !rnn->dh0) break;
@@ -719,14 +824,8 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                 for (int64_t j = unit; j < units_end; j++) row[j] += dy[j];
             }
         }
-        if (t < steps - 1)
-            for (int64_t panel = 0; panel < panel_count(vectors); panel++) {
-                const int64_t from = panel_start(vectors, panel);
-                if (from * V < unit || from * V >= units_end) continue;
-                multiply_dz(&l, OF_H, gates + (t + 1) * g_size, rows, 0, rows,
-                            rnn->packed_back + l.columns * from * V,
-                            (int)(panel_start(vectors, panel + 1) - from), dh + from * V, l.h_row);
-            }
+        if (t < steps - 1 && any_row_on(rnn, slice, t + 1))
+            state_gradient(rnn, &l, OF_H, gates + (t + 1) * g_size, slice, unit, units_end, dh);
         if (t == -1) break;
 
         float *dz = gates + t * g_size;
@@ -735,7 +834,10 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             rnn->mask ? rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time : NULL;
         for (int64_t r = 0; r < rows && mask; r++)
             if (!mask[r * rnn->mask_row]) carry_cells(&l, dc_kept, dc, rows, r, first, end);
-        for (int64_t chunk = first; chunk < end; chunk++) {
+        const int any = any_row_on(rnn, slice, t);
+        if (any && l.cell == FR_GRU_RESET_BEFORE)
+            reset_before_cells_back(rnn, &l, slice, dz, c_before, dh, dc, d_reset);
+        for (int64_t chunk = first; chunk < end && any && l.cell != FR_GRU_RESET_BEFORE; chunk++) {
             const int64_t at = l.cell == FR_SIMPLE_RNN ? 0 : chunk * rows * V;
             float *chunk_dz = dz + chunk * rows * 4 * V;
             const float *chunk_dh = dh + chunk * l.chunk_units;
@@ -759,17 +861,24 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         }
         barrier_wait(slice.barrier, slice.parts);
 
-        if (rnn->dx) input_gradient(rnn, &l, dz, slice, t);
-        if (t % block == 0)
-            weight_gradients(rnn, &l, slice, first, end, gradients, dz, hs + t * h_size, xs, t,
+        if (rnn->dx && any) input_gradient(rnn, &l, dz, slice, t);
+        for (int64_t r = 0; r < rows && rnn->dx && !any && !rnn->dx_add && slice.part == 0; r++)
+            memset(rnn->dx + (slice.row + r) * rnn->dx_row + t * rnn->dx_time, 0,
+                   (size_t)rnn->features * sizeof(float));
+        any_in_block |= any;
+        if (t % block == 0 && any_in_block) {
+            any_in_block = 0;
+            weight_gradients(rnn, &l, slice, first, end, gradients, dz, hs + t * h_size,
+                             hs + (steps + 1 + t) * h_size, xs, t,
                              t + block < steps ? block : steps - t);
+        }
     }
 
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = (slice.row + r) * l.units;
         if (rnn->dh0) {
             float *dh0 = rnn->dh0 + row;
-            if (rnn->cell == FR_GRU) copy_row(&l, rows, r, unit, units_end, dc, dh0, 0);
+            if (is_gru(rnn->cell)) copy_row(&l, rows, r, unit, units_end, dc, dh0, 0);
             else memset(dh0 + unit, 0, bytes);
             for (int64_t j = unit; j < units_end; j++) dh0[j] += dh[r * l.h_row + j];
         }

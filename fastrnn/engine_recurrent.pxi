@@ -187,8 +187,8 @@ ACTIVATIONS = {
     "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "hard_sigmoid": 4, "hard_sigmoid_keras2": 5,
     "softsign": 6, "elu": 7, "selu": 8, "exponential": 9,
 }  # enum fr_activation
-CELLS = {"lstm": 0, "gru": 1, "simple_rnn": 2}  # enum fr_cell
-GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
+CELLS = {"lstm": 0, "gru": 1, "simple_rnn": 2, "gru_reset_before": 3}  # enum fr_cell
+GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1, "gru_reset_before": 3}
 
 
 cdef class PackedRNN:

@@ -11,7 +11,11 @@ from fastrnn import _engine
 
 CODES = _engine.ACTIVATIONS
 VECTOR = {"base": 4, "avx2": 8, "avx512": 16}
-ORACLES = {"gru": oracle_cells.GRU(reset_after=True), "simple_rnn": oracle_cells.SimpleRNN()}
+ORACLES = {
+    "gru": oracle_cells.GRU(reset_after=True),
+    "gru_reset_before": oracle_cells.GRU(reset_after=False),
+    "simple_rnn": oracle_cells.SimpleRNN(),
+}
 
 
 @pytest.fixture(params=list(_engine.CELLS))
@@ -314,3 +318,12 @@ def test_units_split_over_threads(isa, threads, masked, cell, rng):
     """Few rows and many units: the threads meet at every step."""
     for batch in (1, 2, 5):
         check(case(rng, batch, 5, 30, 203, masked, cell=cell), reverse=batch == 2)
+
+
+def test_steps_masked_in_every_row_are_skipped_rightly(isa, threads, cell, rng):
+    a = case(rng, 5, 30, 9, 21, cell=cell)
+    mask = np.ones((5, 30), bool)
+    mask[:, :13] = mask[:, 25:] = mask[:, 18] = False
+    a["mask"] = mask
+    for reverse in (False, True):
+        check(a, reverse=reverse)

@@ -11,12 +11,11 @@ class GRU(Recurrent):
     recurrent_kernel (units, 3 units), bias (2, 3 units), of the inputs and of the state.
 
     reset_after (default True): the reset gate multiplies the product with recurrent_kernel. False:
-    it multiplies the state before that product, the bias is (3 units), and the layer runs in NumPy.
+    it multiplies the state before that product, and the bias is (3 units).
     Other arguments and defaults are Keras's; see LSTM for dropout, activations and return_state.
     Source: https://keras.io/api/layers/recurrent_layers/gru/
     """
 
-    cell = "gru"
     gates = 3
     recurrence = GRURecurrence
 
@@ -55,8 +54,9 @@ class GRU(Recurrent):
     def _bias_shape(self):
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
 
-    def _engine_activations(self):
-        return super()._engine_activations() if self.reset_after else None
+    @property
+    def cell(self):
+        return "gru" if self.reset_after else "gru_reset_before"
 
     def get_config(self):
         return {**super().get_config(), "reset_after": self.reset_after}
