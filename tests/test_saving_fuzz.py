@@ -30,9 +30,10 @@ def small_model():
         [
             L.Input((4,)),
             L.Embedding(5, 2, mask_zero=True, name="words"),
-            L.Bidirectional(L.LSTM(2), name="both"),
+            L.Bidirectional(L.LSTM(2, name="inner"), name="both"),
             L.Dense(1, activation="sigmoid", name="out"),
-        ]
+        ],
+        name="fuzzed",
     )
     model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
     model.train_on_batch(np.ones((2, 4), np.int32), np.ones((2, 1)))

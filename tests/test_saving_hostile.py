@@ -400,6 +400,14 @@ def test_a_self_test_that_would_take_long(saved):
     refused(saved, "self-test: expected one output of at most")
 
 
+def test_a_self_test_whose_input_the_model_cannot_take(tmp_path):
+    path = tmp_path / "model.keras"
+    fastrnn.Sequential([L.Input((3,)), L.Embedding(4, 2)]).save(path)
+    test = {"input": np.full((1, 3), 9, "i4"), "output": np.ones((1, 3, 2), "f4"), "tolerance": 1.0}
+    with_weights(path, lambda file: file.create_group("self_test").update(test))
+    refused(path, "self-test: .*9")
+
+
 # --- JSON of another form ---
 
 
@@ -407,7 +415,7 @@ def test_a_self_test_that_would_take_long(saved):
     "config",
     [
         [], 3, None, "x", {}, {"class_name": "Sequential"},
-        {"class_name": "Sequential", "config": 3},
+        {"class_name": "Sequential", "config": 3}, {"class_name": "Sequential", "config": {}},
         {"class_name": 3, "config": {}}, {"class_name": "Sequential", "config": {"layers": {}}},
         {"class_name": "Sequential", "config": {"layers": [3]}},
         {"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense"}]}},

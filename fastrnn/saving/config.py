@@ -79,7 +79,7 @@ class Loader:
                 f"model of class {class_name!r}: expected Sequential, or a Functional model in "
                 "which each layer has one input, the output of the layer before"
             )
-        if isinstance(config.get("layers"), dict) or not isinstance(config["layers"], list):
+        if not isinstance(config.get("layers"), list):
             raise ValueError(f"layers: expected a list, received {config.get('layers')!r}")
         name = config.get("name")
         model = Sequential(
