@@ -455,7 +455,8 @@ def binary_focal_crossentropy(
 ):
     """mean of binary_crossentropy times (1 - probability of the right class) ** gamma.
 
-    `apply_class_balancing` weighs class 1 with alpha, class 0 with 1 - alpha. Lin et al., 2018.
+    `apply_class_balancing` weighs class 1 with alpha, class 0 with 1 - alpha. Probabilities are cut
+    as in binary_crossentropy, logits are not. Lin et al., 2018.
     """
     y_true, y_pred = same_shape(y_true, y_pred)
     t = _smooth(y_true, label_smoothing, 2)
@@ -463,7 +464,7 @@ def binary_focal_crossentropy(
     factor = np.power(1 - (t * p + (1 - t) * (1 - p)), gamma)
     if apply_class_balancing:
         factor = factor * (t * alpha + (1 - t) * (1 - alpha))
-    return np.mean(factor * _bernoulli(t, p), axis=axis)
+    return np.mean(factor * _bernoulli(t, y_pred, from_logits), axis=axis)
 
 
 @_gradient(binary_focal_crossentropy)
@@ -481,13 +482,13 @@ def _(
     t = _smooth(y_true, label_smoothing, 2)
     p = sigmoid(y_pred) if from_logits else y_pred
     miss = 1 - (t * p + (1 - t) * (1 - p))
-    slope = np.power(miss, gamma) * _bernoulli_slope(t, p)
+    slope = np.power(miss, gamma) * _bernoulli_slope(t, y_pred, from_logits)
     if gamma:
-        slope = slope - gamma * np.power(miss, gamma - 1) * (2 * t - 1) * _bernoulli(t, p)
+        rise = p * sigmoid(-y_pred) if from_logits else 1
+        rise = rise * gamma * np.power(miss, gamma - 1) * (2 * t - 1)
+        slope = slope - rise * _bernoulli(t, y_pred, from_logits)
     if apply_class_balancing:
         slope = slope * (t * alpha + (1 - t) * (1 - alpha))
-    if from_logits:
-        slope = slope * p * (1 - p)
     return slope / y_pred.shape[axis]
 
 

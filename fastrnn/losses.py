@@ -39,6 +39,7 @@ from .loss_functions import (
     merge_mask,
     poisson,
     same_shape,
+    sigmoid,
     sparse_categorical_crossentropy,
     squared_hinge,
     warn_of_one_class,
@@ -493,6 +494,18 @@ class BinaryFocalCrossentropy(_FunctionLoss):
         self.apply_class_balancing, self.alpha, self.gamma = apply_class_balancing, alpha, gamma
         self.from_logits, self.axis = bool(from_logits), axis
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
+
+    @property
+    def fused_activation(self):
+        return None if self.from_logits else "sigmoid"
+
+    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True):
+        from_logits = type(self).from_config({**self.get_config(), "from_logits": True})
+        y = sigmoid(z).astype(np.float32)
+        if not gradient:
+            return from_logits(y_true, z, sample_weight, mask), y, None
+        value, dz = from_logits.value_and_gradient(y_true, z, sample_weight, mask)
+        return value, y, dz
 
 
 class CategoricalFocalCrossentropy(_FunctionLoss):
