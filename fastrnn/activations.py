@@ -60,11 +60,15 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
 
 @_gradient(relu)
 def _(x, y, dy, negative_slope=0.0, max_value=None, threshold=0.0):
-    passed = x > threshold
+    # Where two pieces meet, the slope is the one that Keras takes on TensorFlow.
+    passed, below = x > threshold, x < threshold
     if max_value is not None:
-        passed &= (x > 0) & (x < max_value)
+        is_relu6 = max_value == 6 and threshold == 0
+        passed &= (x >= 0) & ((x < 6) if is_relu6 else (x <= max_value))
+    elif threshold == 0:
+        below = x <= 0
     dx = np.where(passed, dy, 0)
-    return np.where(x > threshold, dx, negative_slope * dy) if negative_slope else dx
+    return np.where(below, negative_slope * dy, dx) if negative_slope else dx
 
 
 def leaky_relu(x, negative_slope: float = 0.2):

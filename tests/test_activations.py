@@ -142,6 +142,30 @@ def test_the_gradient_check_sees_a_wrong_gradient(name, options):
         check_gradient(fn, lambda x, y, dy, **_: fn.gradient(x, y, dy, **options) * 1.0001, options)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),  # as Keras 3.15 on TensorFlow 2.21 gave at -0.5, 0, 0.5, 1, 6
+    [
+        ({}, [0, 0, 1, 1, 1]),
+        ({"max_value": 1.0}, [0, 0, 1, 1, 0]),
+        ({"max_value": 6.0}, [0, 0, 1, 1, 0]),
+        ({"threshold": 0.5}, [0, 0, 0, 1, 1]),
+        ({"threshold": 0.5, "max_value": 6.0}, [0, 0, 0, 1, 1]),
+        ({"threshold": -0.5, "max_value": 1.0}, [0, 1, 1, 1, 0]),
+        ({"negative_slope": 0.3}, [0.3, 0.3, 1, 1, 1]),
+        ({"negative_slope": 0.3, "threshold": 0.5}, [0.3, 0.3, 0, 1, 1]),
+        ({"negative_slope": 0.3, "threshold": -0.5}, [0, 1, 1, 1, 1]),
+        ({"negative_slope": 0.3, "max_value": 1.0}, [0.3, 0, 1, 1, 0]),
+        ({"negative_slope": 0.3, "max_value": 0.0}, [0.3, 0, 0, 0, 0]),
+    ],
+)
+def test_gradient_of_relu_where_its_pieces_meet(options, expected):
+    x = np.array([-0.5, 0, 0.5, 1, 6], np.float32)
+    y = activations.relu(x, **options)
+    np.testing.assert_allclose(
+        activations.relu.gradient(x, y, np.ones_like(y), **options), expected
+    )
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(("name", "options"), EVERY)
 def test_dtypes(name, options, dtype):
