@@ -25,6 +25,7 @@ TOLERANCES = {
     "loss after training": 1e-4,
     "metric after training": 1e-4,
 }
+TRAINED = {what for what in TOLERANCES if "after training" in what} | {"history"}
 
 
 def deviation(kind, actual, expected):
@@ -52,7 +53,8 @@ def deviation(kind, actual, expected):
 def agree(tally, kind, case, config, actual, expected, exact):
     """Compare, and note the deviations. Where float32 results differ by more than the tolerance,
     exact() (Keras in float64) decides: fastrnn must be within the tolerance of it, or no further
-    from it than three times TensorFlow's own float32 (a network that amplifies rounding)."""
+    from it than three times TensorFlow's own float32 (a network that amplifies rounding; ten times
+    after steps of an optimizer, as those that divide by the gradient amplify it most)."""
     assert set(actual) == set(expected)
     wrong = []
     for what, values in expected.items():
@@ -71,7 +73,7 @@ def agree(tally, kind, case, config, actual, expected, exact):
         if own <= TOLERANCES[what]:
             tally.deviation(what, own, case)
             reason = f"TensorFlow itself is off by {theirs:.1e}, fastrnn by {own:.1e}"
-        elif own <= 3 * theirs and theirs < 0.1:
+        elif own <= (10 if what in TRAINED else 3) * theirs and theirs < 0.1:
             tally.deviation(f"{what}, where rounding is amplified", own, case)
             reason = f"amplifies rounding: TensorFlow is off by {theirs:.1e}, fastrnn by {own:.1e}"
         else:

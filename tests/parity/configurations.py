@@ -422,12 +422,14 @@ def stack(rng):
         out_steps = between(rng, 1, 4)
         layers.append(("RepeatVector", {"n": out_steps}))
         layers.append(recurrent(rng, timesteps=out_steps, return_sequences=True))
-    classes = between(rng, 2, 6) if kind[:3] in ("one", "cla") else between(rng, 1, 4)
+    classes = between(rng, 2, 6) if kind.startswith(("one-hot", "class")) else between(rng, 1, 4)
     head = dense(rng, pick(rng, activations), classes)
     if end != "last" and chance(rng, 0.5):
         head = "TimeDistributed", {"layer": head}
     layers.append(head)
     shape = (batch, classes) if out_steps is None else (batch, out_steps, classes)
+    if classes == 1:  # the cosine of single numbers has no gradient
+        losses = [loss for loss in losses if "osine" not in str(loss)]
     loss = pick(rng, losses)
     if not isinstance(loss, str) and chance(rng, 0.3):
         loss = loss[0], {**loss[1], "reduction": pick(rng, SUM_LOSSES)}

@@ -195,6 +195,12 @@ def test_only_float32():
         fastrnn.layers.Dense(2, dtype="float64")
 
 
+def test_no_lora():
+    assert keras.layers.Dense(2, lora_rank=1).lora_rank == 1
+    with pytest.raises(TypeError, match="lora_rank"):
+        fastrnn.layers.Dense(2, lora_rank=1)
+
+
 def test_rates_are_checked():
     assert keras.layers.LSTM(2, dropout=1.5).dropout == 1.0
     with pytest.raises(ValueError, match="dropout: expected a number from 0 to 1"):
@@ -214,6 +220,35 @@ def test_names_of_metrics():
     assert [fastrnn.metrics.AUC().name for _ in range(2)] == ["auc", "auc"]
     names = [keras.metrics.AUC().name for _ in range(2)]
     assert names[0] != names[1]
+
+
+def saturated(library, metrics):
+    """A model whose only sample has a probability that float32 rounds to 1, for the class 0."""
+    model = library.Sequential([library.Input((1,)), library.layers.Dense(1, "sigmoid")])
+    model.set_weights([np.array([[30]], np.float32), np.zeros(1, np.float32)])
+    model.compile("sgd", "binary_crossentropy", run_eagerly=True, **metrics)
+    one = np.ones((1, 1), np.float32)
+    return model, one, 0 * one
+
+
+def test_crossentropy_metric_of_a_probability_of_one():
+    values = []
+    for library in (fastrnn, keras):
+        model, x, y = saturated(library, {"metrics": ["binary_crossentropy"]})
+        logs = model.evaluate(x, y, verbose=0, return_dict=True)
+        assert logs["loss"] == pytest.approx(30)
+        values.append(logs["binary_crossentropy"])
+    assert values == pytest.approx([-np.log(1.192e-7), 30], rel=1e-3)
+
+
+def test_list_of_results_where_metrics_share_a_name():
+    metrics = {"metrics": ["mse"], "weighted_metrics": ["mse"]}
+    lengths = []
+    for library in (fastrnn, keras):
+        model, x, y = saturated(library, metrics)
+        lengths.append(len(model.evaluate(x, y, verbose=0)))
+        assert len(model.evaluate(x, y, verbose=0, return_dict=True)) == 3
+    assert lengths == [3, 4]
 
 
 def test_paths_of_weights():

@@ -32,10 +32,7 @@ def draw(seed):
     held = random_of.pick(rng, ("none", "split", "data", "data"))
     if held == "split" and len(x) > 4:
         fit["validation_split"] = 0.3
-    elif held == "data":
-        fit["validation_data"] = (x[::2], y[::2])
-        if sample_weight is not None:
-            fit["validation_data"] += (sample_weight[::2],)
+    config["validate_on_half"] = held == "data"
     if y.dtype.kind == "i" and sample_weight is None and y.ndim == 1 and random_of.chance(rng, 0.7):
         fit["class_weight"] = {label: float(rng.uniform(0.2, 2)) for label in range(y.max() + 1)}
     config["fit"] = fit
@@ -46,7 +43,12 @@ def draw(seed):
 
 def fitted(library, config, weights, x, y, sample_weight):
     model = make(library, config, weights)
-    history = model.fit(x, y, sample_weight=sample_weight, **config["fit"]).history
+    half = None
+    if config["validate_on_half"]:
+        half = tuple(a[::2] for a in (x, y, sample_weight) if a is not None)
+    history = model.fit(
+        x, y, sample_weight=sample_weight, validation_data=half, **config["fit"]
+    ).history
     names = sorted(set(history))
     logs = model.evaluate(
         x, y, config["batch_size"], 0, sample_weight=sample_weight, return_dict=True

@@ -1,6 +1,8 @@
 """What is not a number: names, freezing, configs, kinds of input; and dropout, whose random numbers
 differ, in structure and distribution."""
 
+import inspect
+
 import comparison
 import configurations as random_of
 import numpy as np
@@ -112,6 +114,44 @@ def test_other_configs_are_exchanged(module, name, tally):
         else:
             assert again[key] == value
     tally.compared("configs")
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec[0])
+def test_arguments_and_their_defaults(spec, tally):
+    """Every argument of Keras's layer (but for LoRA's) is accepted, and has the same default."""
+    name, options = spec
+    mine, theirs = (
+        inspect.signature(getattr(lib.layers, name).__init__).parameters for lib in (fastrnn, keras)
+    )
+    for argument, parameter in theirs.items():
+        if parameter.default is inspect.Parameter.empty:
+            continue
+        if argument in mine:
+            assert mine[argument].default == parameter.default, argument
+        elif argument not in options and not argument.startswith("lora_"):
+            random_of.build(fastrnn, (name, {**options, argument: parameter.default}))
+    positional = [n for n, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    own = [n for n in mine if n in positional]
+    assert own == [n for n in positional if n in mine]  # in the same order
+    tally.compared("arguments")
+
+
+@BOTH
+@pytest.mark.parametrize("option", ["go_backwards", "stateful", "return_sequences", "return_state"])
+def test_directions_have_to_fit(library, option):
+    layers = library.layers
+    options = {"go_backwards": option != "go_backwards", option: option != "go_backwards"}
+    with pytest.raises(ValueError, match=option):
+        layers.Bidirectional(layers.LSTM(2), backward_layer=layers.LSTM(2, **options))
+
+
+@BOTH
+@pytest.mark.parametrize("name", random_of.RECURRENT)
+def test_stateful_wants_one_batch_size(library, name):
+    layer = getattr(library.layers, name)(2, stateful=True)
+    layer(np.zeros((3, 4, 2), np.float32))
+    with pytest.raises(ValueError, match="stateful"):
+        layer(np.zeros((2, 4, 2), np.float32))
 
 
 @pytest.mark.parametrize("schedule", random_of.SCHEDULES, ids=lambda s: s[0])
