@@ -1,6 +1,7 @@
 """Layer: weights, shapes, names and config, as keras.layers.Layer."""
 
 import collections
+import inspect
 
 import numpy as np
 
@@ -35,6 +36,30 @@ def check_rate(name: str, value) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a number from 0 to 1, received {value!r}")
     return float(value)
+
+
+def check_activation(name: str, identifier):
+    """An activation from its name, config or itself; raise unless one array is all it needs."""
+    function = activations.get(identifier)
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise ValueError(
+            f"{name}: expected a function of one array, received {identifier!r}, which takes "
+            f"{inspect.signature(function)}"
+        ) from None
+    except ValueError:
+        pass  # a function written in C need not tell its signature
+    return function
+
+
+def activated_shape(function, shape) -> tuple:
+    """The shape that an activation makes of `shape`; of Keras's only glu changes it."""
+    if function is not activations.glu or shape[-1] is None:
+        return tuple(shape)
+    if shape[-1] % 2:
+        raise ValueError(f"activation glu: expected an even last size, received shape {shape}")
+    return (*shape[:-1], shape[-1] // 2)
 
 
 def engine_activation(function) -> int | None:

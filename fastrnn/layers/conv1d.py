@@ -3,7 +3,13 @@
 import numpy as np
 
 from fastrnn import _engine, activations, regularizers
-from fastrnn.layers.base import WeightOptions, check_size, engine_activation
+from fastrnn.layers.base import (
+    WeightOptions,
+    activated_shape,
+    check_activation,
+    check_size,
+    engine_activation,
+)
 from fastrnn.layers.dense import LINEAR
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
@@ -69,7 +75,7 @@ class Conv1D(Temporal):
             raise ValueError(
                 f"filters: expected a multiple of groups, {self.groups}, received {self.filters}"
             )
-        self.activation = activations.get(activation)
+        self.activation = check_activation("activation", activation)
         self.use_bias = bool(use_bias)
         self._kernel = WeightOptions(
             "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
@@ -106,7 +112,8 @@ class Conv1D(Temporal):
 
     def compute_output_shape(self, input_shape):
         timesteps = self.steps_and_channels(input_shape)[0]
-        return self.shape_of(input_shape[0], self._windows.count(timesteps), self.filters)
+        shape = self.shape_of(input_shape[0], self._windows.count(timesteps), self.filters)
+        return activated_shape(self.activation, shape)
 
     def _blocks(self, whole):
         """Each group's block of an array of shape (kernel_size, channels, filters)."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from fastrnn import activations, regularizers
-from fastrnn.layers.base import Layer, check_shape, check_size
+from fastrnn.layers.base import Layer, activated_shape, check_activation, check_shape, check_size
 
 
 class InputLayer(Layer):
@@ -67,7 +67,10 @@ class Activation(Layer):
 
     def __init__(self, activation, **kwargs):
         super().__init__(**kwargs)
-        self.activation = activations.get(activation)
+        self.activation = check_activation("activation", activation)
+
+    def compute_output_shape(self, input_shape):
+        return activated_shape(self.activation, input_shape)
 
     def forward(self, x, run, mask=None):
         if run.logits_of is self:

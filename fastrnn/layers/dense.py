@@ -5,7 +5,14 @@ import functools
 import numpy as np
 
 from fastrnn import _engine, activations, regularizers
-from fastrnn.layers.base import Layer, WeightOptions, check_size, engine_activation
+from fastrnn.layers.base import (
+    Layer,
+    WeightOptions,
+    activated_shape,
+    check_activation,
+    check_size,
+    engine_activation,
+)
 
 LINEAR = _engine.ACTIVATIONS["linear"]
 
@@ -35,7 +42,7 @@ class Dense(Layer):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = check_size("units", units)
-        self.activation = activations.get(activation)
+        self.activation = check_activation("activation", activation)
         self.use_bias = bool(use_bias)
         self._kernel = WeightOptions(
             "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
@@ -54,7 +61,7 @@ class Dense(Layer):
             self.bias = self._bias.add_to(self, "bias", (self.units,))
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
+        return activated_shape(self.activation, (*input_shape[:-1], self.units))
 
     def _pack(self, input_gradient):
         bias = self.bias
@@ -90,7 +97,8 @@ class Dense(Layer):
         packed, x, y, z, code = run.saved[self]
         if code is None:
             dy = activations.gradient_of(self.activation)(z, y, dy)
-            dy, code = np.ascontiguousarray(dy, np.float32), LINEAR
+            dy = y = np.ascontiguousarray(dy, np.float32)  # LINEAR reads no y
+            code = LINEAR
         dx = run.empty(self, "dx", x.shape) if need_dx else None
         dkernel = self.gradient_array(self.kernel, run)
         dbias = self.gradient_array(self.bias, run) if self.use_bias else None

@@ -6,6 +6,7 @@ from fastrnn import _engine, activations, random, regularizers
 from fastrnn.layers.base import (
     Layer,
     WeightOptions,
+    check_activation,
     check_rate,
     check_size,
     engine_activation,
@@ -57,9 +58,13 @@ class Recurrent(Layer):
     ):  # fmt: skip
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = check_size("units", units)
-        self.activation = activations.get(activation)
+        self.activation = check_activation("activation", activation)
         if recurrent_activation is not None:
-            self.recurrent_activation = activations.get(recurrent_activation)
+            self.recurrent_activation = check_activation(
+                "recurrent_activation", recurrent_activation
+            )
+        if activations.glu in (self.activation, self.recurrent_activation):
+            raise ValueError("activation: expected one that keeps the shape, received 'glu'")
         self.use_bias = bool(use_bias)
         self._kernel = WeightOptions(
             "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
