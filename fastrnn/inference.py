@@ -42,7 +42,11 @@ class Predictor:
         source[...] = x
         for step in steps:
             step()
-        if out is None:
+        if isinstance(y, list):
+            if out is not None:
+                raise ValueError("out: expected None for a model of several outputs")
+            out = [part.copy() for part in y]
+        elif out is None:
             out = y.copy()
         elif getattr(out, "shape", None) != y.shape:
             raise ValueError(

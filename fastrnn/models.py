@@ -17,8 +17,10 @@ from fastrnn.summary import print_summary
 
 
 class Sequential(Layer):
-    """A stack of layers, each with one input and one output.
+    """A stack of layers, each with one input and, except for the last, one output.
 
+    If the last layer has several outputs (return_state, merge_mode=None), the model returns the
+    list of them, and cannot be trained.
     layers: a list of layers; an Input, or input_shape on the first layer, makes the model build at
     once, otherwise it builds on its first data. A Sequential is itself a layer and may be added to
     another. Source: https://keras.io/api/models/sequential/
@@ -169,7 +171,7 @@ class Sequential(Layer):
             y = layer.forward(x, run, mask)
             mask = layer.compute_mask(x, mask)
             x = y
-            if layer.activity_regularizer is not None:
+            if layer.activity_regularizer is not None and not isinstance(y, list):
                 run.losses.append(float(layer.activity_regularizer(y)) / len(y))
                 run.saved[layer, "output"] = y
         return x, mask
@@ -306,7 +308,8 @@ class Sequential(Layer):
         return self._results(logs, return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """Outputs for all samples, (samples, ...), float32; several threads may call it at once."""
+        """Outputs for all samples, (samples, ...), float32, or a list of them if the last layer has
+        several; several threads may call it at once."""
         small = (
             type(x) is np.ndarray
             and x.ndim
@@ -314,10 +317,9 @@ class Sequential(Layer):
             and x.size <= 65536
         )
         if small and not verbose and not callbacks and steps is None and self.built:
-            if self._predictor is None and not isinstance(self.output_shape, list):
+            if self._predictor is None:
                 self._predictor = Predictor(self)
-            if self._predictor is not None:
-                return self._predictor(x)
+            return self._predictor(x)
         return training.predict(self, x, batch_size, verbose, steps, callbacks)
 
     def predict_proba(self, x, batch_size=None, verbose=0):

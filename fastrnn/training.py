@@ -40,6 +40,12 @@ class Compiled:
 
     def loss_for(self, model, y):
         """The loss; "crossentropy" is one of three, depending on shapes."""
+        if isinstance(model.output_shape, list):
+            raise ValueError(
+                f"model {model.name!r}: expected one output to train or evaluate, the last layer "
+                f"has {len(model.output_shape)}; return_state=True and merge_mode=None are for "
+                "inference"
+            )
         if isinstance(self.loss, str):
             self.loss = losses.resolve(self.loss, y.shape, model.output_shape)
         return self.loss
@@ -388,7 +394,7 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
         if callbacks:
             callbacks.on_predict_batch_begin(step)
         y, _ = model.propagate(batch, run)
-        if isinstance(y, list):  # Bidirectional with merge_mode None
+        if isinstance(y, list):
             parts.append([part.copy() for part in y])
         elif not isinstance(data, ArrayBatches):
             parts.append(y.copy())

@@ -337,6 +337,58 @@ def test_stateful_carries_over_and_resets(rng):
         model.predict(x[:2], verbose=0)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])  # in the engine, in NumPy
+@pytest.mark.parametrize("make", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_a_sequential_returns_the_states_too(make, activation, rng):
+    x = rng.standard_normal((5, 4, 2)).astype(np.float32)
+    options = {"activation": activation, "return_state": True, "activity_regularizer": "l2"}
+    layers = [
+        make(3, **options),
+        make(3, return_sequences=True, stateful=True, **options),
+        L.Bidirectional(make(3, **options)),
+        L.Bidirectional(make(3, **options), merge_mode=None),
+    ]
+    for layer in layers:
+        model = fastrnn.Sequential([fastrnn.Input((4, 2)), fastrnn.Sequential([layer])])
+        outputs = layer(x)
+        model.reset_states()
+        assert model.output_shape == [(None, *y.shape[1:]) for y in outputs]
+        for predict in (
+            model,
+            model.compile_inference(),
+            lambda x, model=model: model.predict(x, verbose=0),
+            lambda x, model=model: model.predict(iter([x]), verbose=0),
+        ):
+            results = predict(x)
+            model.reset_states()
+            assert isinstance(results, list)
+            for result, y in zip(results, outputs, strict=True):
+                np.testing.assert_allclose(result, y, atol=1e-6)
+        if not getattr(layer, "stateful", False):
+            results = model.predict(x, batch_size=2, verbose=0)
+            for result, y in zip(results, outputs, strict=True):
+                np.testing.assert_allclose(result, y, atol=1e-6)
+
+
+def test_several_outputs_are_for_the_last_layer_and_inference():
+    def model(*above):
+        bottom = L.GRU(3, return_sequences=True, return_state=True)
+        return fastrnn.Sequential([fastrnn.Input((4, 2)), bottom, *above])
+
+    with pytest.raises(ValueError, match="'dense.*expected one input, received the 2 outputs"):
+        model(L.Dense(1))
+    with pytest.raises(ValueError, match="expected a layer of one output, 'gru.* has 2"):
+        L.TimeDistributed(L.GRU(3, return_state=True)).build((None, 2, 3, 4))
+    x, y = np.zeros((5, 4, 2)), np.zeros((5, 4, 3))
+    single = model()
+    single.compile("sgd", "mse")
+    for learn in (single.fit, single.evaluate, single.train_on_batch, single.test_on_batch):
+        with pytest.raises(ValueError, match="expected one output to train or evaluate.* has 2"):
+            learn(x, y)
+    with pytest.raises(ValueError, match="out: expected None for a model of several outputs"):
+        single.compile_inference()(x.astype(np.float32), out=np.zeros((5, 4, 3), np.float32))
+
+
 def test_masked_steps_do_not_count(rng):
     x = rng.standard_normal((4, 7, 3)).astype(np.float32)
     x[:, 5:] = 0

@@ -166,6 +166,7 @@ def test_batch_and_timesteps_are_free(rng, tmp_path):
 def test_what_onnx_lacks_names_the_layer():
     for layer, words in (
         (L.LSTM(2, stateful=True, name="mine"), "'mine'.*stateful"),
+        (L.LSTM(2, return_state=True, name="mine"), "'mine'.*return_state.*several outputs"),
         (L.Dense(2, "sparsemax", name="mine"), "'mine'.*sparsemax"),
         (L.Dense(2, lambda x: x, name="mine"), "'mine'.*activation"),
     ):

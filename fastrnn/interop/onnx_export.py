@@ -141,6 +141,8 @@ def _layer(writer, layer, x, shape, mask):
     name = type(layer).__name__
     if name not in EXPORTERS or layers.CLASSES.get(name) is not type(layer):
         _refuse(layer, f"{name} is not supported")
+    if isinstance(layer.output_shape, list):
+        _refuse(layer, "return_state=True and merge_mode=None give several outputs; expected one")
     writer.begin(layer)
     y = EXPORTERS[name](writer, layer, x, shape, mask)
     if isinstance(layer, layers.Masking):
@@ -448,8 +450,6 @@ def _recurrent(writer, layer, x, shape, mask):
 @exporter("Bidirectional")
 def _bidirectional(writer, layer, x, shape, mask):
     pair = layer.sublayers
-    if layer.merge_mode is None:
-        _refuse(layer, "merge_mode None gives two outputs; expected concat, sum, mul or ave")
     if layer.forward_layer.go_backwards:
         _refuse(layer, "a forward layer with go_backwards is not supported")
     if pair[0].units == pair[1].units and _kind(pair[0]) == _kind(pair[1]):

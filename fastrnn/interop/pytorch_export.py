@@ -39,6 +39,8 @@ def _modules(layer):
     name = type(layer).__name__
     if name not in CONVERTERS or layers.CLASSES.get(name) is not type(layer):
         _refuse(layer, f"{name} is not supported")
+    if isinstance(layer.output_shape, list):
+        _refuse(layer, "return_state=True and merge_mode=None give several outputs; expected one")
     return CONVERTERS[name](layer)
 
 
@@ -231,8 +233,6 @@ def _recurrent(layer):
 
 
 def _bidirectional(layer):
-    if layer.merge_mode is None:
-        _refuse(layer, "merge_mode None gives two outputs; expected concat, sum, mul or ave")
     pair = layer.sublayers
     if pair[0].go_backwards or type(pair[0]) is not type(pair[1]) or pair[0].units != pair[1].units:
         _refuse(layer, "expected a forward and a backward layer alike in class and units")

@@ -263,7 +263,12 @@ class Layer:
     def plan(self, x, steps, run):
         """Append to `steps` the calls without arguments that take what is in the array x to what
         is in the array returned. For inference without masks."""
-        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        shape = self.compute_output_shape(x.shape)
+        if isinstance(shape, list):  # of the last layer: the outputs
+            ys = [np.empty(s, np.float32) for s in shape]
+            steps.append(lambda: [*map(np.copyto, ys, self.forward(x, run))])
+            return ys
+        y = np.empty(shape, np.float32)
         steps.append(lambda: np.copyto(y, self.forward(x, run)))
         return y
 

@@ -15,8 +15,8 @@ class LSTM(Recurrent):
     Arguments and defaults are Keras's; unroll, use_cudnn and implementation are accepted and
     change nothing. dropout and recurrent_dropout draw one mask per sequence; with recurrent_dropout
     each gate has its own. The activations of fastrnn._engine.ACTIVATIONS run in the fused kernel,
-    others and recurrent_dropout in NumPy. A layer that is called itself returns the list [output,
-    h, c] with return_state. Source: https://keras.io/api/layers/recurrent_layers/lstm/
+    others and recurrent_dropout in NumPy. With return_state the outputs are the list [output, h,
+    c]; no layer may follow. Source: https://keras.io/api/layers/recurrent_layers/lstm/
     """
 
     cell = "lstm"

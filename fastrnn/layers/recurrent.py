@@ -113,9 +113,16 @@ class Recurrent(Layer):
         return None if None in codes else codes
 
     def compute_output_shape(self, input_shape):
+        y = self.shape_of_y(input_shape)
+        return [y, *self.shapes_of_states(input_shape)] if self.return_state else y
+
+    def shape_of_y(self, input_shape):
         if self.return_sequences:
             return (input_shape[0], input_shape[1], self.units)
         return (input_shape[0], self.units)
+
+    def shapes_of_states(self, input_shape):
+        return [(input_shape[0], self.units)] * len(self.states_of)
 
     def compute_mask(self, inputs, mask=None):
         return mask if self.return_sequences else None
@@ -184,7 +191,7 @@ class Recurrent(Layer):
         else:
             y = run.empty(self, "y", (batch, self.units))
             forward_directions(self, [self], x, run, mask, [states], [None], [y])
-        return y
+        return [y, *run.saved[self, "states"][0]] if self.return_state else y
 
     def backward(self, dy, run, need_dx=True):
         if self.return_sequences:
@@ -194,11 +201,10 @@ class Recurrent(Layer):
     def call(self, x, run, mask, initial_state=None):
         if initial_state is not None:
             initial_state = check_states(self, initial_state, x.shape[0])
-        y = self.forward(x, run, mask, initial_state)
-        return [y, *run.saved[self, "states"][0]] if self.return_state else y
+        return self.forward(x, run, mask, initial_state)
 
     def plan(self, x, steps, run):
-        if self._codes is None or self.stateful:
+        if self._codes is None or self.stateful or self.return_state:
             return super().plan(x, steps, run)
         y = np.empty(self.compute_output_shape(x.shape), np.float32)
         ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])

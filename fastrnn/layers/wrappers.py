@@ -22,8 +22,8 @@ class Bidirectional(Layer):
 
     merge_mode: "concat" (default; forward first), "sum", "mul", "ave", or None for the list
     [forward, backward]. backward_layer: default a copy of `layer` with go_backwards; its sequence
-    is turned round. Weights: the forward layer's, then the backward layer's. A wrapper that is
-    called itself with return_state returns [output, forward h, forward c, backward h, backward c].
+    is turned round. Weights: the forward layer's, then the backward layer's. With return_state the
+    outputs are [output, forward h, forward c, backward h, backward c].
     Source: https://keras.io/api/layers/recurrent_layers/bidirectional/
     """
 
@@ -82,10 +82,14 @@ class Bidirectional(Layer):
                 variable.path = f"{self.name}/{layer.name}/{variable.name}"
 
     def compute_output_shape(self, input_shape):
-        shapes = [layer.compute_output_shape(input_shape) for layer in self.sublayers]
+        shapes = [layer.shape_of_y(input_shape) for layer in self.sublayers]
         if self.merge_mode == "concat":
-            return (*shapes[0][:-1], shapes[0][-1] + shapes[1][-1])
-        return shapes if self.merge_mode is None else shapes[0]
+            shapes = [(*shapes[0][:-1], shapes[0][-1] + shapes[1][-1])]
+        elif self.merge_mode is not None:
+            shapes = shapes[:1]
+        if self.return_state:
+            shapes += [s for layer in self.sublayers for s in layer.shapes_of_states(input_shape)]
+        return shapes if len(shapes) > 1 else shapes[0]
 
     def compute_mask(self, inputs, mask=None):
         return mask if self.return_sequences else None
@@ -118,18 +122,25 @@ class Bidirectional(Layer):
         forward_directions(self, self.sublayers, x, run, mask, states, *self._views(both))
         for regularizer, y in self._regularized(both):
             run.losses.append(float(regularizer(y)) / len(y))
+        outputs = self._merged(both, run)
+        if self.return_state:
+            outputs += [state for states in run.saved[self, "states"] for state in states]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _merged(self, both, run):
         if self.merge_mode == "concat":
-            return both
-        forward, backward = both[..., : units // 2], both[..., units // 2 :]
+            return [both]
+        units = both.shape[-1] // 2
+        forward, backward = both[..., :units], both[..., units:]
         if self.merge_mode is None:
             return [forward, backward]
         merged = run.empty(self, "merged", forward.shape)
         if self.merge_mode == "mul":
-            return np.multiply(forward, backward, out=merged)
+            return [np.multiply(forward, backward, out=merged)]
         np.add(forward, backward, out=merged)
         if self.merge_mode == "ave":
             merged *= np.float32(0.5)
-        return merged
+        return [merged]
 
     def backward(self, dy, run, need_dx=True):
         both = run.empty(self, "y", (*dy.shape[:-1], sum(la.units for la in self.sublayers)))
@@ -151,7 +162,7 @@ class Bidirectional(Layer):
 
     def plan(self, x, steps, run):
         unfused = any(layer._codes is None for layer in self.sublayers)
-        if self.merge_mode != "concat" or self.stateful or unfused:
+        if self.merge_mode != "concat" or self.stateful or self.return_state or unfused:
             return super().plan(x, steps, run)
         y = np.empty(self.compute_output_shape(x.shape), np.float32)
         steps.append(plan_directions(self.sublayers, x, *self._views(y)))
@@ -171,11 +182,7 @@ class Bidirectional(Layer):
                 check_states(layer, half, x.shape[0])
                 for layer, half in zip(self.sublayers, halves, strict=True)
             ]
-        y = self.forward(x, run, mask, states)
-        outputs = y if isinstance(y, list) else [y]
-        if self.return_state:
-            outputs = [*outputs, *(s for pair in run.saved[self, "states"] for s in pair)]
-        return outputs if len(outputs) > 1 else y
+        return self.forward(x, run, mask, states)
 
     def get_config(self):
         from fastrnn.layers import serialize
@@ -244,6 +251,11 @@ class TimeDistributed(Layer):
 
     def create_weights(self, input_shape):
         self.layer.build((input_shape[0], *input_shape[2:]))
+        if isinstance(self.layer.output_shape, list):
+            raise ValueError(
+                f"layer {self.name!r}: expected a layer of one output, {self.layer.name!r} has "
+                f"{len(self.layer.output_shape)}"
+            )
         for variable in self.layer.weights:
             variable.path = f"{self.name}/{variable.path}"
 

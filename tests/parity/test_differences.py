@@ -271,8 +271,23 @@ def test_several_outputs_of_a_sequential():
     both = predict(fastrnn, wrappers[0]), predict(keras, wrappers[1])
     assert [type(b) for b in both] == [list, tuple]
     assert [len(b) for b in both] == [2, 2]
-    assert predict(fastrnn, fastrnn.layers.LSTM(2, return_state=True)).shape == (2, 2)
-    assert len(predict(keras, keras.layers.LSTM(2, return_state=True))) == 3
+    states = [predict(lib, lib.layers.LSTM(2, return_state=True)) for lib in (fastrnn, keras)]
+    assert [type(s) for s in states] == [list, tuple]
+    assert [[a.shape for a in s] for s in states] == [[(2, 2)] * 3] * 2
+
+
+def test_training_with_several_outputs():
+    x = random_of.normal(rng(), 2, 4, 3)
+    models = [
+        lib.Sequential([lib.Input((4, 3)), lib.layers.LSTM(2, return_state=True)])
+        for lib in (fastrnn, keras)
+    ]
+    for model in models:
+        model.compile("sgd", "mse")
+    targets = [np.zeros((2, 2), np.float32)] * 3
+    assert models[1].fit(x, targets, verbose=0).history["loss"][0] > 0
+    with pytest.raises(ValueError, match="expected one output to train or evaluate"):
+        models[0].fit(x, targets[0], verbose=0)
 
 
 if __name__ == "__main__":
