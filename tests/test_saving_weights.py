@@ -33,6 +33,18 @@ def test_round_trip(name, ending, tmp_path):
     assert same(model, twin)
 
 
+def test_freezing_one_weight_keeps_its_place(tmp_path):
+    model, twin = (fastrnn.Sequential([L.Input((3,)), L.BatchNormalization()]) for _ in range(2))
+    model.set_weights([np.full(3, value) for value in (5.0, 6.0, 7.0, 8.0)])
+    model.layers[0].gamma.trainable = False
+    model.save_weights(tmp_path / "w.weights.h5")
+    twin.load_weights(tmp_path / "w.weights.h5")
+    assert same(model, twin)
+    with h5py.File(tmp_path / "w.weights.h5") as file:
+        group = file["layers/batch_normalization/vars"]
+        assert [group[str(i)][0] for i in range(4)] == [5, 6, 7, 8]
+
+
 def test_weights_of_whole_models(tmp_path):
     model = network(4, 2)
     for ending in (".keras", ".h5"):

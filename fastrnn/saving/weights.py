@@ -18,7 +18,7 @@ _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "l
 
 def places(layer, path=""):
     """(path of its group, its name, its own variables) of a layer and of all layers in it."""
-    own = sorted(layer._variables, key=lambda variable: not variable.trainable)
+    own = layer._variables
     if hasattr(layer, "recurrent_kernel"):
         yield f"{path}cell/", f"{layer.name}/{snake_case(type(layer).__name__)}_cell", own
         own = []
