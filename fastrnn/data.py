@@ -71,9 +71,15 @@ class IteratedBatches:
         self.endless = hasattr(source, "__next__")
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
-            self.steps = len(source)
+            try:
+                self.steps = len(source)
+            except TypeError:  # a tf.data.Dataset or DataLoader of unknown length
+                if self.indexed:
+                    raise
 
     def __iter__(self):
+        if hasattr(self.source, "on_epoch_begin"):
+            self.source.on_epoch_begin()
         if self.indexed:
             places = np.arange(len(self.source))
             if self.shuffle:
@@ -122,12 +128,28 @@ def single(array, name):
     """The one array of a list of one: Keras takes a list of inputs or outputs, we have one each."""
     if isinstance(array, (list, tuple)) and len(array) == 1 and hasattr(array[0], "ndim"):
         if array[0].ndim > 0:
-            return array[0]
+            array = array[0]
     if isinstance(array, dict):
         if len(array) != 1:
             raise ValueError(f"{name}: expected one array, received a dict of {len(array)}")
-        return next(iter(array.values()))
+        array = next(iter(array.values()))
+    if hasattr(array, "iloc"):
+        return _from_pandas(array, name)
+    if hasattr(array, "detach"):  # PyTorch's; NumPy has no bfloat16
+        array = array.detach().cpu()
+        return (array.float() if array.is_floating_point() else array).numpy()
     return array
+
+
+def _from_pandas(frame, name):
+    """A frame as (samples, columns), a series as (samples, 1) as in Keras; weights as they are."""
+    dtypes = frame.dtypes if frame.ndim == 2 else [frame.dtype]
+    if any(dtype.kind not in "biuf" for dtype in dtypes):
+        raise ValueError(f"{name}: expected columns of numbers, received {[*map(str, dtypes)]}")
+    array = frame.to_numpy()
+    if array.dtype == object:  # pandas's own dtypes, which can lack values
+        array = frame.to_numpy(np.float64, na_value=np.nan)
+    return array[:, None] if array.ndim == 1 and name != "sample_weight" else array
 
 
 def as_target(y):

@@ -10,8 +10,18 @@ import numpy as np
 
 from . import random
 from .preprocessing.sequence import pad_sequences
+from .preprocessing.timeseries import PyDataset, timeseries_dataset_from_array
 
-__all__ = ["pad_sequences", "set_random_seed", "to_categorical"]
+__all__ = [
+    "PyDataset",
+    "Sequence",
+    "pad_sequences",
+    "set_random_seed",
+    "timeseries_dataset_from_array",
+    "to_categorical",
+]
+
+Sequence = PyDataset  # its name before Keras 3
 
 
 def to_categorical(x, num_classes: int | None = None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Preparing data, under the names of `keras.preprocessing`."""
 
-from . import sequence
+from . import sequence, text
+from .timeseries import timeseries_dataset_from_array
 
-__all__ = ["sequence"]
+__all__ = ["sequence", "text", "timeseries_dataset_from_array"]

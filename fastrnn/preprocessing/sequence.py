@@ -1,6 +1,12 @@
-"""Sequences of unequal length to one array."""
+"""Sequences of words or steps: padded to one array, cut into pairs, in windows."""
+
+import random
 
 import numpy as np
+
+from .timeseries import TimeseriesGenerator
+
+__all__ = ["TimeseriesGenerator", "make_sampling_table", "pad_sequences", "skipgrams"]
 
 
 def pad_sequences(
@@ -65,3 +71,60 @@ def _length(sequence, position: int) -> int:
         raise ValueError(
             f"sequences[{position}]: expected a sequence, received {sequence!r}"
         ) from None
+
+
+def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
+    """The probability of keeping the word of each rank in `skipgrams`: float64 (size,).
+
+    min(1, sqrt(sampling_factor / frequency)), as word2vec does, with the frequencies of Zipf's law:
+    1 / (rank * (ln rank + 0.577) + 1/2 - 1/(12 * rank)). Rank 0 has the value of rank 1. As in
+    Keras 2. Source: Mikolov et al., 2013, https://arxiv.org/abs/1310.4546
+    """
+    rank = np.maximum(np.arange(size), 1)
+    inverse_frequency = rank * (np.log(rank) + 0.577) + 0.5 - 1 / (12 * rank)
+    return np.minimum(1.0, np.sqrt(sampling_factor * inverse_frequency))
+
+
+def skipgrams(
+    sequence,
+    vocabulary_size: int,
+    window_size: int = 4,
+    negative_samples: float = 1.0,
+    shuffle: bool = True,
+    categorical: bool = False,
+    sampling_table=None,
+    seed: int | None = None,
+) -> tuple[list, list]:
+    """Pairs [word, other word] and their labels, for training word vectors.
+
+    Label 1 has every word of `sequence` with each at most `window_size` places away; label 0 has
+    `negative_samples` times as many of its words, each with a random one in [1, vocabulary_size).
+    0 is no word. categorical: labels are [0, 1] and [1, 0]. sampling_table: the probability of
+    keeping each word. seed: of the order. Draws from Python's `random`. As in Keras 2.
+    """
+    positive, negative = ([0, 1], [1, 0]) if categorical else (1, 0)
+    couples = []
+    for i, word in enumerate(sequence):
+        if not word or (sampling_table is not None and sampling_table[word] < random.random()):
+            continue
+        for j in range(max(i - window_size, 0), min(i + window_size + 1, len(sequence))):
+            if j != i and sequence[j]:
+                couples.append([word, sequence[j]])
+    labels = [positive] * len(couples)
+
+    if negative_samples > 0 and couples:
+        if vocabulary_size < 2:
+            raise ValueError(f"vocabulary_size: expected at least 2, received {vocabulary_size}")
+        words = [word for word, _ in couples]
+        random.shuffle(words)
+        count = int(len(couples) * negative_samples)
+        couples += [
+            [words[i % len(words)], random.randint(1, vocabulary_size - 1)] for i in range(count)
+        ]
+        labels += [negative] * count
+
+    if shuffle:
+        seed = random.randint(0, 10**7) if seed is None else seed
+        for pairs in (couples, labels):
+            random.Random(seed).shuffle(pairs)
+    return couples, labels
