@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import http.server
 import io
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn.datasets import _files, imdb, mnist
+from fastrnn.datasets import _files, fashion_mnist, imdb, mnist, reuters
 
 DATA = Path(os.environ.get("FASTRNN_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -456,3 +457,145 @@ def test_real_imdb_through_the_folder(monkeypatch):
 def test_real_word_index():
     index = imdb.get_word_index(need("imdb_word_index.json"))
     assert index["the"] == 1 and all(type(rank) is int for rank in index.values())
+
+
+def save_reuters(file, count=20):
+    rng = np.random.default_rng(2)
+    x = [rng.integers(1, 30, length).tolist() for length in rng.integers(1, 9, count)]
+    np.savez(file, x=objects(x), y=rng.integers(0, 46, count))
+    return str(file)
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, {"test_split": 0.5, "num_words": 12}], ids=str)
+def test_reuters_follows_keras(tmp_path, options):
+    file = save_reuters(tmp_path / "small.npz")
+    options = dict(options)
+    with np.load(file, allow_pickle=True) as f:  # one part of the data set as imdb has two
+        np.savez(
+            tmp_path / "as_imdb.npz", x_train=f["x"], y_train=f["y"], x_test=f["x"][:0], y_test=[]
+        )
+    share = options.get("test_split", 0.2)
+    rules = {name: value for name, value in options.items() if name != "test_split"}
+    (expected_x, expected_y), _ = keras_imdb(tmp_path / "as_imdb.npz", **rules)
+    (x_train, y_train), (x_test, y_test) = reuters.load_data(file, **options)
+    assert len(x_train) == len(y_train) == int(len(expected_x) * (1 - share))
+    assert [*x_train, *x_test] == expected_x and [*y_train, *y_test] == expected_y
+
+
+def test_reuters_is_that_of_keras(tmp_path):
+    keras = pytest.importorskip("keras", reason="compares with Keras itself")
+    file = tmp_path / "home/.keras/datasets/small.npz"
+    file.parent.mkdir(parents=True)
+    save_reuters(file)
+    for options in ({}, {"num_words": 12, "oov_char": None}, {"maxlen": 6, "test_split": 0.4}):
+        from keras.src.datasets import reuters as theirs
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(theirs, "get_file", lambda fname, **_: str(file))
+            expected = keras.datasets.reuters.load_data("small.npz", **options)
+        ours = reuters.load_data(file, **options)
+        for (x, y), (expected_x, expected_y) in zip(ours, expected, strict=True):
+            assert list(x) == list(expected_x)
+            np.testing.assert_array_equal(y, expected_y)
+    assert reuters.get_label_names() == keras.datasets.reuters.get_label_names()
+
+
+def test_reuters_arguments_and_files(tmp_path):
+    file = save_reuters(tmp_path / "small.npz")
+    with pytest.warns(DeprecationWarning, match="num_words"):
+        reuters.load_data(file, nb_words=9)
+    with pytest.raises(TypeError, match="unknown arguments words"):
+        reuters.load_data(file, words=9)
+    with pytest.raises(ValueError, match="maxlen: .*received 1"):
+        reuters.load_data(file, maxlen=1)
+    with pytest.raises(ValueError, match="test_split: expected a number from 0 to 1, received 20"):
+        reuters.load_data(file, test_split=20)
+    np.savez(tmp_path / "bad.npz", x=objects([[1], [2]]), y=[1])
+    with pytest.raises(ValueError, match="bad.npz: expected 2 topics"):
+        reuters.load_data(tmp_path / "bad.npz")
+    np.savez(tmp_path / "bad.npz", x=objects([[1], ["a"]]), y=[1, 2])
+    with pytest.raises(ValueError, match="bad.npz: expected lists of integers"):
+        reuters.load_data(tmp_path / "bad.npz")
+    names = reuters.get_label_names()
+    assert len(names) == 46 == len(set(names)) and names[3] == "earn" and names[-1] == "lead"
+
+
+def test_reuters_downloads(monkeypatch, server):
+    folder, asked = server
+    monkeypatch.setattr(reuters, "_SHA256", sha256(save_reuters(folder / "reuters.npz")))
+    assert len(reuters.load_data()[0][0]) == 16
+    text = b'{"the": 1}'
+    (folder / "reuters_word_index.json").write_bytes(text)
+    monkeypatch.setattr(reuters, "_WORD_INDEX_MD5", hashlib.md5(text).hexdigest())
+    assert reuters.get_word_index() == {"the": 1}
+    assert asked == ["/reuters.npz", "/reuters_word_index.json"]
+
+
+def idx(array):
+    sizes = np.array(array.shape, ">u4").tobytes()
+    return gzip.compress(bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes())
+
+
+def fashion_files(folder):
+    """The four files of a small data set, and its arrays in the order of load_data."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    arrays = []
+    for part, count in (("train", 5), ("t10k", 3)):
+        x = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        y = rng.integers(0, 10, count, dtype=np.uint8)
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(idx(x))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(idx(y))
+        arrays += [x, y]
+    return arrays
+
+
+def test_fashion_mnist(tmp_path, monkeypatch):
+    arrays = fashion_files(tmp_path / "data" / "fashion-mnist")
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path / "data"))
+    for got, want in zip(chain(*fashion_mnist.load_data()), arrays, strict=True):
+        np.testing.assert_array_equal(got, want)
+        assert got.dtype == np.uint8 and got.flags.writeable
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path / "data" / "fashion-mnist"))
+    with pytest.raises(_files.DatasetNotFoundError, match="fashion-mnist/train-images"):
+        fashion_mnist.load_data()
+
+
+def test_fashion_mnist_where_keras_keeps_it(tmp_path, monkeypatch):
+    folder = tmp_path / "home/.keras/datasets/fashion-mnist"
+    arrays = fashion_files(folder)
+    with pytest.raises(_files.DatasetNotFoundError, match="not the published file"):
+        fashion_mnist.load_data()
+    for table in (fashion_mnist._IMAGES, fashion_mnist._LABELS):
+        for part, (name, _) in table.items():
+            monkeypatch.setitem(table, part, (name, sha256(folder / name)))
+    np.testing.assert_array_equal(fashion_mnist.load_data()[1][0], arrays[2])
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"not gzip",
+        idx(np.zeros((5, 28), np.uint8)),
+        idx(np.zeros((5, 28, 28), np.uint8))[:-9],
+        gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12),
+        gzip.compress(b"\0\0\x08\x03" + b"\0\0\0\x05" * 3 + bytes(9)),
+        gzip.compress(b"\0\0\x08\x03\0"),
+    ],
+)
+def test_fashion_mnist_damaged(tmp_path, monkeypatch, damaged):
+    fashion_files(tmp_path / "fashion-mnist")
+    (tmp_path / "fashion-mnist" / "train-images-idx3-ubyte.gz").write_bytes(damaged)
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte.gz: expected "):
+        fashion_mnist.load_data()
+
+
+def test_fashion_mnist_with_a_label_too_few(tmp_path, monkeypatch):
+    fashion_files(tmp_path / "fashion-mnist")
+    file = tmp_path / "fashion-mnist" / "t10k-labels-idx1-ubyte.gz"
+    file.write_bytes(idx(np.zeros(2, np.uint8)))
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="t10k-labels.*: expected 3 labels, received 2"):
+        fashion_mnist.load_data()

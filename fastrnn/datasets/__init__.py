@@ -1,5 +1,5 @@
 """The data sets of the examples, as keras.datasets."""
 
-from . import imdb, mnist
+from . import fashion_mnist, imdb, mnist, reuters
 
-__all__ = ["imdb", "mnist"]
+__all__ = ["fashion_mnist", "imdb", "mnist", "reuters"]

@@ -1,6 +1,7 @@
 """Finding, downloading and reading the files of the data sets."""
 
 import hashlib
+import json
 import math
 import os
 import pickle
@@ -21,23 +22,24 @@ class DatasetNotFoundError(OSError):
     """A data set is neither on this machine nor to be had from the network."""
 
 
-def locate(path, name: str, digest: str) -> Path:
+def locate(path, name: str, digest: str, folder: str = "") -> Path:
     """Return the file of a data set, downloading it if need be.
 
     In this order: `path`; its file name in the folder FASTRNN_DATA, in the cache (FASTRNN_CACHE,
     ~/.cache/fastrnn), in ~/.keras/datasets; the download of `name`, kept in the cache. A file that
     the user did not name, by `path` (other than `name`) or FASTRNN_DATA, must have the published
-    hash `digest`. Raises DatasetNotFoundError.
+    hash `digest`. `folder` is one within each of these folders. Raises DatasetNotFoundError.
     """
     given = Path(path)
     if str(path) != name and given.is_file():
         return given
     named_folder = os.environ.get("FASTRNN_DATA")
-    if named_folder and (file := Path(named_folder, given.name)).is_file():
+    if named_folder and (file := Path(named_folder, folder, given.name)).is_file():
         return file
 
     cache = Path(os.environ.get("FASTRNN_CACHE") or os.path.expanduser("~/.cache/fastrnn"))
-    keras = Path(os.path.expanduser("~/.keras/datasets"))
+    cache = cache / folder
+    keras = Path(os.path.expanduser("~/.keras/datasets"), folder)
     passed_over = ""
     for file in (given, cache / given.name, keras / given.name):
         if file.is_file():
@@ -50,7 +52,7 @@ def locate(path, name: str, digest: str) -> Path:
         raise DatasetNotFoundError(
             f"{name} was not found and could not be downloaded from {BASE_URL}{name} ({error}). "
             f"Either pass its place as path=..., or set FASTRNN_DATA to a folder that has "
-            f"{given.name}, or put the published file into {cache}.{passed_over}"
+            f"{Path(folder, given.name)}, or put the published file into {cache}.{passed_over}"
         ) from error
 
 
@@ -68,6 +70,19 @@ def read_npz(path: Path, names: tuple[str, ...], sequences: bool = False) -> lis
                 f"{path}: expected an .npz file with the arrays {', '.join(names)}, "
                 f"received one that cannot be read ({type(error).__name__}: {error})"
             ) from error
+
+
+def read_word_index(path, name: str, digest: str) -> dict[str, int]:
+    """The JSON object in the file that `locate` finds. Raises ValueError for anything else."""
+    file = locate(path, name, digest)
+    with open(file, encoding="utf-8") as stream:
+        try:
+            index = json.load(stream)
+        except ValueError as error:
+            raise ValueError(f"{file}: expected a JSON file, received {error}") from error
+    if not isinstance(index, dict):
+        raise ValueError(f"{file}: expected a JSON object, received {type(index).__name__}")
+    return index
 
 
 def _digest(path: Path, like: str) -> str:

@@ -1,13 +1,12 @@
 """Film reviews as lists of word ranks, and whether they praise (Maas et al., 2011)."""
 
-import json
 import operator
 import warnings
 from itertools import chain
 
 import numpy as np
 
-from ._files import locate, read_npz
+from ._files import locate, read_npz, read_word_index
 
 _SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
 _WORD_INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
@@ -77,15 +76,7 @@ def get_word_index(path: str = "imdb_word_index.json") -> dict[str, int]:
     `load_data` adds index_from to ranks. The file is found as by `mnist.load_data`. Raises
     OSError if it is not, ValueError for a damaged file. As keras.datasets.imdb.
     """
-    file = locate(path, "imdb_word_index.json", _WORD_INDEX_MD5)
-    with open(file, encoding="utf-8") as stream:
-        try:
-            index = json.load(stream)
-        except ValueError as error:
-            raise ValueError(f"{file}: expected a JSON file, received {error}") from error
-    if not isinstance(index, dict):
-        raise ValueError(f"{file}: expected a JSON object, received {type(index).__name__}")
-    return index
+    return read_word_index(path, "imdb_word_index.json", _WORD_INDEX_MD5)
 
 
 def _translate(reviews: np.ndarray, words: dict[int, int], prefix: list[int]) -> np.ndarray:
