@@ -427,6 +427,7 @@ def _(x, y, dy, axis=-1):
 
 
 swish = _TABLE["swish"] = silu
+_TABLE["time_distributed_softmax"] = softmax  # of Keras 1
 hard_swish = _TABLE["hard_swish"] = hard_silu
 
 

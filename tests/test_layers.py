@@ -307,6 +307,100 @@ def test_old_spellings_of_recurrent_arguments():
         L.GRU(units=3, output_dim=3)
 
 
+OLD_DENSE = {
+    "output_dim": 3, "init": "he_normal", "W_regularizer": "l2", "b_regularizer": "l1",
+    "W_constraint": "non_neg", "b_constraint": "max_norm", "bias": False,
+}  # fmt: skip
+NEW_DENSE = {
+    "units": 3, "kernel_initializer": "he_normal", "kernel_regularizer": "l2",
+    "bias_regularizer": "l1", "kernel_constraint": "non_neg", "bias_constraint": "max_norm",
+    "use_bias": False,
+}  # fmt: skip
+OLD_RECURRENT = {
+    **OLD_DENSE, "inner_init": "identity", "U_regularizer": "l1", "dropout_W": 0.1,
+    "dropout_U": 0.2, "consume_less": "gpu", "time_major": False,
+}  # fmt: skip
+NEW_RECURRENT = {
+    **NEW_DENSE, "recurrent_initializer": "identity", "recurrent_regularizer": "l1",
+    "dropout": 0.1, "recurrent_dropout": 0.2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "make, old, new",
+    [
+        (L.Dense, OLD_DENSE, NEW_DENSE),
+        (L.SimpleRNN, OLD_RECURRENT, NEW_RECURRENT),
+        (
+            L.GRU,
+            {**OLD_RECURRENT, "inner_activation": "hard_sigmoid"},
+            {**NEW_RECURRENT, "recurrent_activation": "hard_sigmoid"},
+        ),
+        (
+            L.LSTM,
+            {**OLD_RECURRENT, "forget_bias_init": "one"},
+            {**NEW_RECURRENT, "unit_forget_bias": True},
+        ),
+        (
+            lambda **options: L.Embedding(9, 4, **options),
+            {"init": "normal", "W_regularizer": "l2", "W_constraint": "non_neg", "dropout": 0.0},
+            {
+                "embeddings_initializer": "normal",
+                "embeddings_regularizer": "l2",
+                "embeddings_constraint": "non_neg",
+            },
+        ),
+        (
+            L.BatchNormalization,
+            {"beta_init": "ones", "gamma_init": "zeros", "mode": 0, "fused": True},
+            {"beta_initializer": "ones", "gamma_initializer": "zeros"},
+        ),
+        (L.PReLU, {"init": "ones"}, {"alpha_initializer": "ones"}),
+        (L.Activation, {"activation": "time_distributed_softmax"}, {"activation": "softmax"}),
+    ],
+)
+def test_old_spellings_give_the_same_layer(make, old, new):
+    assert make(name="a", **old).get_config() == make(name="a", **new).get_config()
+
+
+def test_old_spellings_that_say_nothing_now():
+    with pytest.warns(UserWarning, match="forget_bias_init: expected 'one', received 'zero'"):
+        layer = L.LSTM(3, forget_bias_init="zero", unit_forget_bias=False)
+    assert not layer.unit_forget_bias
+    with pytest.warns(UserWarning, match="dropout: an Embedding has none"):
+        assert L.Embedding(9, 4, dropout=0.2, input_length=5).batch_input_shape == (None, 5)
+    with pytest.raises(ValueError, match="mode: expected 0.*received 2"):
+        L.BatchNormalization(mode=2)
+    with pytest.raises(ValueError, match="time_major: expected False, received True"):
+        L.LSTM(3, time_major=True)
+
+
+def test_time_distributed_dense(rng):
+    x = rng.standard_normal((2, 5, 4)).astype(np.float32)
+    layer = L.TimeDistributedDense(
+        output_dim=3, activation="tanh", input_dim=4, input_length=5, W_regularizer="l2", name="a"
+    )
+    assert type(layer) is L.TimeDistributed and layer.name == "a"
+    model = fastrnn.Sequential([layer])
+    assert model.output_shape == (None, 5, 3)
+    dense = L.Dense(3, "tanh")
+    dense.build((None, 4))
+    dense.set_weights(model.get_weights())
+    np.testing.assert_allclose(model.predict(x, verbose=0), dense(x), atol=1e-6)
+    assert L.TimeDistributedDense(2).layer.units == 2
+
+
+@pytest.mark.parametrize("make, plain", [(L.CuDNNLSTM, L.LSTM), (L.CuDNNGRU, L.GRU)])
+def test_cudnn_layers(make, plain):
+    options = {"return_sequences": True, "kernel_initializer": "ones", "name": "a"}
+    layer = make(3, stateful=True, input_shape=(5, 4), **options)
+    assert layer.get_config() == plain(3, stateful=True, **options).get_config()
+    assert fastrnn.Sequential([layer]).output_shape == (None, 5, 3)
+    for fixed in ("activation", "recurrent_dropout", "use_bias", "reset_after"):
+        with pytest.raises(TypeError, match=f"CuDNN.*unknown arguments.*{fixed}"):
+            make(3, **{fixed: None})
+
+
 def test_lstm_states(rng):
     x = rng.standard_normal((3, 6, 2)).astype(np.float32)
     layer = L.LSTM(5, return_sequences=True, return_state=True)

@@ -18,9 +18,9 @@ from fastrnn.layers.core import (
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding
-from fastrnn.layers.gru import GRU
+from fastrnn.layers.gru import GRU, CuDNNGRU
 from fastrnn.layers.layer_normalization import LayerNormalization
-from fastrnn.layers.lstm import LSTM
+from fastrnn.layers.lstm import LSTM, CuDNNLSTM
 from fastrnn.layers.noise import GaussianDropout, GaussianNoise
 from fastrnn.layers.pooling import (
     AveragePooling1D,
@@ -29,7 +29,7 @@ from fastrnn.layers.pooling import (
     MaxPooling1D,
 )
 from fastrnn.layers.simple_rnn import SimpleRNN
-from fastrnn.layers.wrappers import Bidirectional, TimeDistributed
+from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
 
 CLASSES = {
     cls.__name__: cls
@@ -46,8 +46,8 @@ AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
 GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
 
 __all__ = [
-    "AvgPool1D", "Convolution1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "Input", "Layer",
-    "MaxPool1D", "deserialize", "serialize", *CLASSES,
+    "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
+    "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "deserialize", "serialize", *CLASSES,
 ]  # fmt: skip
 
 

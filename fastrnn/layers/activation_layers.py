@@ -131,6 +131,7 @@ class PReLU(Layer):
 
     supports_masking = True
 
+    @old_spellings(init="alpha_initializer")
     def __init__(
         self,
         alpha_initializer="zeros",

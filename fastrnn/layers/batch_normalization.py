@@ -4,6 +4,7 @@ import numpy as np
 
 from fastrnn import _engine, initializers
 from fastrnn.layers.base import Layer, WeightOptions
+from fastrnn.layers.legacy import old_spellings
 
 
 class BatchNormalization(Layer):
@@ -17,6 +18,7 @@ class BatchNormalization(Layer):
     supports_masking = True
     batch_dependent = True
 
+    @old_spellings(beta_init="beta_initializer", gamma_init="gamma_initializer")
     def __init__(
         self,
         axis=-1,
@@ -35,10 +37,12 @@ class BatchNormalization(Layer):
         synchronized=False,
         **kwargs,
     ):
-        for unused in ("renorm_clipping", "renorm_momentum"):
+        for unused in ("renorm_clipping", "renorm_momentum", "fused"):
             kwargs.pop(unused, None)
         if kwargs.pop("renorm", False):
             raise ValueError("renorm: batch renormalisation is not supported: expected False")
+        if mode := kwargs.pop("mode", 0):  # of Keras 1
+            raise ValueError(f"mode: expected 0, which normalises by channel, received {mode!r}")
         super().__init__(**kwargs)
         self.axis = int(axis)
         self.momentum, self.epsilon = float(momentum), float(epsilon)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastrnn import _engine, activations, regularizers
+from fastrnn.layers import legacy
 from fastrnn.layers.base import (
     WeightOptions,
     activated_shape,
@@ -11,7 +12,6 @@ from fastrnn.layers.base import (
     engine_activation,
 )
 from fastrnn.layers.dense import LINEAR
-from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
 
 
@@ -25,17 +25,12 @@ class Conv1D(Temporal):
     Source: https://keras.io/api/layers/convolution_layers/convolution1d/
     """
 
-    @old_spellings(
+    @legacy.old_spellings(
         nb_filter="filters",
         filter_length="kernel_size",
-        init="kernel_initializer",
         border_mode="padding",
         subsample_length="strides",
-        W_regularizer="kernel_regularizer",
-        b_regularizer="bias_regularizer",
-        W_constraint="kernel_constraint",
-        b_constraint="bias_constraint",
-        bias="use_bias",
+        **legacy.WEIGHTS,
     )
     def __init__(
         self,

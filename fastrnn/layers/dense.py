@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from fastrnn import _engine, activations, regularizers
+from fastrnn.layers import legacy
 from fastrnn.layers.base import (
     Layer,
     WeightOptions,
@@ -26,6 +27,7 @@ class Dense(Layer):
     supports_masking = True
     fixed_axes = (-1,)
 
+    @legacy.old_spellings(output_dim="units", **legacy.WEIGHTS)
     def __init__(
         self,
         units,

@@ -1,11 +1,13 @@
 """Embedding: a table of vectors, looked up by index."""
 
 import functools
+import warnings
 
 import numpy as np
 
 from fastrnn import _engine, constraints, initializers, regularizers
 from fastrnn.layers.base import Layer, WeightOptions, check_size
+from fastrnn.layers.legacy import old_spellings
 
 
 class Embedding(Layer):
@@ -19,6 +21,11 @@ class Embedding(Layer):
     input_dtype = np.int32
     supports_masking = True
 
+    @old_spellings(
+        init="embeddings_initializer",
+        W_regularizer="embeddings_regularizer",
+        W_constraint="embeddings_constraint",
+    )
     def __init__(
         self,
         input_dim,
@@ -30,6 +37,12 @@ class Embedding(Layer):
         weights=None,
         **kwargs,
     ):
+        if kwargs.pop("dropout", None):
+            warnings.warn(
+                "dropout: an Embedding has none since Keras 2, it is ignored; SpatialDropout1D "
+                "can follow the layer",
+                stacklevel=3,
+            )
         super().__init__(weights=weights, **kwargs)
         self.input_dim = check_size("input_dim", input_dim)
         self.output_dim = check_size("output_dim", output_dim)

@@ -2,7 +2,7 @@
 
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import GRURecurrence
-from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, given
+from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, check_cudnn_options, given
 
 
 class GRU(Recurrent):
@@ -60,3 +60,10 @@ class GRU(Recurrent):
 
     def get_config(self):
         return {**super().get_config(), "reset_after": self.reset_after}
+
+
+def CuDNNGRU(units, **options):
+    """A GRU with reset_after, the activations tanh and sigmoid, a bias and no dropout, as Keras 2
+    had it. Errors: TypeError for the arguments that choose these."""
+    check_cudnn_options("CuDNNGRU", options)
+    return GRU(units, **options)

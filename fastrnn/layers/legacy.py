@@ -2,6 +2,15 @@
 
 import functools
 
+WEIGHTS = {  # of Keras 1, for a layer with a kernel and a bias
+    "init": "kernel_initializer",
+    "W_regularizer": "kernel_regularizer",
+    "b_regularizer": "bias_regularizer",
+    "W_constraint": "kernel_constraint",
+    "b_constraint": "bias_constraint",
+    "bias": "use_bias",
+}
+
 
 def old_spellings(**names):
     """Decorate a constructor to take keyword arguments under older names too: old="new"."""

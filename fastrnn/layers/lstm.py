@@ -1,10 +1,12 @@
 """LSTM: Hochreiter & Schmidhuber 1997, with forget gates (Gers et al. 2000)."""
 
+import warnings
+
 import numpy as np
 
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import LSTMRecurrence
-from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, given
+from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, check_cudnn_options, given
 
 
 class LSTM(Recurrent):
@@ -24,7 +26,7 @@ class LSTM(Recurrent):
     states_of = ("h", "c")
     recurrence = LSTMRecurrence
 
-    @old_spellings(**OLD_SPELLINGS_OF_GATES, forget_bias_init="unit_forget_bias")
+    @old_spellings(**OLD_SPELLINGS_OF_GATES)
     def __init__(
         self,
         units,
@@ -53,8 +55,15 @@ class LSTM(Recurrent):
         use_cudnn="auto",
         **kwargs,
     ):
-        super().__init__(**given(locals(), "unit_forget_bias"))
-        self.unit_forget_bias = bool(unit_forget_bias)
+        forget = kwargs.pop("forget_bias_init", None)
+        if forget not in (None, "one"):
+            warnings.warn(
+                f"forget_bias_init: expected 'one', received {forget!r}, which is ignored; "
+                "unit_forget_bias says whether the bias of the forget gate starts at 1",
+                stacklevel=3,
+            )
+        super().__init__(**given(locals(), "unit_forget_bias", "forget"))
+        self.unit_forget_bias = bool(unit_forget_bias) or forget == "one"
 
     def _initial_bias(self, shape, dtype="float32"):
         initial, units = self._bias.initializer, self.units
@@ -65,3 +74,12 @@ class LSTM(Recurrent):
 
     def get_config(self):
         return {**super().get_config(), "unit_forget_bias": self.unit_forget_bias}
+
+
+def CuDNNLSTM(units, **options):
+    """An LSTM with the activations tanh and sigmoid, a bias and no dropout, as Keras 2 had it.
+
+    Errors: TypeError for the arguments that choose these.
+    """
+    check_cudnn_options("CuDNNLSTM", options)
+    return LSTM(units, **options)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastrnn import _engine, activations, random, regularizers
+from fastrnn.layers import legacy
 from fastrnn.layers.base import (
     Layer,
     WeightOptions,
@@ -13,15 +14,11 @@ from fastrnn.layers.base import (
 )
 
 OLD_SPELLINGS = {  # of Keras 1
+    **legacy.WEIGHTS,
     "output_dim": "units",
-    "init": "kernel_initializer",
     "inner_init": "recurrent_initializer",
-    "bias": "use_bias",
-    "W_regularizer": "kernel_regularizer",
     "U_regularizer": "recurrent_regularizer",
-    "b_regularizer": "bias_regularizer",
-    "W_constraint": "kernel_constraint",
-    "b_constraint": "bias_constraint",
+    "U_constraint": "recurrent_constraint",
     "dropout_W": "dropout",
     "dropout_U": "recurrent_dropout",
     "consume_less": "implementation",
@@ -33,6 +30,14 @@ def given(arguments, *apart):
     """What a constructor with these locals() passes on to Recurrent: all but those `apart`."""
     named = {k: v for k, v in arguments.items() if k not in ("self", "__class__", "kwargs", *apart)}
     return {**named, **arguments["kwargs"]}
+
+
+def check_cudnn_options(name, options):
+    """Raise TypeError for arguments that CuDNNLSTM and CuDNNGRU do not have."""
+    fixed = {"activation", "recurrent_activation", "use_bias", "dropout", "recurrent_dropout"}
+    received = sorted((fixed | {"unroll", "reset_after", "implementation"}) & options.keys())
+    if received:
+        raise TypeError(f"{name}: unknown arguments {received}; cuDNN fixes what they say")
 
 
 class Recurrent(Layer):
@@ -54,9 +59,11 @@ class Recurrent(Layer):
         activity_regularizer, kernel_constraint, recurrent_constraint, bias_constraint, dropout,
         recurrent_dropout, seed, return_sequences, return_state, go_backwards, stateful, unroll,
         recurrent_activation=None, use_cudnn="auto", zero_output_for_mask=False, implementation=2,
-        **kwargs,
+        time_major=False, **kwargs,
     ):  # fmt: skip
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        if time_major:
+            raise ValueError(f"time_major: expected False, received {time_major!r}")
         self.units = check_size("units", units)
         self.activation = check_activation("activation", activation)
         if recurrent_activation is not None:

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 
 from fastrnn.layers.base import Layer
+from fastrnn.layers.dense import Dense
 from fastrnn.layers.recurrent import (
     Recurrent,
     backward_directions,
@@ -316,3 +317,14 @@ class TimeDistributed(Layer):
         config = dict(config)
         config["layer"] = deserialize(config["layer"])
         return cls(**config)
+
+
+def TimeDistributedDense(*units, **options):
+    """Keras 1's name of TimeDistributed(Dense(units, ...)). input_dim and input_length are the
+    sizes of the input's last two axes."""
+    names = "name", "trainable", "weights", "input_shape", "batch_input_shape"
+    outer = {name: options.pop(name) for name in names if name in options}
+    features, length = options.pop("input_dim", None), options.pop("input_length", None)
+    if features is not None:
+        outer["input_shape"] = (length, features)
+    return TimeDistributed(Dense(*units, **options), **outer)
