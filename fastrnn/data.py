@@ -1,5 +1,7 @@
 """Batches: from arrays, or from whatever yields batches itself."""
 
+import itertools
+
 import numpy as np
 
 from fastrnn import random
@@ -122,6 +124,17 @@ def batches(x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
     if y is not None or sample_weight is not None:
         raise ValueError("y and sample_weight: expected None where x yields whole batches")
     return IteratedBatches(x, dtype, steps, shuffle)
+
+
+def steps_of(source, samples):
+    """How many batches of an iterable hold so many samples, if all are as large as the first; and
+    the iterable, from which nothing is missing."""
+    restarts = hasattr(source, "__getitem__") or not hasattr(source, "__next__")
+    first = source[0] if hasattr(source, "__getitem__") else next(iter(source), None)
+    if first is None:
+        raise ValueError("generator: expected at least one batch, received none")
+    x = single(first[0] if isinstance(first, (tuple, list)) else first, "x")
+    return -(-samples // len(x)), source if restarts else itertools.chain([first], source)
 
 
 def single(array, name):

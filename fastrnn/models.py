@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from fastrnn import training
-from fastrnn.data import check_batch_size
+from fastrnn.data import check_batch_size, steps_of
 from fastrnn.inference import Predictor
 from fastrnn.layers import CLASSES, serialize
 from fastrnn.layers.base import Layer, as_input
@@ -14,6 +14,12 @@ from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
+
+# Arguments of fit_generator and its like, of Keras 1 and 2, that say nothing about the result.
+_OF_QUEUES = (
+    *("max_queue_size", "workers", "use_multiprocessing"),
+    *("max_q_size", "nb_worker", "pickle_safe"),
+)
 
 
 class Sequential(Layer):
@@ -322,15 +328,6 @@ class Sequential(Layer):
             return self._predictor(x)
         return training.predict(self, x, batch_size, verbose, steps, callbacks)
 
-    def predict_proba(self, x, batch_size=None, verbose=0):
-        """The older name of predict."""
-        return self.predict(x, batch_size, verbose)
-
-    def predict_classes(self, x, batch_size=None, verbose=0):
-        """Class numbers: argmax of the last axis, or output > 0.5 where that axis has size 1."""
-        y = self.predict(x, batch_size, verbose)
-        return y.argmax(axis=-1) if y.shape[-1] > 1 else (y > 0.5).astype("int32")
-
     def train_on_batch(
         self, x, y=None, sample_weight=None, class_weight=None, return_dict=False,
         reset_metrics=True,
@@ -378,6 +375,43 @@ class Sequential(Layer):
                     break
 
     reset_state = reset_states
+
+    # --- older names, of Keras 1 and 2 ---
+
+    def predict_proba(self, x, batch_size=None, verbose=0):
+        """The older name of predict."""
+        return self.predict(x, batch_size, verbose)
+
+    def predict_classes(self, x, batch_size=None, verbose=0):
+        """Class numbers: argmax of the last axis, or output > 0.5 where that axis has size 1."""
+        y = self.predict(x, batch_size, verbose)
+        return y.argmax(axis=-1) if y.shape[-1] > 1 else (y > 0.5).astype("int32")
+
+    def fit_generator(
+        self, generator, steps_per_epoch=None, epochs=1, *, samples_per_epoch=None,
+        nb_val_samples=None, **options,
+    ):  # fmt: skip
+        """fit for an iterable of batches. Keras 1's samples_per_epoch and nb_val_samples count
+        samples; the arguments of queues and processes are accepted and change nothing."""
+        if samples_per_epoch is not None:
+            steps_per_epoch, generator = steps_of(generator, samples_per_epoch)
+        held = options.get("validation_data")
+        if nb_val_samples is not None and not isinstance(held, (tuple, list, type(None))):
+            options["validation_steps"], options["validation_data"] = steps_of(held, nb_val_samples)
+        options = _without_queues(options)
+        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **options)
+
+    def evaluate_generator(self, generator, steps=None, *, val_samples=None, **options):
+        """evaluate for an iterable of batches; see fit_generator."""
+        if val_samples is not None:
+            steps, generator = steps_of(generator, val_samples)
+        return self.evaluate(generator, steps=steps, **{"verbose": 0, **_without_queues(options)})
+
+    def predict_generator(self, generator, steps=None, *, val_samples=None, **options):
+        """predict for an iterable of batches; see fit_generator."""
+        if val_samples is not None:
+            steps, generator = steps_of(generator, val_samples)
+        return self.predict(generator, steps=steps, **{"verbose": 0, **_without_queues(options)})
 
     # --- looking ---
 
@@ -430,6 +464,10 @@ class Sequential(Layer):
         from fastrnn import saving
 
         saving.load_weights(self, filepath, skip_mismatch, by_name)
+
+
+def _without_queues(options):
+    return {name: value for name, value in options.items() if name not in _OF_QUEUES}
 
 
 def serialize_model(model):

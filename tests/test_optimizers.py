@@ -273,6 +273,9 @@ def test_options_of_keras_2(rng):
     again = optimizers.deserialize(optimizers.serialize(optimizer))
     assert (again.decay, again.learning_rate) == (0.5, 1.0)
     assert optimizers.Adam(epsilon=None).epsilon == 1e-7
+    for name in NAMES:
+        optimizer = getattr(optimizers, name)(lr=0.25, decay=0.5)
+        assert (optimizer.learning_rate, optimizer.decay) == (0.25, 0.5)
 
 
 # Weight decay, averaging, accumulation

@@ -112,6 +112,58 @@ class list_of_batches:
         return ((self.x[i : i + 16], self.y[i : i + 16]) for i in range(0, 50, 16))
 
 
+def test_metrics_are_logged_under_the_name_typed(data):
+    x, y = data
+    for name in ("acc", "accuracy", "mse", "mean_squared_error"):
+        history = classifier(metrics=[name]).fit(x, y, verbose=0, validation_split=0.2).history
+        assert set(history) == {"loss", name, "val_loss", f"val_{name}"}
+
+
+def test_older_methods_for_generators(data):
+    x, y = data
+    reference = weights_after(x, y, shuffle=False)
+
+    def endless(*arrays):
+        while True:
+            for start in range(0, 50, 16):
+                parts = tuple(a[start : start + 16] for a in arrays)
+                yield parts if len(parts) > 1 else parts[0]
+
+    class Batches:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, place):
+            return x[16 * place : 16 * place + 16], y[16 * place : 16 * place + 16]
+
+    queues = {"max_q_size": 3, "nb_worker": 2, "pickle_safe": True}
+    for source, options in (
+        (endless(x, y), {"samples_per_epoch": 50, "nb_epoch": 3, **queues}),
+        (endless(x, y), {"steps_per_epoch": 4, "epochs": 3, "workers": 2, "max_queue_size": 1}),
+        (list_of_batches(x, y), {"samples_per_epoch": 64, "epochs": 3}),
+        (Batches(), {"samples_per_epoch": 49, "epochs": 3, "shuffle": False}),
+    ):
+        model = classifier()
+        held = {"validation_data": endless(x, y), "nb_val_samples": 50}
+        history = model.fit_generator(source, verbose=0, **options, **held).history
+        assert_same(reference, model.get_weights())
+        assert len(history["val_loss"]) == 3
+    logs = model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(model.evaluate_generator(endless(x, y), val_samples=50), logs, 1e-6)
+    np.testing.assert_allclose(model.evaluate_generator(Batches(), nb_worker=4), logs, 1e-6)
+    whole = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(model.predict_generator(endless(x), val_samples=50), whole)
+    np.testing.assert_array_equal(model.predict_generator(endless(x), 4, max_q_size=2), whole)
+    history = model.fit_generator(
+        Batches(), epochs=1, verbose=0, validation_data=(x, y), nb_val_samples=50
+    ).history
+    assert len(history["val_loss"]) == 1
+    with pytest.raises(ValueError, match="generator: expected at least one batch, received none"):
+        model.fit_generator(iter(()), samples_per_epoch=50)
+    with pytest.raises(TypeError, match="wokers"):
+        model.fit_generator(Batches(), wokers=1)
+
+
 def test_steps_per_epoch(data):
     x, y = data
     assert_same(
