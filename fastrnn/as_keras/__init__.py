@@ -1,0 +1,194 @@
+"""Keras scripts on fastrnn, unmodified.
+
+`import fastrnn.as_keras` as a script's first line makes `keras`, `tensorflow.keras` and their
+submodules resolve to fastrnn, for this process only; so does `fastrnn run script.py`. The real
+libraries are never imported. A name that fastrnn lacks is an ImportError or AttributeError that
+says what there is. Errors: ImportError if one of the real libraries has been imported before.
+"""
+
+import importlib
+import re
+import sys
+from functools import partial
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+
+# What fastrnn follows; scripts ask for it.
+_VERSIONS = {"keras": "3.15.1", "tensorflow": "2.21.0"}
+_KERAS = re.compile(r"^tensorflow\.(python\.|contrib\.|compat\.v[12]\.)?keras\b")
+
+# Keras's path: the module of fastrnn whose names are there. Those of Keras 1 and 2 are among them.
+_LAYER_MODULES = (
+    "advanced_activations", "convolutional", "core", "cudnn_recurrent", "embeddings", "noise",
+    "normalization", "pooling", "recurrent", "wrappers",
+)  # fmt: skip
+_UTIL_MODULES = ("data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils")
+_MODULES = {
+    "keras.activations": "activations",
+    "keras.backend": "as_keras.backend",
+    "keras.callbacks": "callbacks",
+    "keras.config": "as_keras.backend",
+    "keras.constraints": "constraints",
+    "keras.datasets": "datasets",
+    "keras.datasets.fashion_mnist": "datasets.fashion_mnist",
+    "keras.datasets.imdb": "datasets.imdb",
+    "keras.datasets.mnist": "datasets.mnist",
+    "keras.datasets.reuters": "datasets.reuters",
+    "keras.initializations": "initializers",
+    "keras.initializers": "initializers",
+    "keras.layers": "layers",
+    **{f"keras.layers.{name}": "layers" for name in _LAYER_MODULES},
+    "keras.losses": "losses",
+    "keras.metrics": "metrics",
+    "keras.models": "models",
+    "keras.objectives": "losses",
+    "keras.optimizers": "optimizers",
+    "keras.optimizers.legacy": "optimizers",
+    "keras.optimizers.schedules": "schedules",
+    "keras.preprocessing": "preprocessing",
+    "keras.preprocessing.sequence": "preprocessing.sequence",
+    "keras.preprocessing.text": "preprocessing.text",
+    "keras.regularizers": "regularizers",
+    "keras.saving": "saving",
+    "keras.utils": "utils",
+    **{f"keras.utils.{name}": "utils" for name in _UTIL_MODULES},
+    "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
+}
+
+# Keras's path: names there that fastrnn keeps elsewhere, or under another name.
+_LOSSES = {
+    "mae": "losses.mean_absolute_error",
+    "mape": "losses.mean_absolute_percentage_error",
+    "mse": "losses.mean_squared_error",
+    "msle": "losses.mean_squared_logarithmic_error",
+    "kld": "losses.kl_divergence",
+}
+_LOSSES |= {name.upper(): place for name, place in _LOSSES.items()}
+_SEED = {"set_random_seed": "random.set_seed", "set_seed": "random.set_seed"}
+_UTILS = {"Progbar": "progress.Progbar", "clear_session": "layers.base.clear_session"}
+_UTILS["print_summary"] = "summary.print_summary"
+_OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
+_NAMES = {
+    "keras": {
+        "Initializer": "initializers.Initializer",
+        "Input": "layers.Input",
+        "Layer": "layers.Layer",
+        "Loss": "losses.Loss",
+        "Metric": "metric.Metric",
+        "Optimizer": "optimizers.Optimizer",
+        "Regularizer": "regularizers.Regularizer",
+        "Sequential": "models.Sequential",
+        "Variable": "variable.Variable",
+    },
+    "keras.engine": {"InputLayer": "layers.InputLayer", "Layer": "layers.Layer"},
+    "keras.engine.topology": {"Input": "layers.Input", "Layer": "layers.Layer"},
+    "keras.losses": _LOSSES,
+    "keras.metrics": {
+        **_LOSSES,
+        "Metric": "metric.Metric",
+        "binary_focal_crossentropy": "losses.binary_focal_crossentropy",
+        "categorical_focal_crossentropy": "losses.categorical_focal_crossentropy",
+        "huber": "losses.huber",
+    },
+    "keras.objectives": _LOSSES,
+    "keras.optimizers": {name.lower(): f"optimizers.{name}" for name in _OPTIMIZERS},
+    "keras.utils": _UTILS,
+    **{f"keras.utils.{name}": _UTILS for name in _UTIL_MODULES},
+    "tensorflow": {"set_random_seed": "random.set_seed"},
+    "tensorflow.compat.v1": {"set_random_seed": "random.set_seed"},
+    "tensorflow.compat.v1.keras": {},
+    "tensorflow.compat.v1.random": _SEED,
+    "tensorflow.compat.v2.keras": {},
+    "tensorflow.contrib.keras": {},
+    "tensorflow.keras": {},
+    "tensorflow.python.keras": {},
+    "tensorflow.random": _SEED,
+}
+
+
+def _paths():
+    """Every path that can be imported, those above the tables' paths included."""
+    found = {path for path, source in _MODULES.items() if find_spec(f"fastrnn.{source}")}
+    for path in (*found, *_NAMES):
+        while path:
+            found.add(path)
+            path = path.rpartition(".")[0]
+    return found
+
+
+def _get(place):
+    module, _, name = place.rpartition(".")
+    return getattr(importlib.import_module(f"fastrnn.{module}"), name)
+
+
+def _offered(path):
+    """name -> object of what belongs at Keras's path: a module's `__all__`, or else what it defines
+    and what its table of names refers to."""
+    found = {}
+    if path in _MODULES:
+        module = importlib.import_module(f"fastrnn.{_MODULES[path]}")
+        table = getattr(module, "_TABLE", ())
+        found = {
+            name: value
+            for name, value in vars(module).items()
+            if (
+                name in module.__all__
+                if hasattr(module, "__all__")
+                else not name.startswith("_")
+                and (getattr(value, "__module__", None) == module.__name__ or name in table)
+            )
+        }
+    return found | {name: _get(place) for name, place in _NAMES.get(path, {}).items()}
+
+
+class _Finder:
+    """Finds modules of Keras, and none of others; loads them as packages with the names above."""
+
+    paths = _paths()
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        parent, _, name = fullname.rpartition(".")
+        if fullname.partition(".")[0] not in _VERSIONS:
+            return None
+        if _KERAS.sub("keras", fullname) not in cls.paths:
+            # The name is not fullname: `from parent import name` would then hide the message.
+            raise ModuleNotFoundError(cls.lacks(parent, name), name=parent)
+        return ModuleSpec(fullname, cls, is_package=True)
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @classmethod
+    def exec_module(cls, module):
+        path = _KERAS.sub("keras", module.__name__)
+        if path in _VERSIONS:
+            module.__version__ = _VERSIONS[path]
+        offered = _offered(path)
+        module.__all__ = sorted(offered)
+        vars(module).update(offered)
+        module.__getattr__ = partial(cls.submodule, module.__name__)
+
+    @classmethod
+    def submodule(cls, parent, name):
+        """What `parent.name` is where the name is not in the module yet."""
+        if _KERAS.sub("keras", f"{parent}.{name}") in cls.paths:
+            return importlib.import_module(f"{parent}.{name}")
+        raise AttributeError(cls.lacks(parent, name))
+
+    @classmethod
+    def lacks(cls, parent, name):
+        path = _KERAS.sub("keras", parent)
+        below = {p.removeprefix(f"{path}.") for p in cls.paths if p.startswith(f"{path}.")}
+        names = {*_offered(path), *(p for p in below if "." not in p)}
+        return f"fastrnn has no {path}.{name}; {path} has {', '.join(sorted(names))}"
+
+
+for _root in _VERSIONS:
+    if _root in sys.modules:
+        raise ImportError(
+            f"{_root} has been imported already: import fastrnn.as_keras before it, as the "
+            "script's first line"
+        )
+sys.meta_path.insert(0, _Finder)

@@ -1,0 +1,364 @@
+"""Keras scripts, run as they are: the programs in tests/scripts, and the paths of Keras's names.
+
+fastrnn.as_keras is for a whole process, so everything here runs in one of its own.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "tests" / "scripts"
+
+
+def python(*args, cwd, **environment):
+    """Exit status, standard output and standard error of Python, in the folder `cwd`."""
+    paths = [environment.pop("before", None), str(ROOT), os.environ.get("PYTHONPATH")]
+    done = subprocess.run(
+        [sys.executable, *map(str, args)],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=cwd,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONIOENCODING": "utf-8",
+            **environment,
+        },
+        timeout=900,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def script(name, cwd, **environment):
+    """What a program of tests/scripts prints under `fastrnn run`."""
+    status, out, err = python("-m", "fastrnn", "run", SCRIPTS / name, cwd=cwd, **environment)
+    assert (status, err) == (0, "")
+    return out
+
+
+def code(text, cwd, **environment):
+    """What a text prints after fastrnn.as_keras is imported."""
+    status, out, err = python("-c", f"import fastrnn.as_keras\n{text}", cwd=cwd, **environment)
+    assert (status, err) == (0, "")
+    return out
+
+
+def numbers(pattern, text):
+    return [float(found) for found in re.findall(pattern, text)]
+
+
+# --- the programs ---
+
+
+def test_cumsum_learns_and_predicts_classes(tmp_path):
+    out = script("cumsum.py", tmp_path)
+    accuracy = numbers(r" acc: ([\d.]+)", out)
+    assert len(accuracy) == 1000
+    assert np.mean(accuracy[-200:]) > 0.85
+    last = [line.split() for line in out.splitlines()[-10:]]
+    assert all(line[::2] == ["Expected:", "Predicted"] for line in last)
+    assert {value for line in last for value in line[1::2]} <= {"[0]", "[1]"}
+
+
+def test_echo_learns_its_sequence(tmp_path):
+    out = script("echo.py", tmp_path)
+    assert "\nNone\n" in out  # print(model.summary())
+    assert "Total params: 146 " in out  # 4 (1 + 5 + 1) 5 + 6
+    loss = numbers(r"loss: ([\d.e-]+)", out)
+    assert len(loss) == 1000
+    assert loss[-1] < loss[0] / 3
+    said = [float(line) for line in out.splitlines()[-5:]]
+    assert np.abs(np.subtract(said, [0, 0.2, 0.4, 0.6, 0.8])).max() < 0.35
+
+
+def test_frames_learns_and_counts_parameters_as_keras(tmp_path):
+    out = script("frames.py", tmp_path)
+    accuracy = numbers(r"val_accuracy: ([\d.]+)", out)
+    assert len(accuracy) == 30
+    assert accuracy[-1] > 0.97
+    for count in ("Total params: 9,961 ", "Trainable params: 9,881 ", "Non-trainable params: 80 "):
+        assert count in out
+
+
+def test_fragments_count_parameters_as_keras(tmp_path):
+    out = script("fragments.py", tmp_path)
+    # 4 (inputs + units + 1) units, for each direction
+    assert numbers(r"Total params: ([\d,]+)".replace(",", ""), out.replace(",", "")) == [
+        98816 + 394240,
+        2 * 4 * (10 + 10 + 1) * 10,
+        2 * 4 * (3 + 8 + 1) * 8,
+    ]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with an mnist.npz of 5,400 + 200 pictures, each noise and a bright row that tells
+    the digit, and an imdb.npz of 100 + 100 reviews in which one word praises and one blames."""
+    rng = np.random.default_rng(1)
+    digits, reviews = {}, {}
+    for part, n in (("train", 5400), ("test", 200)):
+        y = rng.integers(0, 10, n).astype(np.uint8)
+        x = rng.integers(0, 60, (n, 28, 28)).astype(np.uint8)
+        x[np.arange(n), 2 * y + 4] = 250
+        digits |= {f"x_{part}": x, f"y_{part}": y}
+        y = rng.integers(0, 2, 100)
+        x = np.empty(100, dtype=object)
+        for i in range(100):
+            x[i] = [*rng.integers(30, 9000, rng.integers(5, 250)).tolist(), 20 - 10 * int(y[i])]
+        reviews |= {f"x_{part}": x, f"y_{part}": y}
+    np.savez(tmp_path / "mnist.npz", **digits)
+    np.savez(tmp_path / "imdb.npz", **reviews)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name, parameters", [("mnist_double_lstm.py", "36,554"), ("mnist_bilstm.py", "48,906")]
+)
+def test_mnist_programs_on_small_data(data, tmp_path, name, parameters):
+    out = script(name, tmp_path, FASTRNN_DATA=str(data))
+    assert f"Total params: {parameters} " in out
+    assert "Epoch 15/15" in out  # nb_epoch
+    loss = numbers(r" val_loss: ([\d.]+)", out)
+    assert len(loss) == 15
+    assert loss[-1] < loss[0]
+    assert len(numbers(r"test_loss: [\d.]+ - test_acc: ([\d.]+)", out)) == 1
+
+
+def test_imdb_program_on_small_data(data, tmp_path):
+    out = script("imdb_bilstm.py", tmp_path, FASTRNN_DATA=str(data))
+    assert out.startswith("Train...\nEpoch 1/4\n")
+    loss = numbers(r" loss: ([\d.]+)", out)
+    assert len(loss) == 4
+    assert loss[-1] < loss[0]
+
+
+@pytest.mark.parametrize(
+    "name, file, pattern, target",
+    [
+        ("mnist_double_lstm.py", "mnist.npz", r"test_acc: ([\d.]+)", 0.97),
+        ("mnist_bilstm.py", "mnist.npz", r"test_acc: ([\d.]+)", 0.97),
+        ("imdb_bilstm.py", "imdb.npz", r"val_accuracy: ([\d.]+)", 0.85),
+    ],
+)
+def test_programs_on_real_data(tmp_path, name, file, pattern, target):
+    if not Path(os.environ.get("FASTRNN_DATA", "/nowhere"), file).is_file():
+        pytest.skip(f"needs {file} in the folder FASTRNN_DATA, and minutes")
+    assert max(numbers(pattern, script(name, tmp_path))) > target
+
+
+# --- the paths ---
+
+SAME = """
+import fastrnn, keras, tensorflow, tensorflow as tf
+import keras.backend as K
+from keras import backend, callbacks, layers
+from keras.callbacks import EarlyStopping
+from keras.datasets import imdb, mnist
+from keras.engine.topology import Layer
+from keras.initializers import RandomNormal
+from keras.layers.convolutional import Conv1D
+from keras.layers.core import Activation, Dense, Dropout
+from keras.layers.embeddings import Embedding
+from keras.layers.normalization import BatchNormalization
+from keras.layers.recurrent import GRU, LSTM, SimpleRNN
+from keras.layers.wrappers import Bidirectional, TimeDistributed
+from keras.losses import mse
+from keras.models import Sequential, load_model
+from keras.objectives import binary_crossentropy
+from keras.optimizers import Adam, adam
+from keras.optimizers.schedules import ExponentialDecay
+from keras.preprocessing.sequence import pad_sequences
+from keras.regularizers import l2
+from keras.saving import save_model
+from keras.utils import Progbar, to_categorical
+from keras.utils.np_utils import to_categorical as older
+from tensorflow import keras as tf_keras
+from tensorflow.keras.layers import LSTM as tf_LSTM
+from tensorflow.python.keras.layers import LSTM as python_LSTM
+import tensorflow.compat.v1.keras.layers as v1
+
+from fastrnn import layers as L
+for ours, theirs in [
+    (fastrnn.Sequential, (Sequential, keras.Sequential, tf.keras.Sequential,
+                          tf.keras.models.Sequential)),
+    (L.LSTM, (LSTM, layers.LSTM, keras.layers.LSTM, tf_keras.layers.LSTM, tf_LSTM, python_LSTM,
+              v1.LSTM)),
+    (L.Layer, (Layer, keras.Layer)),
+    (L.Input, (keras.Input, tf.keras.Input)),
+    (L.Activation, (Activation,)), (L.Dense, (Dense,)), (L.Dropout, (Dropout,)),
+    (L.Embedding, (Embedding,)), (L.Conv1D, (Conv1D,)),
+    (L.BatchNormalization, (BatchNormalization,)), (L.GRU, (GRU,)), (L.SimpleRNN, (SimpleRNN,)),
+    (L.Bidirectional, (Bidirectional,)), (L.TimeDistributed, (TimeDistributed,)),
+    (fastrnn.callbacks.EarlyStopping, (EarlyStopping, callbacks.EarlyStopping)),
+    (fastrnn.datasets.imdb.load_data, (imdb.load_data,)),
+    (fastrnn.datasets.mnist.load_data, (mnist.load_data, tf.keras.datasets.mnist.load_data)),
+    (fastrnn.initializers.RandomNormal, (RandomNormal,)),
+    (fastrnn.losses.mean_squared_error, (mse, keras.losses.MSE)),
+    (fastrnn.losses.binary_crossentropy, (binary_crossentropy,)),
+    (fastrnn.models.load_model, (load_model,)),
+    (fastrnn.optimizers.Adam, (Adam, adam, tf.keras.optimizers.legacy.Adam)),
+    (fastrnn.preprocessing.sequence.pad_sequences, (pad_sequences, keras.utils.pad_sequences)),
+    (fastrnn.progress.Progbar, (Progbar,)),
+    (fastrnn.random.set_seed, (tf.random.set_seed, tf.set_random_seed)),
+    (fastrnn.regularizers.l2, (l2,)),
+    (fastrnn.saving.save_model, (save_model,)),
+    (fastrnn.schedules.ExponentialDecay, (ExponentialDecay,)),
+    (fastrnn.utils.to_categorical, (to_categorical, older)),
+]:
+    for their in theirs:
+        print(their is ours)
+print(K is backend, isinstance(keras.__version__, str), tf.__version__[0] == "2")
+"""
+
+
+def test_names_are_at_keras_paths(tmp_path):
+    said = code(SAME, tmp_path).split()
+    assert len(said) > 50
+    assert set(said) == {"True"}
+
+
+def test_the_real_libraries_are_never_imported(tmp_path):
+    for name in ("keras", "tensorflow"):
+        (tmp_path / f"{name}.py").write_text(f"print('the real {name}')")
+    assert code("import keras, tensorflow.keras.layers", tmp_path, before=str(tmp_path)) == ""
+    status, _, err = python(
+        "-c", "import keras, fastrnn.as_keras", cwd=tmp_path, before=str(tmp_path)
+    )
+    assert status == 1
+    assert "ImportError: keras has been imported already" in err
+
+
+@pytest.mark.parametrize(
+    "statement, kind, name, offer",
+    [
+        ("from keras.layers import ConvLSTM2D", "ModuleNotFoundError", "keras.layers.ConvLSTM2D",
+         "LSTM"),
+        ("from tensorflow.keras.layers import ConvLSTM2D", "ModuleNotFoundError",
+         "keras.layers.ConvLSTM2D", "LSTM"),
+        ("import keras; keras.layers.ConvLSTM2D", "AttributeError", "keras.layers.ConvLSTM2D",
+         "LSTM"),
+        ("import keras.applications", "ModuleNotFoundError", "keras.applications", "layers"),
+        ("import tensorflow as tf; tf.Session", "AttributeError", "tensorflow.Session", "keras"),
+    ],
+)  # fmt: skip
+def test_a_missing_name_says_which_and_what_there_is(tmp_path, statement, kind, name, offer):
+    status, _, err = python("-c", f"import fastrnn.as_keras\n{statement}", cwd=tmp_path)
+    assert status == 1
+    last = err.splitlines()[-1]
+    assert last.startswith(f"{kind}: fastrnn has no {name}; ")
+    assert re.search(rf"\b{offer}\b", last.partition(" has no ")[2].partition("; ")[2])
+
+
+REAL = """
+import inspect, importlib, json, sys
+found = {}
+for path in json.loads(sys.argv[1]):
+    try:
+        module = importlib.import_module(path)
+    except ImportError:
+        continue
+    found[path] = [n for n in dir(module) if n[0] != "_" and not inspect.ismodule(getattr(module, n))]
+print(json.dumps(found))
+"""  # noqa: E501
+OURS = """
+import importlib, inspect, json, pkgutil, sys
+import fastrnn
+defined = set()
+for part in pkgutil.walk_packages(fastrnn.__path__, "fastrnn."):
+    if not part.name.startswith(("fastrnn.examples", "fastrnn.interop", "fastrnn.__main__")):
+        try:
+            module = importlib.import_module(part.name)
+        except ImportError:  # what needs scikit-learn
+            continue
+        defined |= {n for n, v in vars(module).items() if inspect.getmodule(v) is module}
+for path, names in json.load(sys.stdin).items():
+    module = importlib.import_module(path)
+    for name in names:
+        if name in defined and name not in module.__all__:
+            print(f"{path}.{name}")
+"""
+
+
+def test_what_fastrnn_has_is_where_keras_has_it(tmp_path):
+    pytest.importorskip("keras", reason="compares with the names of Keras itself")
+    listing = "import json\nprint(json.dumps(sorted(fastrnn.as_keras._Finder.paths)))"
+    paths = [path for path in json.loads(code(listing, tmp_path)) if path.startswith("keras")]
+    status, out, err = python("-c", REAL, json.dumps(paths), cwd=tmp_path, TF_CPP_MIN_LOG_LEVEL="3")
+    assert status == 0, err
+    real = json.loads(out.splitlines()[-1])
+    assert len(real) > 15
+    (tmp_path / "names.json").write_text(json.dumps(real))
+    missing = code(f"import sys\nsys.stdin = open('names.json')\n{OURS}", tmp_path).split()
+    # The first is an initializer in fastrnn.
+    assert set(missing) <= {"keras.layers.Identity"}
+
+
+# --- keras.backend and the tutorials' MNIST ---
+
+
+def test_backend(tmp_path):
+    code(
+        """
+import numpy as np
+from keras import backend as K
+from keras.layers import Dense
+
+assert Dense(1).name == "dense" and Dense(1).name == "dense_1"
+K.clear_session()
+assert Dense(1).name == "dense"
+assert (K.floatx(), K.epsilon(), K.image_data_format()) == ("float32", 1e-7, "channels_last")
+x = np.array([[1.0, 3.0], [4.0, 2.0]])
+assert K.argmax(x).tolist() == [1, 0]
+assert K.mean(K.square(x), axis=-1).tolist() == [5, 10]
+assert K.sum(K.cast(K.equal(K.round(x), x), "float32"), keepdims=True).tolist() == [[4]]
+layer = Dense(2)
+layer.build((None, 3))
+K.set_value(layer.weights[0], np.ones((3, 2)))
+assert K.get_value(layer.weights[0]).tolist() == np.ones((3, 2)).tolist()
+for call in (lambda: K.set_value(0.1, 1), lambda: K.set_floatx("float64")):
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        assert "expected" in str(error)
+    else:
+        raise SystemExit("no error")
+""",
+        tmp_path,
+    )
+
+
+def test_input_data(data, tmp_path):
+    code(
+        """
+import numpy as np
+from tensorflow.examples.tutorials.mnist import input_data
+
+with np.load("mnist.npz") as file:
+    x, y, test_x = file["x_train"], file["y_train"], file["x_test"]
+got = input_data.read_data_sets(".", one_hot=True, validation_size=4000)
+assert [len(part.images) for part in got] == [1400, 4000, 200]
+assert np.array_equal(got.train.images, (x[4000:].reshape(-1, 784) / 255).astype("float32"))
+assert np.array_equal(got.validation.labels, np.eye(10)[y[:4000]])
+assert got.test.images.dtype == np.float32 and got.test.labels.shape == (200, 10)
+plain = input_data.read_data_sets(".", reshape=False, dtype="uint8")
+assert np.array_equal(plain.test.images[..., 0], test_x)
+assert np.array_equal(plain.train.labels, y[5000:])
+
+train = got.train
+seen = np.concatenate([train.next_batch(400)[0] for _ in range(7)])  # two epochs
+assert train.epochs_completed == 1
+for epoch in (seen[:1400], seen[1400:]):
+    assert np.array_equal(np.sort(epoch.sum(1)), np.sort(train.images.sum(1)))
+images, labels = got.test.next_batch(3, shuffle=False)
+assert np.array_equal(images, got.test.images[:3])
+assert np.array_equal(labels, got.test.labels[:3])
+""",
+        data,
+    )
