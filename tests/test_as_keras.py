@@ -3,6 +3,7 @@
 fastrnn.as_keras is for a whole process, so everything here runs in one of its own.
 """
 
+import gzip
 import json
 import os
 import re
@@ -95,6 +96,20 @@ def test_fragments_count_parameters_as_keras(tmp_path):
         2 * 4 * (10 + 10 + 1) * 10,
         2 * 4 * (3 + 8 + 1) * 8,
     ]
+
+
+def test_the_spellings_of_keras_1(tmp_path):
+    out = script("keras1.py", tmp_path)
+    assert "Epoch 20/20" in out
+    (accuracy,) = numbers(r"^accuracy: ([\d.]+) same: True$", out.splitlines()[-1])
+    assert accuracy > 0.6
+
+
+def test_the_spellings_of_keras_2(tmp_path):
+    names, errors = script("keras2.py", tmp_path).splitlines()
+    assert names == "['loss', 'mae', 'mse', 'rmse']"
+    first, last = numbers(r" ([\d.]+)", errors)
+    assert last < first / 2
 
 
 @pytest.fixture
@@ -359,6 +374,55 @@ for epoch in (seen[:1400], seen[1400:]):
 images, labels = got.test.next_batch(3, shuffle=False)
 assert np.array_equal(images, got.test.images[:3])
 assert np.array_equal(labels, got.test.labels[:3])
+""",
+        data,
+    )
+
+
+def test_input_data_in_the_format_of_mnist(data, tmp_path):
+    with np.load(data / "mnist.npz") as file:
+        arrays = dict(file)
+    for part, name in (("train", "train"), ("test", "t10k")):
+        for kind, array in (
+            ("images-idx3", arrays[f"x_{part}"]),
+            ("labels-idx1", arrays[f"y_{part}"]),
+        ):
+            sizes = np.array(array.shape, ">u4").tobytes()
+            content = bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+            (tmp_path / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(content, 1))
+    os.rename(tmp_path / "mnist.npz", tmp_path / "other.npz")
+    code(
+        """
+import gzip, os
+import numpy as np
+from tensorflow.examples.tutorials.mnist import input_data
+
+with np.load("other.npz") as file:
+    arrays = dict(file)
+read = lambda: input_data.read_data_sets(".", dtype="uint8", validation_size=0)
+got = read()
+assert np.array_equal(got.train.images.reshape(-1, 28, 28), arrays["x_train"])
+assert np.array_equal(got.train.labels, arrays["y_train"])
+assert np.array_equal(got.test.images.reshape(-1, 28, 28), arrays["x_test"])
+assert np.array_equal(got.test.labels, arrays["y_test"])
+
+name = "t10k-labels-idx1-ubyte.gz"
+sound = open(name, "rb").read()
+labels = gzip.decompress(sound)
+for damaged in (
+    b"", sound[:-20], labels, gzip.compress(labels[:-1]), gzip.compress(labels + b"0"),
+    gzip.compress(labels[:3]), gzip.compress(b"1" + labels[1:]), gzip.compress(b""),
+    gzip.compress(bytes([0, 0, 8, 1]) + b"\\xff" * 4 + labels[8:]),
+    gzip.compress(bytes([0, 0, 8, 2]) + labels[4:8] + bytes([0, 0, 0, 1]) + labels[8:]),
+):
+    with open(name, "wb") as file:
+        file.write(damaged)
+    try:
+        read()
+    except ValueError as error:
+        assert "expected" in str(error)
+    else:
+        raise SystemExit(f"no error for {damaged[:20]}")
 """,
         data,
     )

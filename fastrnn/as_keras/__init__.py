@@ -67,6 +67,7 @@ _LOSSES |= {name.upper(): place for name, place in _LOSSES.items()}
 _SEED = {"set_random_seed": "random.set_seed", "set_seed": "random.set_seed"}
 _UTILS = {"Progbar": "progress.Progbar", "clear_session": "layers.base.clear_session"}
 _UTILS["print_summary"] = "summary.print_summary"
+_ENGINE = {name: f"layers.{name}" for name in ("Input", "InputLayer", "Layer")}
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
 _NAMES = {
     "keras": {
@@ -80,8 +81,8 @@ _NAMES = {
         "Sequential": "models.Sequential",
         "Variable": "variable.Variable",
     },
-    "keras.engine": {"InputLayer": "layers.InputLayer", "Layer": "layers.Layer"},
-    "keras.engine.topology": {"Input": "layers.Input", "Layer": "layers.Layer"},
+    "keras.engine": _ENGINE,
+    "keras.engine.topology": _ENGINE,
     "keras.losses": _LOSSES,
     "keras.metrics": {
         **_LOSSES,
