@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,8 +26,10 @@ def print_summary(
 ) -> None:
     """Print the layers of `model`, their output shapes and their numbers of parameters.
 
-    Columns fit their contents. If `line_length` or `positions` (of the columns' right edges, as
-    fractions of the line or in characters) is given, they are cut to it and the contents wrapped.
+    Columns fit their contents; in a terminal the table is as wide as the terminal. If `line_length`
+    or `positions` (of the columns' right edges, as fractions of the line or in characters) is
+    given, columns are cut to it. Contents that do not fit are wrapped. `expand_nested` shows the
+    layers of nested models and wrappers too.
     `layer_range` names the first and last layer to show, by regular expressions. `print_fn` is
     called once, with the whole text. Raises ValueError for a line too short and for layers that
     are not there. As keras.utils.print_summary, without the optimizer's own state.
@@ -39,6 +43,8 @@ def print_summary(
 
     if line_length is None and positions is None:
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        if (print_fn is None or print_fn is print) and getattr(sys.stdout, "isatty", bool)():
+            widths = _stretched(widths, shutil.get_terminal_size().columns)
     else:
         widths = _fixed_widths(line_length, positions, len(header))
 
@@ -85,7 +91,7 @@ def _rows(layer, level: int, expand_nested: bool, show_trainable: bool) -> list[
         row.append(trained if layer.trainable_weights or layer.non_trainable_weights else "-")
     rows = [row]
     if expand_nested:
-        for inner in getattr(layer, "layers", ()):
+        for inner in getattr(layer, "layers", None) or getattr(layer, "sublayers", ()):
             rows += _rows(inner, level + 1, expand_nested, show_trainable)
     return rows
 
@@ -97,6 +103,18 @@ def _shape(shape) -> str:
     if isinstance(shape, list):
         return f"[{', '.join(map(_shape, shape))}]"
     return f"({', '.join(map(str, shape))})"
+
+
+def _stretched(widths: list[int], line_length: int) -> list[int]:
+    """The widths changed so that the table fills a line; none below 4."""
+    spare = line_length - (sum(widths) + 3 * len(widths) + 1)
+    share, rest = divmod(max(spare, 0), len(widths))
+    widths = [width + share for width in widths]
+    widths[0] += rest
+    for _ in range(-spare):
+        widest = widths.index(max(widths))
+        widths[widest] = max(widths[widest] - 1, 4)
+    return widths
 
 
 def _fixed_widths(line_length, positions, columns: int) -> list[int]:

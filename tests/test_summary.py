@@ -1,13 +1,14 @@
 """print_summary: the table, of stand-ins for layers and of the models it is for."""
 
 import io
+import re
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fastrnn import progress
+from fastrnn import progress, summary
 from fastrnn.layers import (
     LSTM,
     BatchNormalization,
@@ -283,3 +284,42 @@ def test_model_not_built_yet():
 def test_summary_returns_nothing(capsys):
     assert Sequential([Dense(1, input_shape=(2,))]).summary() is None
     assert sys.stdout is not None and "Total params: 3 (12.00 B)" in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("columns", [30, 60, 72, 150])
+def test_as_wide_as_the_terminal(monkeypatch, columns):
+    stream = Terminal()
+    for module in (summary, progress):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stdout=stream))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_summary(FRAMES)
+    shown = stream.getvalue().splitlines()
+    assert {len(line) for line in shown[1:-3]} == {columns}
+    cells = [line.split("│")[1].strip() for line in shown if line.startswith("│")]
+    names = "".join(cells).replace(" ", "")
+    for la in FRAMES.layers:
+        assert f"{la.name}({type(la).__name__})" in names
+    assert len(lines(FRAMES)[1]) == 72, "print_fn gets the table as wide as its contents"
+
+
+def test_a_terminal_too_narrow(monkeypatch):
+    stream = Terminal()
+    for module in (summary, progress):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stdout=stream))
+    monkeypatch.setenv("COLUMNS", "5")
+    print_summary(FRAMES)
+    assert {len(line) for line in stream.getvalue().splitlines()[1:-3]} == {3 * 7 + 1}
+
+
+def test_expand_wrappers():
+    stack = Sequential([Bidirectional(LSTM(4, name="lstm"), input_shape=(3, 2))])
+    stack.add(Dense(1))
+    assert "forward_lstm" not in text(stack)
+    shown = text(stack, expand_nested=True)
+    for name in ("forward_lstm (LSTM)", "backward_lstm (LSTM)"):
+        assert re.search(rf"│    └ {re.escape(name)} +│ \(None, 4\) +│ +112 │", shown), shown

@@ -1,0 +1,183 @@
+"""Pictures of what fit recorded and of models, by matplotlib and by graphviz."""
+
+import re
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="tests pictures")
+
+import matplotlib
+from matplotlib import pyplot
+
+import fastrnn
+from fastrnn import layers, plot
+from fastrnn.utils import plot_model
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture
+def no_dot(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+
+
+def network():
+    inner = fastrnn.Sequential(
+        [
+            layers.GRU(5, return_sequences=True, input_shape=(None, 3), name="gru"),
+            fastrnn.Sequential([layers.Dense(4, activation="relu", name="wide")], name="in$ner"),
+        ],
+        name='a "b" \\',
+    )
+    last = [layers.Bidirectional(layers.LSTM(4), name="both"), layers.Dense(1, name="last")]
+    return fastrnn.Sequential([layers.Masking(input_shape=(7, 3), name="mask"), inner, *last])
+
+
+def curves(figure):
+    """{quantity: {label: [(epoch, value), ...]}} as the figure shows it."""
+    return {
+        panel.get_ylabel(): {
+            line.get_label(): list(zip(*line.get_data(), strict=True)) for line in panel.lines
+        }
+        for panel in figure.axes
+    }
+
+
+def test_history_of_a_fit(tmp_path):
+    model = fastrnn.Sequential([layers.LSTM(2, input_shape=(3, 1)), layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    x, y = np.ones((8, 3, 1)), np.ones(8)
+    fitted = model.fit(
+        x, y, epochs=9, initial_epoch=3, validation_data=(x, y), validation_freq=3, verbose=0
+    )
+    figure = plot.history(fitted)
+    shown = curves(figure)
+    assert list(shown) == ["loss", "mae"]
+    for name, lines in shown.items():
+        values = fitted.history[name]
+        assert lines["training"] == list(zip(range(4, 10), values, strict=True))
+        assert lines["validation"] == list(zip((6, 9), fitted.history[f"val_{name}"], strict=True))
+    assert pyplot.fignum_exists(figure.number)
+    path = tmp_path / "curves.png"
+    saved = plot.history(fitted, path)
+    assert path.read_bytes()[:4] == b"\x89PNG" and not pyplot.fignum_exists(saved.number)
+
+
+def test_history_of_a_dict():
+    figure = plot.history({"loss": [3.0], "val_loss": [4.0], "val_auc": [0.5]})
+    assert curves(figure) == {
+        "loss": {"training": [(1, 3.0)], "validation": [(1, 4.0)]},
+        "auc": {"validation": [(1, 0.5)]},
+    }
+    assert figure.axes[0].lines[0].get_marker() == "o", "one point makes no line"
+    for nothing in ({}, {"loss": []}, fastrnn.callbacks.History(), [1.0]):
+        with pytest.raises(ValueError, match="history: expected what fit returned"):
+            plot.history(nothing)
+
+
+def texts(path):
+    """The lines of text in an SVG picture and where they are."""
+    place = r"(?:translate\(([\d.]+) ([\d.]+)\)|x=\"([\d.]+)\" y=\"([\d.]+)\")"
+    found = re.findall(rf"<text [^>]*?{place}[^>]*>(.*?)<", path.read_text(), re.S)
+    return {text: (float(a or c), float(b or d)) for a, b, c, d, text in found}
+
+
+@pytest.mark.parametrize("rankdir", ["TB", "BT", "LR", "RL"])
+def test_by_matplotlib(tmp_path, no_dot, rankdir):
+    path = tmp_path / "model.svg"
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_model(network(), path, show_layer_names=True, rankdir=rankdir, expand_nested=True)
+    found = texts(path)
+    boxes = [
+        "mask (Masking)", "gru (GRU)", "wide (Dense)", "both (Bidirectional (LSTM))", "last (Dense)"
+    ]  # fmt: skip
+    assert found.keys() == {*boxes, 'a "b" \\', "in$ner"}
+    along = [found[box][1 if rankdir in ("TB", "BT") else 0] for box in boxes]
+    assert along == sorted(along, reverse=rankdir in ("BT", "RL")) and len(set(along)) == 5
+    assert not pyplot.get_fignums()
+
+
+def test_what_boxes_say(tmp_path, no_dot):
+    path = tmp_path / "model.svg"
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_model(network(), path, True, True, show_layer_activations=True, show_trainable=True)
+    text = path.read_text()
+    for part in ("input: (None, 7, 3)", "output: (None, 1)", "dtype: float32", "not trainable"):
+        assert (part in text) == (part != "not trainable"), part
+    assert "activation: linear" in text and "Sequential" in text and "wide" not in text
+    model = network()
+    model.layers[0].trainable = False
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_model(model, path, show_trainable=True)
+    assert path.read_text().count("not trainable") == 1
+
+
+def test_formats(tmp_path, no_dot):
+    for name, start in (("m.png", b"\x89PNG"), ("m.pdf", b"%PDF"), ("m", b"\x89PNG")):
+        plot_model(network(), tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(start)
+    with pytest.raises(ValueError, match="nonsense"):
+        plot_model(network(), tmp_path / "m.nonsense")
+    assert not pyplot.get_fignums()
+
+
+def test_arguments(tmp_path):
+    with pytest.raises(ValueError, match="model: expected one that is built"):
+        plot_model(fastrnn.Sequential([layers.Dense(1)]), tmp_path / "m.png")
+    with pytest.raises(ValueError, match="rankdir: .*received 'UP'"):
+        plot_model(network(), tmp_path / "m.png", rankdir="UP")
+
+
+def test_without_matplotlib(monkeypatch, no_dot, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for draw in (
+        lambda: plot_model(network(), tmp_path / "m.png"),
+        lambda: plot.history({"a": [1]}),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'fastrnn\[plot\]'"):
+            draw()
+
+
+@pytest.mark.skipif(not shutil.which("dot"), reason="needs graphviz's dot")
+@pytest.mark.parametrize("rankdir", ["TB", "LR"])
+def test_by_graphviz(tmp_path, rankdir):
+    path = tmp_path / "model.plain"  # dot's list of boxes and arrows
+    plot_model(network(), path, show_layer_names=True, rankdir=rankdir, expand_nested=True)
+    lines = [line.split() for line in path.read_text().splitlines()]
+    assert [line[1:3] for line in lines if line[0] == "edge"] == [
+        [str(i), str(i + 1)] for i in range(4)
+    ]
+    at = [float(line[2 if rankdir == "LR" else 3]) for line in lines if line[0] == "node"]
+    assert at == sorted(at, reverse=rankdir == "TB") and len(set(at)) == 5
+    plot_model(network(), tmp_path / "model.svg", expand_nested=True)
+    svg = (tmp_path / "model.svg").read_text()
+    assert "a &quot;b&quot; \\<" in svg and svg.count('class="cluster"') == 2
+    with pytest.raises(ValueError, match="to_file: graphviz could not draw .*nonsense"):
+        plot_model(network(), tmp_path / "model.nonsense")
+
+
+def test_graphviz_is_asked_first(tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, input, **_):
+        asked.append((command, input.decode()))
+        return SimpleNamespace(returncode=len(asked) - 1, stderr=b"no such font")
+
+    monkeypatch.setattr(shutil, "which", lambda program: f"/bin/{program}")
+    monkeypatch.setattr("subprocess.run", run)
+    plot_model(network(), "m.svg", dpi=50, splines="line")
+    [(command, graph)] = asked
+    assert command == ["/bin/dot", "-Tsvg", "-Gdpi=50", "-o", "m.svg"]
+    assert 'splines="line"' in graph and graph.count("->") == 3
+    with pytest.raises(ValueError, match="to_file: .*no such font"):
+        plot_model(network(), "m.svg")
