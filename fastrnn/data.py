@@ -7,6 +7,8 @@ import numpy as np
 from fastrnn import random
 from fastrnn.layers.base import as_input
 
+_TO_DENSE = ("toarray", "to_tensor")  # methods of SciPy's sparse arrays, of ragged tensors
+
 
 class ArrayBatches:
     """Batches of (x, y, sample_weight) cut from arrays with the samples on the first axis.
@@ -116,8 +118,8 @@ class IteratedBatches:
 
 def batches(x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
     """The right kind of batches for what a user passed as x."""
-    is_array = hasattr(x, "__array__") or isinstance(x, (list, tuple, int, float))
-    if is_array:
+    arrays = ("__array__", *_TO_DENSE)
+    if isinstance(x, (list, tuple, int, float)) or any(hasattr(x, name) for name in arrays):
         return ArrayBatches(x, y, sample_weight, batch_size, shuffle, dtype)
     if isinstance(x, str) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")):
         raise ValueError(f"x: expected an array or an iterable of batches, received {x!r}")
@@ -146,6 +148,12 @@ def single(array, name):
         if len(array) != 1:
             raise ValueError(f"{name}: expected one array, received a dict of {len(array)}")
         array = next(iter(array.values()))
+    for method in _TO_DENSE:
+        if hasattr(array, method):
+            raise ValueError(
+                f"{name}: expected a dense array, received {type(array).__name__}; call its "
+                f"{method}() first"
+            )
     if hasattr(array, "iloc"):
         return _from_pandas(array, name)
     if hasattr(array, "detach"):  # PyTorch's; NumPy has no bfloat16

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import fastrnn
 from fastrnn import layers
@@ -128,3 +129,17 @@ def test_a_length_that_cannot_be_told():
 
     data = batches(Endless(), None, None, None, True, np.float32)
     assert data.steps is None and len(list(data)) == 1
+
+
+def test_arrays_that_are_not_dense():
+    flat = scipy.sparse.csr_array(FLAT)
+    with pytest.raises(ValueError, match="x: expected a dense array, .* call its toarray"):
+        trained(flat, Y, flat=True)
+    with pytest.raises(ValueError, match="y: expected a dense array, received coo_array"):
+        trained(X, scipy.sparse.coo_array(Y[:, None]))
+    assert_same(trained(flat.toarray(), Y, flat=True), trained(FLAT, Y, flat=True))
+
+
+def test_ragged_tensors(tf):
+    with pytest.raises(ValueError, match="x: .* RaggedTensor; call its to_tensor"):
+        trained(tf.ragged.constant([[1.0, 2.0], [3.0]]), Y[:2])

@@ -219,3 +219,23 @@ def test_sampling_table_by_hand():
     second = 2 * (np.log(2) + 0.577) + 0.5 - 1 / 24
     np.testing.assert_allclose(table, [*[np.sqrt(0.577 + 0.5 - 1 / 12)] * 2, min(1, second**0.5)])
     assert (np.diff(sequence.make_sampling_table(1000)) >= 0).all()
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("truncating", ["pre", "post"])
+@pytest.mark.parametrize("maxlen", [None, 3, 9])
+def test_padding_is_that_of_keras(padding, truncating, maxlen):
+    keras = pytest.importorskip("keras", reason="compares with Keras itself")
+    options = {"maxlen": maxlen, "padding": padding, "truncating": truncating}
+    words = [[1, 2, 3, 4, 5, 6], [], [7], (8, 9, 10, 11)]
+    vectors = [np.arange(2 * length).reshape(length, 2) / 3 for length in (5, 1, 2)]
+    for sequences, more in (
+        (words, {}),
+        (words, {"value": -1.5, "dtype": "float32"}),
+        (vectors, {"dtype": "float64", "value": 7}),
+        ([["a", "b"], ["c"]], {"dtype": object, "value": "pad"}),
+    ):
+        ours = sequence.pad_sequences(sequences, **options, **more)
+        theirs = keras.utils.pad_sequences(sequences, **options, **more)
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
