@@ -1,6 +1,7 @@
 """The training loop: fit, evaluate and predict as functions over a model."""
 
 import collections
+import itertools
 import warnings
 
 import numpy as np
@@ -349,9 +350,7 @@ def _evaluate(model, data, steps, callbacks):
     callbacks.on_test_begin()
     compiled.reset()
     run = model.take_run()
-    for step, (x, y, weight) in enumerate(data):
-        if steps is not None and step >= steps:
-            break
+    for step, (x, y, weight) in enumerate(itertools.islice(data, steps)):
         _need_targets(y)
         if step == 0 or not isinstance(data, ArrayBatches):
             model.build((None, *x.shape[1:]))
@@ -385,9 +384,7 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
         callbacks.on_predict_begin()
     run = model.take_run()
     whole, parts, done = None, [], 0
-    for step, (batch, _, _) in enumerate(data):
-        if steps is not None and step >= steps:
-            break
+    for step, (batch, _, _) in enumerate(itertools.islice(data, steps)):
         if step == 0 or not isinstance(data, ArrayBatches):
             model.build((None, *batch.shape[1:]))
             model.check_call(batch.shape)

@@ -427,3 +427,19 @@ def test_unknown_metric_and_uncompiled(data):
             call(x, y)
     with pytest.raises(ValueError, match="no layers"):
         fastrnn.Sequential([fastrnn.Input((3,))]).predict(x)
+
+
+def test_steps_take_as_many_batches_from_a_generator(rng):
+    model = fastrnn.Sequential([fastrnn.Input((4,)), fastrnn.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    drawn = []
+
+    def batches():
+        while True:
+            drawn.append(1)
+            yield rng.standard_normal((2, 4)), rng.standard_normal((2, 1))
+
+    model.evaluate(batches(), steps=3, verbose=0)
+    assert len(drawn) == 3
+    model.predict((x for x, _ in batches()), steps=2, verbose=0)
+    assert len(drawn) == 5

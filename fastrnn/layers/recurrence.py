@@ -1,5 +1,6 @@
 """The recurrent cells in NumPy, for what the fused kernels do not do: activations whose derivative
-does not follow from their output, and recurrent dropout with its mask per gate. Slower, equally right."""
+does not follow from their output, and recurrent dropout with its mask per gate. Slower, equally
+right."""
 
 import numpy as np
 
