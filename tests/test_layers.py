@@ -136,12 +136,26 @@ GLU = {  # apart, as ONNX has no such operator and tests/test_onnx.py takes all 
 }
 
 
-@pytest.fixture(params=[*CASES, *GLU])
-def case(request, rng):
-    make, shape = {**CASES, **GLU}[request.param]
+def example(name, rng):
+    """What makes the layer of a case, and a batch of inputs for it."""
+    make, shape = {**CASES, **GLU}[name]
     if shape is INDICES:
         return make, rng.integers(0, 9, (6, 5)).astype(np.int32)
     return make, rng.standard_normal((6, *shape)).astype(np.float32)
+
+
+@pytest.fixture(params=[*CASES, *GLU])
+def case(request, rng):
+    return example(request.param, rng)
+
+
+def built(name, rng):
+    """A model of the layer of a case with random weights, and a batch of inputs for it."""
+    make, x = example(name, rng)
+    model = fastrnn.Sequential([make()])
+    model.predict(x, verbose=0)
+    randomise(model, rng)
+    return model, x
 
 
 def randomise(model, rng):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_layers import CASES, INDICES, randomise
+from test_layers import CASES, built, randomise
 
 import fastrnn
 from fastrnn import layers as L
@@ -72,18 +72,6 @@ def test_node_tests_are_many():
 WITHOUT_OPERATOR = "gelu", "silu"  # of recurrent layers: ONNX's do not have these activations
 # What onnx.reference does not compute: activations of LSTM, and MaxPool without padding.
 NOT_IN_REFERENCE = "lstm hard", "bidirectional two layers", "max pooling first"
-
-
-def built(case, rng):
-    make, shape = CASES[case]
-    if shape is INDICES:
-        x = rng.integers(0, 9, (6, 5)).astype(np.int32)
-    else:
-        x = rng.standard_normal((6, *shape)).astype(np.float32)
-    model = fastrnn.Sequential([make()])
-    model.predict(x, verbose=0)
-    randomise(model, rng)
-    return model, x
 
 
 def has_operator(case):

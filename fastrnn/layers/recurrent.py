@@ -106,18 +106,14 @@ class Recurrent(Layer):
         self.recurrent_kernel = self._recurrent.add_to(self, "recurrent_kernel", (units, columns))
         if self.use_bias:
             self.bias = self._bias.add_to(self, "bias", self._bias_shape(), self._initial_bias)
-        self._codes = self._engine_activations()
+        codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
+        self._codes = None if None in codes else codes  # None: the layer runs in NumPy
 
     def _bias_shape(self):
         return (self.gates * self.units,)
 
     def _initial_bias(self, shape, dtype="float32"):
         return self._bias.initializer(shape, dtype=dtype)
-
-    def _engine_activations(self):
-        """The engine's numbers of both activations, or None if the layer has to run in NumPy."""
-        codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
-        return None if None in codes else codes
 
     def compute_output_shape(self, input_shape):
         y = self.shape_of_y(input_shape)

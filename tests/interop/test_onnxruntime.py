@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from test_layers import CASES, INDICES, randomise
+from test_layers import CASES, built, randomise
 
 import fastrnn
 from fastrnn import layers as L
@@ -34,14 +34,7 @@ def check(model, x):
 
 @pytest.mark.parametrize("case", [case for case in CASES if has_operator(case)])
 def test_every_layer(case, rng):
-    make, shape = CASES[case]
-    if shape is INDICES:
-        x = rng.integers(0, 9, (6, 5)).astype(np.int32)
-    else:
-        x = rng.standard_normal((6, *shape)).astype(np.float32)
-    model = fastrnn.Sequential([make()])
-    model.predict(x, verbose=0)
-    randomise(model, rng)
+    model, x = built(case, rng)
     check(model, x)
 
 

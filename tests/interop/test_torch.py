@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_layers import CASES, INDICES, randomise
+from test_layers import CASES, built
 
 import fastrnn
 from fastrnn import layers as L
@@ -38,14 +38,7 @@ def run(module, x):
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_layer_to_torch(case, rng):
-    make, shape = CASES[case]
-    if shape is INDICES:
-        x = rng.integers(0, 9, (6, 5)).astype(np.int32)
-    else:
-        x = rng.standard_normal((6, *shape)).astype(np.float32)
-    model = fastrnn.Sequential([make()])
-    model.predict(x, verbose=0)
-    randomise(model, rng)
+    model, x = built(case, rng)
     words = NOT_IN_TORCH.get(case) or next(
         (w for name, w in NOT_IN_TORCH.items() if " " in name and case.startswith(name)), None
     )
