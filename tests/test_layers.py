@@ -648,3 +648,10 @@ def test_set_weights_is_all_or_nothing():
     with pytest.raises(ValueError, match="expected 2 arrays"):
         layer.set_weights([np.ones((2, 3))])
     np.testing.assert_array_equal(layer.get_weights()[0], before[0])
+
+
+@pytest.mark.parametrize("make", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_the_kernels_run_layers_with_the_default_activations(make, monkeypatch):
+    monkeypatch.setattr(make, "recurrence", None)  # the NumPy form, for other activations
+    model = fastrnn.Sequential([fastrnn.Input((4, 3)), make(5)])
+    assert np.isfinite(model.predict(np.ones((2, 4, 3)), verbose=0)).all()

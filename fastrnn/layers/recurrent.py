@@ -51,7 +51,7 @@ class Recurrent(Layer):
     gates = 0  # columns of the weights for each unit
     states_of = ("h",)
     recurrence = None  # the cell in NumPy
-    recurrent_activation = activations.linear
+    recurrent_activation = staticmethod(activations.linear)
 
     def __init__(
         self, units, activation, use_bias, kernel_initializer, recurrent_initializer,
