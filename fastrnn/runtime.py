@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 # GNU's OpenMP reads this when it is loaded. By default its threads wait for work by spinning for
 # several milliseconds, which takes the CPU from others, and where these are many from our own
@@ -26,23 +27,34 @@ set_num_threads = _engine.set_num_threads
 __all__ = ["get_num_threads", "isa", "set_num_threads"]
 
 
-def _cgroup_cpus() -> float:
-    """CPUs that the container's quota allows (cgroup 2, then 1); infinity without a quota."""
+def _quota(folder: Path) -> float:
+    """CPUs that the quota of one control group allows (version 2, then 1); infinity without one."""
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return math.inf
     try:
         return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else math.inf
     except ValueError:
         return math.inf
+
+
+def _cgroup_cpus(root: str = "/") -> float:
+    """The smallest quota of this process's control group and of those around it."""
+    groups = {Path("/")}
+    try:
+        for line in Path(root, "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                groups |= {Path(path), *Path(path).parents}
+    except (OSError, ValueError):
+        pass
+    mounts = Path(root, "sys/fs/cgroup"), Path(root, "sys/fs/cgroup/cpu")
+    return min(_quota(Path(f"{mount}{group}")) for mount in mounts for group in groups)
 
 
 def _default_threads() -> int:
@@ -57,7 +69,7 @@ def _default_threads() -> int:
         cpus = len(os.sched_getaffinity(0))
     else:
         cpus = os.cpu_count() or 1
-    return max(1, min(cpus, math.ceil(_cgroup_cpus()) if _cgroup_cpus() < cpus else cpus, 1024))
+    return max(1, math.ceil(min(cpus, _cgroup_cpus(), 1024)))
 
 
 set_num_threads(_default_threads())

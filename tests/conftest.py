@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -28,3 +33,22 @@ def threads(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(1234)
+
+
+@pytest.fixture
+def fresh_python():
+    """fresh_python(code, **environment) -> what the code prints in a new process of Python, which
+    has a minute; None in the environment removes a variable."""
+
+    def run(code, **environment):
+        environment = {**os.environ, **environment}
+        environment = {name: value for name, value in environment.items() if value is not None}
+        code = "import os, time, numpy as np\n" + textwrap.dedent(code)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+            timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run

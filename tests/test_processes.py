@@ -1,0 +1,244 @@
+"""Threads, forks and what else a server does with processes; each test in processes of its own."""
+
+import os
+import sys
+
+import pytest
+
+from fastrnn.runtime import _cgroup_cpus
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or sets the affinity")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is missing here")
+
+# A model whose calls are big enough to be spread over two threads.
+MODEL = """
+import fastrnn
+from fastrnn import layers
+fastrnn.set_num_threads(2)
+model = fastrnn.Sequential([
+    fastrnn.Input((50, 16)), layers.Bidirectional(layers.LSTM(32)), layers.Dense(1),
+])
+model.compile("adam", "mse")
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((200, 50, 16), np.float32), rng.standard_normal((200, 1))
+"""
+# What a forked worker does: it reports by its exit status.
+WORKER = """
+def work():
+    try:
+        same = np.allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+        before = model.evaluate(x, y, verbose=0)
+        after = model.fit(x, y, epochs=3, verbose=0).history["loss"][-1]
+        os._exit(0 if same and after < before else 1)
+    except BaseException:
+        os._exit(2)
+
+def fork(count):
+    workers = []
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            work()
+        workers.append(pid)
+    return workers
+
+def wait(workers):
+    for pid in workers:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+
+
+BEFORE = {
+    "predict": "expected = model.predict(x, verbose=0)",
+    "fit": "model.fit(x, y, verbose=0); expected = model.predict(x, verbose=0)",
+    "no thread": """
+fastrnn.set_num_threads(1)
+expected = model.predict(x, verbose=0)
+fastrnn.set_num_threads(2)
+""",
+}
+
+
+@forks
+@pytest.mark.parametrize("before", BEFORE)
+def test_workers_forked_from_a_loaded_model(fresh_python, before):
+    """As a server does that loads its model before it forks (gunicorn --preload)."""
+    fresh_python(
+        f"{MODEL}{WORKER}{BEFORE[before]}"
+        """
+wait(fork(2))
+assert np.allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+wait(fork(2))
+"""
+    )
+
+
+@forks
+def test_fork_while_another_thread_computes(fresh_python):
+    fresh_python(
+        f"{MODEL}{WORKER}"
+        """
+import threading
+expected, done = model.predict(x, verbose=0), False
+def compute():
+    while not done:
+        model.predict(x, verbose=0)
+thread = threading.Thread(target=compute)
+thread.start()
+for _ in range(20):
+    wait(fork(1))
+done = True
+thread.join()
+"""
+    )
+
+
+@forks
+def test_children_of_multiprocessing_train(fresh_python):
+    fresh_python(
+        f"{MODEL}"
+        """
+import multiprocessing
+def train(rate):
+    model.optimizer.learning_rate = rate
+    return model.fit(x, y, epochs=2, shuffle=False, verbose=0).history["loss"]
+start = model.get_weights()
+expected = []
+for rate in (0.01, 0.001):
+    model.compile("adam", "mse")
+    expected.append(train(rate))
+    model.set_weights(start)
+model.compile("adam", "mse")
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    received = pool.map_async(train, [0.01, 0.001], chunksize=1).get(40)
+assert np.allclose(received, expected, rtol=1e-3), (received, expected)
+"""
+    )
+
+
+# --- how many threads -----------------------------------------------------------------------------
+
+COUNT = "import fastrnn; print(fastrnn.get_num_threads())"
+NEITHER = {"OMP_NUM_THREADS": None, "FASTRNN_NUM_THREADS": None}
+
+
+@pytest.mark.parametrize(
+    "environment, threads",
+    [
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "3,2"}, 3),
+        ({"FASTRNN_NUM_THREADS": "5"}, 5),
+        ({"FASTRNN_NUM_THREADS": "5", "OMP_NUM_THREADS": "3"}, 5),
+    ],
+)
+def test_threads_of_the_environment(fresh_python, environment, threads):
+    assert int(fresh_python(COUNT, **{**NEITHER, **environment})) == threads
+
+
+def test_a_wrong_number_of_threads_is_named(fresh_python):
+    code = f"""
+try:
+    {COUNT}
+except ValueError as error:
+    print(error)
+"""
+    message = fresh_python(code, FASTRNN_NUM_THREADS="many")
+    assert "FASTRNN_NUM_THREADS" in message and "'many'" in message
+
+
+@linux
+def test_affinity_counts(fresh_python):
+    pin = "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
+    assert fresh_python(pin + COUNT, **NEITHER) == "1"
+
+
+@pytest.mark.parametrize(
+    "files, cpus",
+    [
+        ({"sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
+        ({"sys/fs/cgroup/cpu.max": "max 100000"}, float("inf")),
+        ({"sys/fs/cgroup/cpu.max": "nonsense"}, float("inf")),
+        (
+            {
+                "proc/self/cgroup": "0::/web.slice/app.service\n",
+                "sys/fs/cgroup/web.slice/cpu.max": "200000 100000",
+                "sys/fs/cgroup/web.slice/app.service/cpu.max": "400000 100000",
+            },
+            2,
+        ),
+        (
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "300000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        (
+            {
+                "proc/self/cgroup": "5:memory:/m\n4:cpu,cpuacct:/job\n0::/\n",
+                "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "50000\n",
+                "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            0.5,
+        ),
+        ({}, float("inf")),
+    ],
+)
+def test_quotas_of_control_groups(tmp_path, files, cpus):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert _cgroup_cpus(str(tmp_path)) == cpus
+
+
+def test_workers_of_joblib_share_the_cpus():
+    joblib = pytest.importorskip("joblib", reason="joblib comes with scikit-learn")
+    names = ("OMP_NUM_THREADS", "FASTRNN_NUM_THREADS")
+    if any(name in os.environ for name in names):
+        pytest.skip("the environment sets the number of threads")
+
+    def threads():
+        import fastrnn
+
+        return fastrnn.get_num_threads()
+
+    counts = joblib.Parallel(n_jobs=2)(joblib.delayed(threads)() for _ in range(4))
+    assert counts == [max(1, joblib.cpu_count() // 2)] * 4
+
+
+@linux
+def test_threads_end_up_asleep(fresh_python):
+    """No more threads than asked for, and none of them spins once a call has returned."""
+    used = fresh_python(
+        MODEL
+        + """
+loaded = len(os.listdir('/proc/self/task'))  # NumPy's BLAS has its own
+for _ in range(10):
+    model.predict(x, verbose=0)
+    model.fit(x, y, verbose=0)
+assert len(os.listdir('/proc/self/task')) == loaded + 1
+time.sleep(0.1)
+start = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - start)
+"""
+    )
+    assert float(used) < 0.02
+
+
+def test_many_threads_call_one_model(fresh_python):
+    fresh_python(
+        f"{MODEL}"
+        """
+import concurrent.futures
+sizes = [1, 3, 40, 200]
+expected = {n: model.predict(x[:n], verbose=0) for n in sizes}
+def call(n):
+    return np.allclose(model.predict(x[:n], verbose=0), expected[n], atol=1e-6)
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    assert all(pool.map(call, sizes * 50))
+"""
+    )
