@@ -75,6 +75,6 @@ def __getattr__(name):
     except ModuleNotFoundError as error:
         if error.name not in ("google", "onnx", "torch"):
             raise
-        package = "pip install torch" if error.name == "torch" else "pip install 'fastrnn[interop]'"
+        package = "pip install torch" if error.name == "torch" else "pip install 'fastrnn[files]'"
         raise ImportError(f"fastrnn.{name} needs {error.name}: {package}") from error
     return getattr(module, name)

@@ -14,7 +14,7 @@ from test_layers import CASES, built, randomise
 import fastrnn
 from fastrnn import layers as L
 
-pytest.importorskip("onnx", reason="needs onnx: pip install 'fastrnn[interop]'")
+pytest.importorskip("onnx", reason="needs onnx: pip install 'fastrnn[files]'")
 
 import onnx  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

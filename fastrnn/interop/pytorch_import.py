@@ -88,7 +88,7 @@ def _read_safetensors(path):
         import safetensors.numpy
     except ImportError:
         raise ImportError(
-            ".safetensors files need the package safetensors: pip install 'fastrnn[interop]'"
+            ".safetensors files need the package safetensors: pip install 'fastrnn[files]'"
         ) from None
     with open(path, "rb") as file:
         content = file.read()

@@ -5,8 +5,10 @@ to the file: a damaged or hostile one raises ValueError.
 """
 
 import os
+import warnings
 
-from fastrnn.saving import hdf5_reader, keras_file, legacy_h5, tensors, weights
+from fastrnn.activations import hard_sigmoid_keras2
+from fastrnn.saving import config, hdf5_reader, keras_file, legacy_h5, tensors, weights
 from fastrnn.saving.atomic import write_file
 from fastrnn.saving.self_test import make as make_test
 
@@ -38,6 +40,7 @@ def save_model(
             "save_weights writes weights alone"
         )
     _check(model, filepath, overwrite)
+    _warn_of_keras_2(model)
     write_file(name, write(model, include_optimizer, make_test(model, self_test, tolerance)))
 
 
@@ -119,6 +122,22 @@ def _check(model, filepath, overwrite):
         )
     if not overwrite and os.path.exists(filepath):
         raise FileExistsError(f"{os.fspath(filepath)!r} exists, and overwrite is False")
+
+
+def _warn_of_keras_2(model):
+    options = ("activation", "recurrent_activation")
+    layers = [
+        layer.name
+        for layer in config.within(model)
+        if any(getattr(layer, option, None) is hard_sigmoid_keras2 for option in options)
+    ]
+    if layers:
+        warnings.warn(
+            f"layers {layers} have Keras 2's hard_sigmoid, which Keras 3 lacks; fastrnn loads the "
+            "file as it is, Keras with custom_objects={'hard_sigmoid_keras2': a function of yours} "
+            "that returns keras.ops.clip(0.2 * x + 0.5, 0, 1)",
+            stacklevel=4,
+        )
 
 
 def _contents(filepath) -> bytes:

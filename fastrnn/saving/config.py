@@ -323,6 +323,13 @@ def _history(value):
 # --- from models ---
 
 
+def within(layer):
+    """The layer, and the layers in it at any depth."""
+    yield layer
+    for inner in layer.sublayers:
+        yield from within(inner)
+
+
 def model_config(model) -> dict:
     """The model as {"class_name": ..., "config": ...} in Keras's form."""
     if type(model) is not Sequential:

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from fastrnn.saving.config import within
+
 _GROUP = "self_test"
 _MAX_ELEMENTS = 1 << 22  # of any layer's output, so that no file makes its test a long computation
 
@@ -71,20 +73,14 @@ def _answer(model, x):
                 f"self-test: expected one output of at most {_MAX_ELEMENTS} elements from each "
                 f"layer, received {shape} from {layer.name!r}"
             )
-    stateful = [layer for layer in _within(model) if getattr(layer, "states", None) is not None]
+    stateful = [layer for layer in within(model) if getattr(layer, "states", None) is not None]
     before = [layer.states for layer in stateful]
     for layer in stateful:
         layer.states = None
     y = model.predict(x, batch_size=len(x), verbose=0)
-    for layer in _within(model):
+    for layer in within(model):
         if getattr(layer, "states", None) is not None:
             layer.states = None
     for layer, states in zip(stateful, before, strict=True):
         layer.states = states
     return y
-
-
-def _within(layer):
-    yield layer
-    for inner in layer.sublayers:
-        yield from _within(inner)

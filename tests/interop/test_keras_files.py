@@ -11,7 +11,7 @@ import fastrnn
 from fastrnn import layers as L
 from fastrnn.models import load_model
 
-pytest.importorskip("h5py", reason="needs h5py: pip install fastrnn[interop]")
+pytest.importorskip("h5py", reason="needs h5py: pip install 'fastrnn[files]'")
 pytest.importorskip("tensorflow", reason="needs tensorflow, to ask the real Keras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras")
@@ -208,6 +208,35 @@ def test_lambda_is_refused_with_its_name(tmp_path):
         theirs.save(tmp_path / f"m{ending}")
         with pytest.raises(ValueError, match="layer 'doubled' .*Lambda.* holds code.*custom_obj"):
             load_model(tmp_path / f"m{ending}")
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_the_hard_sigmoid_of_keras_2_in_keras_3(ending, tmp_path):
+    old = {"recurrent_activation": "hard_sigmoid_keras2"}
+    ours = fastrnn.Sequential(
+        [
+            L.Input((5, 3)),
+            L.LSTM(2, return_sequences=True, **old),
+            L.TimeDistributed(L.Dense(2, "hard_sigmoid_keras2")),
+            L.Bidirectional(L.GRU(2, **old)),
+            L.Activation("hard_sigmoid_keras2"),
+        ]
+    )
+    path, x = tmp_path / f"m{ending}", inputs("LSTM")
+    with pytest.warns(UserWarning, match="Keras with custom_objects.*hard_sigmoid_keras2"):
+        ours.save(path)
+    np.testing.assert_array_equal(
+        load_model(path).predict(x, verbose=0), ours.predict(x, verbose=0)
+    )
+    with pytest.raises((TypeError, ValueError), match="hard_sigmoid_keras2"):
+        keras.saving.load_model(path)
+
+    def hard_sigmoid_keras2(x):
+        return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+    objects = {"hard_sigmoid_keras2": hard_sigmoid_keras2}
+    theirs = keras.saving.load_model(path, custom_objects=objects)
+    np.testing.assert_allclose(ask(theirs, x), ours.predict(x, verbose=0), **CLOSE)
 
 
 # --- Keras 2, as tf_keras ---

@@ -10,7 +10,7 @@ from test_layers import CASES, built, randomise
 import fastrnn
 from fastrnn import layers as L
 
-pytest.importorskip("onnx", reason="needs onnx: pip install 'fastrnn[interop]'")
+pytest.importorskip("onnx", reason="needs onnx: pip install 'fastrnn[files]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install it")
 
 from onnx import TensorProto, helper  # noqa: E402

@@ -121,7 +121,7 @@ TAGGER = [("words", "Embedding"), ("rnn", "GRU"), ("head", "Linear")]
 
 def test_state_dict(rng, tmp_path):
     safetensors = pytest.importorskip(
-        "safetensors.numpy", reason="needs safetensors: pip install 'fastrnn[interop]'"
+        "safetensors.numpy", reason="needs safetensors: pip install 'fastrnn[files]'"
     )
     torch.manual_seed(3)
     module = Tagger()

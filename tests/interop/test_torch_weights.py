@@ -97,7 +97,7 @@ def test_what_is_refused():
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     safetensors = pytest.importorskip(
-        "safetensors.numpy", reason="needs safetensors: pip install 'fastrnn[interop]'"
+        "safetensors.numpy", reason="needs safetensors: pip install 'fastrnn[files]'"
     )
     state = state_dict(np.random.default_rng(1), 4)
     return tmp_path_factory.mktemp("torch") / "net.safetensors", safetensors.save(state)
