@@ -1,12 +1,17 @@
 """What happens between the epochs and batches of fit, evaluate and predict: keras.callbacks."""
 
 import csv
+import glob
 import inspect
+import itertools
 import math
 import os
+import re
+import shutil
 import warnings
 from collections.abc import Iterable, Set
 from functools import cache
+from time import perf_counter
 
 import numpy as np
 
@@ -25,6 +30,9 @@ _FALLING = (
     "divergence",
     "false_",
 )
+
+
+_file_numbers = itertools.count()
 
 
 class Callback:
@@ -213,8 +221,10 @@ class CallbackList:
 class History(Callback):
     """Records the logs of every epoch in the lists of `history`, and the epochs in `epoch`.
 
-    What fit returns. As keras.callbacks.History.
+    What fit returns. `interrupted` says whether Ctrl-C ended it. As keras.callbacks.History.
     """
+
+    interrupted = False
 
     def __init__(self):
         self.history = {}
@@ -222,6 +232,7 @@ class History(Callback):
 
     def on_train_begin(self, logs=None):
         self.epoch = []
+        self.interrupted = False
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch.append(epoch)
@@ -487,6 +498,89 @@ class ModelCheckpoint(MonitorCallback):
             write(f"\nEpoch {self._epoch + 1}: saved to {path}\n")
 
 
+class BackupAndRestore(Callback):
+    """Training that was killed goes on where it was: the same program, run again, continues.
+
+    Keeps weights, optimizer state and epoch in the folder `backup_dir`, which is its own: after
+    every epoch, or with save_freq=n after every n batches (it then begins anew the epoch that it
+    was in, with the weights of that batch). Whenever the process ends, a whole backup is there.
+    fit removes it when training is complete, unless `delete_checkpoint` is false; after Ctrl-C it
+    stays. double_checkpoint: the backup before is kept too, and used if the last is damaged.
+    Raises ValueError for another save_freq, and in fit for a model that has not been built.
+    As keras.callbacks.BackupAndRestore.
+    """
+
+    def __init__(
+        self,
+        backup_dir,
+        save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ):
+        if not os.fspath(backup_dir):
+            raise ValueError(f"backup_dir: expected a folder, received {backup_dir!r}")
+        if save_freq != "epoch" and (type(save_freq) is not int or save_freq < 1):
+            raise ValueError(
+                f"save_freq: expected 'epoch' or a whole number >= 1, received {save_freq!r}"
+            )
+        self.backup_dir = os.fspath(backup_dir)
+        self.save_freq = save_freq
+        self.double_checkpoint = double_checkpoint
+        self.delete_checkpoint = delete_checkpoint
+        self._epoch = self._batches = 0
+
+    def on_train_begin(self, logs=None):
+        if not self.model.built:
+            raise ValueError(
+                f"BackupAndRestore: expected a built model, received {self.model!r}; call "
+                "model.build(input_shape) before fit"
+            )
+        self._batches = 0
+        damaged = None
+        for path in self._backups():
+            try:
+                self.model.load_weights(path)
+            except (OSError, ValueError) as error:
+                damaged = damaged or error
+                continue
+            self.model.initial_epoch = _numbers(path)[1]
+            return
+        if damaged is not None:
+            raise damaged
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batches += 1
+        if self.save_freq != "epoch" and self._batches % self.save_freq == 0:
+            self._save(self._epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.save_freq == "epoch":
+            self._save(epoch + 1)
+
+    def on_train_end(self, logs=None):
+        if self.delete_checkpoint and not self.model.history.interrupted:
+            shutil.rmtree(self.backup_dir, ignore_errors=True)
+
+    def _save(self, epoch):
+        # The name holds the epoch, so that one renaming puts both in place.
+        earlier = self._backups()
+        number = _numbers(earlier[0])[0] + 1 if earlier else 0
+        os.makedirs(self.backup_dir, exist_ok=True)
+        self.model.save_weights(
+            os.path.join(self.backup_dir, f"backup-{number}-{epoch}.weights.h5")
+        )
+        for path in earlier[1 if self.double_checkpoint else 0 :]:
+            os.remove(path)
+
+    def _backups(self):
+        """The backups, the latest first."""
+        found = glob.glob(os.path.join(glob.escape(self.backup_dir), "backup-*-*.weights.h5"))
+        return sorted(found, key=_numbers, reverse=True)
+
+
 class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
 
@@ -646,6 +740,115 @@ class CSVLogger(Callback):
         self._file = self._writer = None
 
 
+class TensorBoard(Callback):
+    """Writes losses, metrics and the learning rate where the program TensorBoard shows them.
+
+    In the folder `log_dir`: train/ and validation/ with epoch_* of every epoch, and what evaluate
+    found against the steps of training. update_freq: "epoch" (default), or "batch" or a number n
+    for batch_* of every n-th batch as well. histogram_freq: weights as histograms every so many
+    epochs, 0 for never (default). write_steps_per_second: the speed too. Graphs, images, profiles
+    and embeddings are not written; their arguments are accepted. Raises ImportError without the
+    package tensorboardX, ValueError for another update_freq. As keras.callbacks.TensorBoard.
+    """
+
+    def __init__(
+        self,
+        log_dir="logs",
+        histogram_freq: int = 0,
+        write_graph: bool = True,
+        write_images: bool = False,
+        write_steps_per_second: bool = False,
+        update_freq: str | int = "epoch",
+        profile_batch=0,
+        embeddings_freq: int = 0,
+        embeddings_metadata=None,
+    ):
+        if update_freq not in ("epoch", "batch") and (
+            type(update_freq) is not int or update_freq < 1
+        ):
+            raise ValueError(
+                "update_freq: expected 'epoch', 'batch' or a whole number >= 1, received "
+                f"{update_freq!r}"
+            )
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "callbacks.TensorBoard needs tensorboardX: pip install 'fastrnn[tensorboard]'"
+            ) from error
+        self.log_dir = os.fspath(log_dir)
+        self.histogram_freq = histogram_freq
+        self.write_steps_per_second = write_steps_per_second
+        self.update_freq = 1 if update_freq == "batch" else update_freq
+        self._new_writer = SummaryWriter
+        self._writers = {}
+        self._in_fit = False
+        self._batches = self._epoch_batches = 0
+
+    def on_train_begin(self, logs=None):
+        self._in_fit = True
+        self._batches = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_batches, self._epoch_began = self._batches, perf_counter()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._batches += 1
+        self._batch_began = perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.update_freq == "epoch" or self._batches % self.update_freq:
+            return
+        logs = dict(logs or {})
+        if self.write_steps_per_second:
+            logs["steps_per_second"] = 1 / (perf_counter() - self._batch_began)
+        self._write("train", "batch_{}", logs, self._batches)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        held = {n.removeprefix("val_"): v for n, v in logs.items() if n.startswith("val_")}
+        trained = {n: v for n, v in logs.items() if not n.startswith("val_")}
+        trained["learning_rate"] = self.model.optimizer.learning_rate
+        if self.write_steps_per_second:
+            seconds = perf_counter() - self._epoch_began
+            trained["steps_per_second"] = (self._batches - self._epoch_batches) / seconds
+        self._write("train", "epoch_{}", trained, epoch)
+        self._write("validation", "epoch_{}", held, epoch)
+        if self.histogram_freq and epoch % self.histogram_freq == 0:
+            for weight in self.model.weights:
+                self._writer("train").add_histogram(f"{weight.path}/histogram", weight.value, epoch)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def on_test_end(self, logs=None):
+        steps = self.model.optimizer.iterations
+        self._write("validation", "evaluation_{}_vs_iterations", logs or {}, steps)
+        if not self._in_fit:
+            self._close()
+
+    def on_train_end(self, logs=None):
+        self._in_fit = False
+        self._close()
+
+    def _writer(self, part):
+        if part not in self._writers:
+            # tensorboardX tells files apart by the second in which they were opened
+            suffix = f".{os.getpid()}.{next(_file_numbers)}"
+            folder = os.path.join(self.log_dir, part)
+            self._writers[part] = self._new_writer(folder, filename_suffix=suffix)
+        return self._writers[part]
+
+    def _write(self, part, name, values, step):
+        for key, value in values.items():
+            if np.ndim(value) == 0:
+                self._writer(part).add_scalar(name.format(key), float(value), step)
+
+    def _close(self):
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+
 @cache
 def _overridden(kind: type[Callback]) -> frozenset[str]:
     names = (name for name in vars(Callback) if name.startswith("on_"))
@@ -662,6 +865,11 @@ def _flatten(callbacks):
             yield from _flatten(callback)
     else:
         raise TypeError(f"callbacks: expected Callback objects, received {callbacks!r}")
+
+
+def _numbers(path):
+    """The running number and the epoch in the name of a backup."""
+    return [int(number) for number in re.findall(r"\d+", os.path.basename(path))[:2]]
 
 
 def _plain(value):

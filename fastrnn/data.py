@@ -30,9 +30,12 @@ class ArrayBatches:
         self.samples = len(self.x)
         for name, array in (("y", self.y), ("sample_weight", self.sample_weight)):
             if array is not None and (array.ndim < 1 or len(array) != self.samples):
+                lists = any(isinstance(given, (list, tuple)) for given in (x, y))
                 raise ValueError(
                     f"{name}: expected as many samples as x ({self.samples}), received shape "
                     f"{array.shape}"
+                    + lists
+                    * "; a model has one input and one output, so a list is one array"
                 )
         if self.samples == 0:
             raise ValueError(f"x: expected at least one sample, received shape {self.x.shape}")
@@ -119,7 +122,7 @@ class IteratedBatches:
 def batches(x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
     """The right kind of batches for what a user passed as x."""
     arrays = ("__array__", *_TO_DENSE)
-    if isinstance(x, (list, tuple, int, float)) or any(hasattr(x, name) for name in arrays):
+    if isinstance(x, (list, tuple, dict, int, float)) or any(hasattr(x, name) for name in arrays):
         return ArrayBatches(x, y, sample_weight, batch_size, shuffle, dtype)
     if isinstance(x, str) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")):
         raise ValueError(f"x: expected an array or an iterable of batches, received {x!r}")
@@ -188,8 +191,10 @@ def check_batch_size(batch_size):
     return int(batch_size)
 
 
-def class_weights(y, class_weight):
-    """A weight for each sample (or time step) from the weight of its class."""
+def class_weights(y, class_weight, sample_weight=None):
+    """A weight for each sample (or time step): that of its class, times its own if it has one."""
+    if class_weight is None:
+        return sample_weight
     if not isinstance(class_weight, dict) or not class_weight:
         raise ValueError(
             f"class_weight: expected a dict of class: weight, received {class_weight!r}"
@@ -202,4 +207,7 @@ def class_weights(y, class_weight):
     weights = np.ones(labels.shape, np.float32)
     for label, weight in class_weight.items():
         weights[labels == int(label)] = weight
-    return weights
+    if sample_weight is None:
+        return weights
+    extra = (1,) * (weights.ndim - sample_weight.ndim)
+    return weights * sample_weight.reshape(sample_weight.shape + extra)

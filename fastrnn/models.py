@@ -42,6 +42,7 @@ class Sequential(Layer):
         self._predictor = None
         self.compiled = None
         self.stop_training = False
+        self.initial_epoch = 0
         self.history = None
         for layer in layers or ():
             self.add(layer)
@@ -284,12 +285,15 @@ class Sequential(Layer):
         validation_batch_size=None,
         validation_freq=1,
         nb_epoch=None,
+        **queues,
     ):
-        """Train, and return a History.
+        """Train, and return a History; Ctrl-C ends it after the batch.
 
         x (samples, ...) and y, or an iterable of batches (x, y[, sample_weight]); batch_size
         default 32; sample_weight (samples) or (samples, timesteps); nb_epoch is the older name of
-        epochs. Source: https://keras.io/api/models/model_training_apis/"""
+        epochs; queues are workers and others of Keras 2, which change nothing.
+        Source: https://keras.io/api/models/model_training_apis/"""
+        _check_queues(queues)
         if nb_epoch is not None:
             epochs = nb_epoch
         return training.fit(
@@ -308,14 +312,18 @@ class Sequential(Layer):
         steps=None,
         callbacks=None,
         return_dict=False,
+        **queues,
     ):
         """The loss, or [loss, metrics...], or a dict by name, over all samples."""
+        _check_queues(queues)
         logs = training.evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
         return self._results(logs, return_dict)
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **queues):
         """Outputs for all samples, (samples, ...), float32, or a list of them if the last layer has
         several; several threads may call it at once."""
+        if queues:
+            _check_queues(queues)
         small = (
             type(x) is np.ndarray
             and x.ndim
@@ -335,11 +343,10 @@ class Sequential(Layer):
         """One update on one batch: the loss, or [loss, metrics...]. reset_metrics=False gives
         running means over the calls."""
         compiled = training.need_compiled(self)
-        if class_weight is not None:
-            sample_weight = training.class_weights(y, class_weight)
         if reset_metrics:
             compiled.reset()
         (x, y, sample_weight), *_ = training._one_batch(self, x, y, sample_weight)
+        sample_weight = training.class_weights(y, class_weight, sample_weight)
         compiled.prepare(self)
         training.train_step(self, x, y, sample_weight)
         return self._results(compiled.logs(), return_dict)
@@ -398,20 +405,19 @@ class Sequential(Layer):
         held = options.get("validation_data")
         if nb_val_samples is not None and not isinstance(held, (tuple, list, type(None))):
             options["validation_steps"], options["validation_data"] = steps_of(held, nb_val_samples)
-        options = _without_queues(options)
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **options)
 
     def evaluate_generator(self, generator, steps=None, *, val_samples=None, **options):
         """evaluate for an iterable of batches; see fit_generator."""
         if val_samples is not None:
             steps, generator = steps_of(generator, val_samples)
-        return self.evaluate(generator, steps=steps, **{"verbose": 0, **_without_queues(options)})
+        return self.evaluate(generator, steps=steps, **{"verbose": 0, **options})
 
     def predict_generator(self, generator, steps=None, *, val_samples=None, **options):
         """predict for an iterable of batches; see fit_generator."""
         if val_samples is not None:
             steps, generator = steps_of(generator, val_samples)
-        return self.predict(generator, steps=steps, **{"verbose": 0, **_without_queues(options)})
+        return self.predict(generator, steps=steps, **{"verbose": 0, **options})
 
     # --- looking ---
 
@@ -466,8 +472,10 @@ class Sequential(Layer):
         saving.load_weights(self, filepath, skip_mismatch, by_name)
 
 
-def _without_queues(options):
-    return {name: value for name, value in options.items() if name not in _OF_QUEUES}
+def _check_queues(options):
+    unknown = sorted(options.keys() - set(_OF_QUEUES))
+    if unknown:
+        raise TypeError(f"unknown arguments {unknown}")
 
 
 def serialize_model(model):

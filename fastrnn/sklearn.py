@@ -134,6 +134,8 @@ class _SequenceEstimator(BaseEstimator):
                 X, y, self.batch_size, self.epochs, self.verbose, callbacks,
                 self.validation_split, sample_weight=sample_weight,
             )  # fmt: skip
+        if history.interrupted:  # ends a whole search, not only one fit of it
+            raise KeyboardInterrupt
         if model.output_shape != (None, outputs):
             raise ValueError(
                 f"build: expected a model of output shape (None, {outputs}), received "

@@ -1,17 +1,21 @@
 """The training loop: fit, evaluate and predict as functions over a model."""
 
 import collections
+import contextlib
 import itertools
+import signal
+import threading
 import warnings
 
 import numpy as np
 
 from fastrnn import activations, losses, metrics, optimizers
 from fastrnn.callbacks import CallbackList
-from fastrnn.data import ArrayBatches, batches, class_weights
+from fastrnn.data import ArrayBatches, batches, class_weights, single
 from fastrnn.layers.core import Activation
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.wrappers import TimeDistributed
+from fastrnn.progress import write
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.variable import Store
@@ -228,16 +232,10 @@ def fit(
         validation = _validation_batches(
             held, validation_batch_size or batch_size, dtype, validation_steps
         )
-    if class_weight is not None:
-        _need_targets(y)
-        weights = class_weights(y, class_weight)
-        if sample_weight is not None:
-            given = np.asarray(sample_weight, np.float32)
-            weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
-        sample_weight = weights
     data = batches(x, y, sample_weight, batch_size, shuffle, dtype, steps_per_epoch)
     if isinstance(data, ArrayBatches):
         _need_targets(data.y)
+        data.sample_weight = class_weights(data.y, class_weight, data.sample_weight)
         model.build((None, *data.x.shape[1:]))
         model.check_call((min(data.batch_size, data.samples), *data.x.shape[1:]))
         compiled.prepare(model)
@@ -247,12 +245,35 @@ def fit(
         callbacks, add_history=True, add_progbar=verbose != 0, model=model, verbose=verbose,
         epochs=epochs, steps=steps,
     )  # fmt: skip
-    wants_logs = callbacks.wants_batch_logs
-    model.stop_training = False
+    model.stop_training, model.initial_epoch = False, initial_epoch
     callbacks.on_train_begin()
+    try:
+        with _interruptible(model):
+            logs = _epochs(
+                model, data, epochs, steps_per_epoch, class_weight, callbacks, validation,
+                validation_steps, validation_freq,
+            )  # fmt: skip
+    finally:  # an exception may have come between two parts of an update
+        if compiled.store is not None:
+            compiled.store.touch()
+    if model.history.interrupted:
+        write("\nInterrupted: training ends\n")
+    if compiled.store is not None:
+        compiled.optimizer.finalize_variable_values(compiled.store)
+    callbacks.on_train_end(logs)
+    return model.history
+
+
+def _epochs(
+    model, data, epochs, steps_per_epoch, class_weight, callbacks, validation, validation_steps,
+    validation_freq,
+):  # fmt: skip
+    """Train from model.initial_epoch on; returns the last epoch's logs."""
+    compiled = model.compiled
+    wants_logs = callbacks.wants_batch_logs
     iterator = None
     logs = {}
-    for epoch in range(initial_epoch, epochs):
+    for epoch in range(model.initial_epoch, epochs):
         callbacks.on_epoch_begin(epoch)
         compiled.reset()
         if iterator is None or (steps_per_epoch is None and not data.endless):
@@ -271,8 +292,7 @@ def fit(
                 model.build((None, *batch_x.shape[1:]))
                 model.check_call(batch_x.shape)
                 compiled.prepare(model)
-                if class_weight is not None:
-                    weight = class_weights(batch_y, class_weight)
+                weight = class_weights(batch_y, class_weight, weight)
             if wants_logs:
                 callbacks.on_train_batch_begin(step)
             train_step(model, batch_x, batch_y, weight)
@@ -281,12 +301,14 @@ def fit(
             step += 1
             if model.stop_training:
                 break
-        if step == 0 and epoch == initial_epoch:
+        if model.history.interrupted:
+            break
+        if step == 0 and epoch == model.initial_epoch:
             raise ValueError("x: expected at least one batch, received none")
         if step == 0 or (steps_per_epoch is not None and step < steps_per_epoch):
             if not model.stop_training:
                 warnings.warn(
-                    f"x ran out of batches in epoch {epoch + 1}: training ends", stacklevel=3
+                    f"x ran out of batches in epoch {epoch + 1}: training ends", stacklevel=4
                 )
                 model.stop_training = True
         if step == 0:
@@ -298,10 +320,28 @@ def fit(
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    if compiled.store is not None:
-        compiled.optimizer.finalize_variable_values(compiled.store)
-    callbacks.on_train_end(logs)
-    return model.history
+    return logs
+
+
+@contextlib.contextmanager
+def _interruptible(model):
+    """Ctrl-C ends training after the batch; the second Ctrl-C is a KeyboardInterrupt at once."""
+
+    def interrupt(number, frame):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        model.stop_training = model.history.interrupted = True
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _validates(frequency, epoch):
@@ -332,7 +372,8 @@ def _split(x, y, sample_weight, share):
         raise ValueError(f"validation_split: expected a number from 0 to 1, received {share!r}")
     if not (hasattr(x, "__array__") or isinstance(x, (list, tuple))):
         raise ValueError("validation_split: expected arrays as x and y; x yields whole batches")
-    arrays = [None if a is None else np.asarray(a) for a in (x, y, sample_weight)]
+    given = {"x": x, "y": y, "sample_weight": sample_weight}
+    arrays = [None if a is None else np.asarray(single(a, name)) for name, a in given.items()]
     kept = int(len(arrays[0]) * (1 - share))
     if kept in (0, len(arrays[0])):
         raise ValueError(

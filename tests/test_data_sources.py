@@ -143,3 +143,21 @@ def test_arrays_that_are_not_dense():
 def test_ragged_tensors(tf):
     with pytest.raises(ValueError, match="x: .* RaggedTensor; call its to_tensor"):
         trained(tf.ragged.constant([[1.0, 2.0], [3.0]]), Y[:2])
+
+
+@pytest.mark.parametrize("of", ["torch", "pandas"])
+def test_validation_split(of, request):
+    library = request.getfixturevalue({"torch": "torch", "pandas": "pd"}[of])
+    if of == "torch":
+        x = library.tensor(FLAT, requires_grad=True)
+        y, weight = library.tensor(Y), library.linspace(0.1, 1, 12, dtype=library.bfloat16)
+        expected = weight.float().numpy()
+    else:
+        x = library.DataFrame(FLAT).astype("Float64")
+        y, weight = library.Series(Y, dtype="Int64"), library.Series(np.linspace(0.1, 1, 12))
+        expected = weight.to_numpy()
+    options = {"flat": True, "validation_split": 0.25}
+    network = trained(x, y, sample_weight=weight, **options)
+    assert_same(network, trained(FLAT, Y, sample_weight=expected, **options))
+    history = network.fit(x, y, validation_split=0.25, verbose=0).history
+    assert "val_loss" in history

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_weights_and_callbacks_reach_fit():
     )
     with pytest.raises(ValueError, match=r"sample_weight: expected shape \(80,\), received \(3,\)"):
         LSTMRegressor().fit(x, y, np.ones(3))
+
+
+def test_interrupt_ends_a_search():
+    x, y, _ = sequences(40)
+    pressed = []
+
+    def press(epoch, logs):
+        pressed.append(epoch)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    search = GridSearchCV(LSTMClassifier(epochs=3), {"units": [2, 3]}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(x, y, callbacks=[callbacks.LambdaCallback(on_epoch_begin=press)])
+    assert pressed == [0]
 
 
 def test_random_state():

@@ -443,3 +443,70 @@ def test_steps_take_as_many_batches_from_a_generator(rng):
     assert len(drawn) == 3
     model.predict((x for x, _ in batches()), steps=2, verbose=0)
     assert len(drawn) == 5
+
+
+# --- weights of classes, and arguments of Keras 2 ---
+
+
+def weighted(x, y=None, **options):
+    fastrnn.utils.set_random_seed(2)
+    model = fastrnn.Sequential([L.LSTM(3, input_shape=(4, 2)), L.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    model.fit(x, y, shuffle=False, verbose=0, epochs=2, **options)
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+def test_weights_of_classes_in_batches():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 4, 2)), rng.integers(0, 2, (12, 1))
+    weight = rng.uniform(0.5, 2, 12)
+    classes = {0: 0.2, 1: 3.0}
+    product = np.where(y[:, 0] == 1, 3.0, 0.2) * weight
+    expected = weighted(x, y, sample_weight=product, batch_size=4)
+    parts = [slice(i, i + 4) for i in (0, 4, 8)]
+    batches = [(x[p], y[p], weight[p]) for p in parts]
+    found = weighted(x, y, sample_weight=weight, class_weight=classes, batch_size=4)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(found, weighted(batches_of(batches), class_weight=classes))
+    without = weighted(batches_of([b[:2] for b in batches]), class_weight=classes)
+    np.testing.assert_array_equal(without, weighted(x, y, class_weight=classes, batch_size=4))
+    assert (without != found).any()
+
+
+class batches_of(fastrnn.utils.PyDataset):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def test_arguments_of_queues_change_nothing():
+    x, y = np.ones((6, 4, 2)), np.ones((6, 1))
+    queues = {"workers": 2, "use_multiprocessing": True, "max_queue_size": 5}
+    np.testing.assert_array_equal(weighted(x, y, **queues), weighted(x, y))
+    model = fastrnn.Sequential([L.LSTM(3, input_shape=(4, 2)), L.Dense(1)])
+    model.compile("sgd", "mse")
+    assert model.evaluate(x, y, verbose=0, **queues) == model.evaluate(x, y, verbose=0)
+    np.testing.assert_array_equal(
+        model.predict(x, verbose=0, workers=3), model.predict(x, verbose=0)
+    )
+    for method in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(TypeError, match=r"unknown arguments \['worker'\]"):
+            method(x, worker=3)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_several_arrays_for_one(kind):
+    model = fastrnn.Sequential([L.LSTM(3, input_shape=(4, 2)), L.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((6, 4, 2)), np.ones((6, 1))
+    with pytest.raises(ValueError, match="y: expected as many samples .* one input and one output"):
+        model.fit(x, kind([y, y]), verbose=0)
+    with pytest.raises(ValueError, match="y: expected as many samples .* one input and one output"):
+        model.fit(kind([x, x]), y, verbose=0)
+    model.fit({"x": x}, {"y": y}, verbose=0)
