@@ -36,11 +36,10 @@ class BuildEngine(build_ext):
         super().build_extension(ext)
 
 
-PER_SET = {"csrc/kernels.c", *map(str, Path("csrc").glob("*.inc.c"))}
-sources = sorted({str(p) for p in Path("csrc").glob("*.c")} - PER_SET)
+SOURCES = ["csrc/engine.c", "csrc/layers.c", "csrc/pointwise.c"]
 engine = Extension(
     "fastrnn._engine",
-    ["fastrnn/_engine.pyx", *sources],
+    ["fastrnn/_engine.pyx", *SOURCES],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     depends=sorted(str(p) for p in [*Path("csrc").glob("*.[ch]"), *Path("fastrnn").glob("*.pxi")]),

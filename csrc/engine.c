@@ -1,5 +1,5 @@
 /* The public entries: the choice of instruction set, threads, and work handed to the kernels. */
-#include "fastrnn.h"
+#include "engine.h"
 #include "kernels.h"
 #include "parallel.h"
 
@@ -20,7 +20,7 @@ typedef struct {
 
 static int isas(isa found[4]) {
     int n = 0;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FASTRNN_BASE_ONLY)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
@@ -34,19 +34,15 @@ static int isas(isa found[4]) {
 
 static isa current;
 
-const kernel_table *fr_kernels(void) {
-    if (!current.table) {
-        isa found[4];
-        isas(found);
-        current = found[0];
-    }
-    return current.table;
+__attribute__((constructor)) static void use_the_best(void) {
+    isa found[4];
+    isas(found);
+    current = found[0];
 }
 
-const char *fr_isa(void) {
-    fr_kernels();
-    return current.name;
-}
+const kernel_table *fr_kernels(void) { return current.table; }
+
+const char *fr_isa(void) { return current.name; }
 
 const char *fr_isa_name(int index) {
     isa found[4];
@@ -211,11 +207,12 @@ static void run_slice(const rnn_pass *pass, int d, int64_t s, int part, step_bar
 /* A direction that adds to dx follows the one before it on the same thread. */
 static void run_pass(const rnn_pass *pass) {
     const fr_rnn *rnn = pass->rnn;
-    const int count = pass->count, parts = pass->split.parts;
+    const int count = pass->count;
     const int64_t slices = pass->split.slices;
     const int together = count == 2 && rnn[1].dx && rnn[1].dx_add;
     const int chains = together ? 1 : count;
 #ifdef _OPENMP
+    const int parts = pass->split.parts;
     if (parts > 1 && !together) {
         const int wanted = (int)(count * slices) * parts;
         step_barrier barriers[2] = {0};

@@ -1,207 +1,94 @@
-/* fastrnn: fused recurrent kernels and what else is hot in training a recurrent network, float32.
+/* libfastrnn: runs networks that fastrnn has written to a file (fastrnn.to_c), without Python.
  *
- * Plain pointers and 64-bit sizes; the caller owns all memory. Strides are in floats and may be
- * negative (a layer that runs backwards in time starts at the last step). Every entry that can be
- * given wrong sizes returns a status. Nothing here allocates, prints or exits. */
+ * Every function but fastrnn_status_text returns a status; none prints, exits or throws. A model is
+ * never changed once it is loaded: any number of threads may share it, each with a session of its
+ * own. All numbers are float32 and in row-major order. */
 #ifndef FASTRNN_H
 #define FASTRNN_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-enum fr_status { FR_OK = 0, FR_BAD_SIZE = 1, FR_BAD_ARGUMENT = 2, FR_BAD_INDEX = 3 };
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-/* Activations that run inside the kernels: the derivative follows from the output alone. */
-enum fr_activation {
-    FR_LINEAR, FR_RELU, FR_SIGMOID, FR_TANH, FR_HARD_SIGMOID, FR_HARD_SIGMOID_KERAS2,
-    FR_SOFTSIGN, FR_ELU, FR_SELU, FR_EXPONENTIAL, FR_ACTIVATIONS
+#if defined(__GNUC__)
+#define FASTRNN_API __attribute__((visibility("default")))
+#else
+#define FASTRNN_API
+#endif
+
+/* Grows when what is declared here changes. fastrnn_check_abi(FASTRNN_ABI) gives FASTRNN_WRONG_ABI
+ * where header and library do not fit together. */
+#define FASTRNN_ABI 1
+FASTRNN_API int fastrnn_check_abi(int abi);
+
+enum fastrnn_status {
+    FASTRNN_OK = 0,
+    FASTRNN_BAD_ARGUMENT = 1,    /* a NULL or a number outside its range */
+    FASTRNN_CANNOT_READ = 2,     /* the file cannot be opened or read: see errno */
+    FASTRNN_NOT_A_MODEL = 3,     /* damaged, cut short, or no such file at all */
+    FASTRNN_TOO_NEW = 4,         /* written for a later version of this library */
+    FASTRNN_OUT_OF_MEMORY = 5,
+    FASTRNN_BAD_SHAPE = 6,       /* batch or timesteps do not fit the model */
+    FASTRNN_BAD_INDEX = 7,       /* an index outside the Embedding */
+    FASTRNN_NOT_STREAMABLE = 8,  /* state for a model that needs whole sequences, or a padded step */
+    FASTRNN_WRONG_ABI = 9,
+    FASTRNN_OTHER_ISA = 10       /* the instruction set was changed after the model was loaded */
 };
+FASTRNN_API const char *fastrnn_status_text(int status);
 
-/* --- instruction sets and threads ------------------------------------------------------------ */
+/* --- the machine ------------------------------------------------------------------------------- */
 
-const char *fr_isa(void);               /* the set in use: "base", "avx2" or "avx512" */
-const char *fr_isa_name(int index);     /* those this CPU can run, best first; NULL after the last */
-int fr_set_isa(const char *name);       /* FR_BAD_ARGUMENT if unknown or not on this CPU */
-void fr_set_threads(int threads);       /* >= 1; a process made by fork() stays at one thread */
-int fr_threads(void);
-int fr_threads_for(double flops);       /* how many threads pay for this much work */
+/* Threads that one call may use, 1 at first; more need a library built with OPENMP=1. */
+FASTRNN_API int fastrnn_set_threads(int threads);
+/* "base", "avx2" or "avx512"; the best that the CPU has at first. Models are loaded for one set. */
+FASTRNN_API int fastrnn_set_isa(const char *name);
+FASTRNN_API int fastrnn_isa(const char **name);
 
-/* --- recurrent layers: one direction of one layer on one batch -------------------------------- */
+/* --- models -------------------------------------------------------------------------------------- */
 
-/* Gates in Keras's order, side by side in kernel (features, gates units), recurrent_kernel (units,
- * gates units) and bias (gates units); FR_GRU's bias is (2, 3 units), of x and of h. */
-enum fr_cell {
-    FR_LSTM,       /* i, f, c, o */
-    FR_GRU,        /* z, r, h: the reset gate after the product with recurrent_kernel */
-    FR_SIMPLE_RNN, /* one */
-    FR_GRU_RESET_BEFORE, /* z, r, h: the reset gate multiplies h before that product */
-    FR_CELLS
-};
+typedef struct fastrnn_model fastrnn_model;
 
+FASTRNN_API int fastrnn_model_load(fastrnn_model **model, const char *path);
+FASTRNN_API int fastrnn_model_read(fastrnn_model **model, const void *bytes, size_t size);
+FASTRNN_API int fastrnn_model_free(fastrnn_model *model); /* after all its sessions */
+
+/* Inputs are float (batch, timesteps, features), or (batch, features) if there are no sequences; or
+ * int32_t indices (batch, timesteps), or (batch), if the model begins with an Embedding. */
 typedef struct {
-    int32_t cell;                    /* enum fr_cell; only LSTM has c */
-    int64_t batch, timesteps, features, units;
-    int32_t activation, recurrent_activation; /* enum fr_activation */
-    int32_t zero_output_for_mask;
+    int32_t indices, sequences;
+    int64_t features;   /* 1 for indices */
+    int64_t timesteps;  /* 0 where free */
+    int64_t state;      /* floats of state for each stream; -1 if the model cannot be streamed */
+} fastrnn_input;
+FASTRNN_API int fastrnn_model_input(const fastrnn_model *model, fastrnn_input *input);
 
-    const float *packed;             /* from fr_rnn_pack */
-    const float *x;                  /* (batch, timesteps, features) */
-    int64_t x_row, x_time;
-    const uint8_t *mask;             /* (batch, timesteps), 0 = carry the state over; or NULL */
-    int64_t mask_row, mask_time;
-    const float *h0, *c0;            /* (batch, units), or NULL for zeros */
-
-    float *y;                        /* (batch, timesteps, units), or NULL */
-    int64_t y_row, y_time;
-    float *last;                     /* (batch, units) last output, or NULL */
-    int64_t last_row;
-    float *h_last, *c_last;          /* (batch, units) last state, or NULL */
-
-    float *saved;                    /* fr_rnn_saved_size floats for the backward, or NULL */
-
-    /* Backward only. dy follows y's shape and dh_last, dc_last the last states (h_last and last
-     * are one there: the caller adds both gradients). dx is overwritten, or added to. */
-    const float *packed_back;        /* from fr_rnn_pack_back */
-    const float *dy;                 /* or NULL; zero at masked steps, see fr_mask_gradient */
-    int64_t dy_row, dy_time;
-    const float *dh_last, *dc_last;  /* (batch, units), or NULL for zeros */
-    float *dx;                       /* (batch, timesteps, features), or NULL */
-    int64_t dx_row, dx_time;
-    int32_t dx_add;
-    float *dkernel, *drecurrent, *dbias; /* as the weights, or dbias NULL; overwritten */
-    float *dh0, *dc0;                /* (batch, units), or NULL */
-} fr_rnn;
-
-int64_t fr_rnn_packed_size(int cell, int64_t features, int64_t units);
-int64_t fr_rnn_packed_back_size(int cell, int64_t features, int64_t units);
-void fr_rnn_pack(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
-                 const float *bias, int64_t features, int64_t units);
-/* kernel may be NULL where dx is not wanted, bias above where the layer has none. */
-void fr_rnn_pack_back(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
-                      int64_t features, int64_t units);
-
-/* How the work of one direction is split: the batch into `slices`, each a thread's work through
- * all time steps; or one slice's units into `parts`, whose threads meet at every step. Forward and
- * backward of one batch must use the same split. `count` (1 or 2) directions run side by side;
- * two may share dx if the second sets dx_add, and then run one after the other. */
+/* Outputs are (batch, timesteps, features), or (batch, features), which has timesteps 0 here. */
 typedef struct {
-    int64_t slices;
-    int parts;
-} fr_rnn_split;
+    int64_t batch, timesteps, features;
+} fastrnn_shape;
+FASTRNN_API int fastrnn_model_output(const fastrnn_model *model, int64_t batch, int64_t timesteps,
+                                     fastrnn_shape *shape);
 
-fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count);
-int64_t fr_rnn_saved_size(const fr_rnn *rnn, fr_rnn_split split);
-int64_t fr_rnn_forward_scratch(const fr_rnn *rnn, fr_rnn_split split); /* 0 if saved is set */
-int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split);
-int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch);
-int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch);
+/* --- running ------------------------------------------------------------------------------------- */
 
-/* Gradient of y -> of h where a mask repeats (or zeroes) outputs: moves each masked step's dy to
- * the last unmasked step before it. dh is (batch, timesteps, units), contiguous. */
-int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn);
+/* Buffers for one thread's calls. They grow with the largest call. */
+typedef struct fastrnn_session fastrnn_session;
 
-/* --- layers around the recurrent ones ------------------------------------------------------------------- */
+FASTRNN_API int fastrnn_session_new(fastrnn_session **session, const fastrnn_model *model);
+FASTRNN_API int fastrnn_session_free(fastrnn_session *session);
 
-/* Dense: y (rows, n) = act(x (rows, k) W (k, n) + bias). pack: weights (k, n), or (n, k) if
- * transposed, which is the form for dx: fr_dense_pack(back, W, NULL, n, k, 1). */
-int64_t fr_dense_packed_size(int64_t k, int64_t n);
-void fr_dense_pack(float *packed, const float *weights, const float *bias, int64_t k, int64_t n,
-                   int transposed);
-int fr_dense_forward(float *y, const float *x, const float *packed, int activation, int64_t rows,
-                     int64_t k, int64_t n);
-/* dy becomes dz in place; dweights (k, n), dbias (n) or NULL and dx (rows, k) or NULL are
- * overwritten. */
-int64_t fr_dense_slices(int64_t rows, int64_t k, int64_t n);
-int64_t fr_dense_scratch(int64_t k, int64_t n, int64_t slices);
-int fr_dense_backward(float *dx, float *dweights, float *dbias, float *dy, const float *x,
-                      const float *y, const float *packed_back, int activation, int64_t rows,
-                      int64_t k, int64_t n, int64_t slices, float *scratch);
+/* Inputs x to outputs y, which the caller owns; timesteps is 1 where there are no sequences.
+ *
+ * state: NULL if x holds whole sequences. Otherwise x holds the next time steps of `batch` streams,
+ * and state (batch, input.state) what each has seen: zeros at the start of a stream; the call
+ * replaces it. A row of it is all there is to a stream: copy it to save one, put it back to go on. */
+FASTRNN_API int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch,
+                            int64_t timesteps, float *state, float *y);
 
-/* y = x / (1 - rate) where kept, else 0; what is kept depends on seed and place alone, so that the
- * same call takes dy to dx. y may be x. */
-int fr_dropout(float *y, const float *x, int64_t n, float rate, uint64_t seed);
-
-/* Embedding: index (n) with values in [0, size), table (size, width). dtable is overwritten. */
-int64_t fr_bad_index(const int32_t *index, int64_t n, int64_t size); /* first bad place, or -1 */
-int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
-                         int64_t size, int64_t width);
-int fr_embedding_backward(float *dtable, const float *dy, const int32_t *index, int64_t n,
-                          int64_t size, int64_t width);
-
-/* Batch normalisation of x (rows, n) over the rows whose mask (rows) is set, or all. */
-int64_t fr_batch_norm_scratch(int64_t n); /* doubles */
-int fr_batch_norm_moments(float *mean, float *variance, const float *x, const uint8_t *mask,
-                          int64_t rows, int64_t n, double *scratch);
-int fr_batch_norm_forward(float *y, const float *x, const float *scale, const float *offset,
-                          int64_t rows, int64_t n); /* y = x scale + offset */
-/* inverse: 1 / sqrt(variance + epsilon); gamma, dgamma, dbeta, dx may be NULL. */
-int fr_batch_norm_backward(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
-                           const float *mean, const float *inverse, const float *gamma,
-                           const uint8_t *mask, int64_t rows, int64_t n, double *scratch);
-
-/* --- training on flat arrays ----------------------------------------------------------------- */
-
-enum fr_rule { FR_SGD, FR_RMSPROP, FR_ADAM, FR_ADAMAX, FR_ADAGRAD, FR_ADADELTA, FR_RULES };
-
-/* One step of an optimizer. A mean takes in what is new by x += (new - x) * share.
- *   SGD       slots [momentum]                      w -= rate * g
- *   RMSprop   square, [momentum], [mean gradient]   w -= rate * g / sqrt(square + epsilon)
- *   Adam      mean, square, [largest square]
- *             w -= rate * (mean_factor * mean + gradient_factor * g)
- *                  / (sqrt(square_factor * square) + epsilon); AdamW, Nadam by the factors
- *   Adamax    mean, norm (falls by `momentum`)      w -= rate * mean / (norm + epsilon)
- *   Adagrad   sum of squares                        w -= rate * g / sqrt(sum + epsilon)
- *   Adadelta  square of g, square of change         w -= rate * g * sqrt(change + epsilon) / ...
- * A slot in brackets may be NULL: the step is then made without it. */
-typedef struct {
-    int32_t rule;                        /* enum fr_rule */
-    int32_t nesterov;                    /* SGD with momentum */
-    float decay;                         /* w -= decay * w before everything else */
-    float rate, momentum, epsilon;
-    float new_gradient, new_square;      /* share of the new: 1 - beta_1, 1 - beta_2 (or 1 - rho) */
-    float mean_factor, gradient_factor, square_factor;
-    float *values;
-    const float *gradients;
-    float *slots[3];
-} fr_update;
-
-int fr_update_values(const fr_update *update, int64_t begin, int64_t end);
-
-double fr_sum_of_squares(const float *x, int64_t n);
-void fr_scale(float *x, float factor, int64_t n);
-void fr_clip(float *x, float bound, int64_t n); /* to [-bound, bound]; NaN stays */
-
-int fr_softmax(float *y, int64_t rows, int64_t columns); /* in place, row by row */
-
-enum fr_loss_kind {
-    FR_SIGMOID_CROSSENTROPY, FR_SOFTMAX_CROSSENTROPY, FR_SQUARED_ERROR, FR_ABSOLUTE_ERROR, FR_LOSSES
-};
-
-/* Targets t count as target_scale * t + target_offset. A loss is computed for each row by softmax,
- * for each element otherwise. The first two kinds take logits. */
-typedef struct {
-    int32_t kind;                        /* enum fr_loss_kind */
-    int64_t rows, columns;
-    const float *z;                      /* (rows, columns) */
-    const float *targets;                /* (rows, columns), or NULL where there are labels */
-    const int64_t *labels;               /* (rows) classes in [0, columns): softmax only */
-    const float *weights;                /* (rows), or NULL for ones */
-    float target_scale, target_offset;
-    float scale;                         /* of the gradient only */
-    float *y;                            /* (rows, columns) sigmoid or softmax of z, or z */
-    float *dz;                           /* (rows, columns) gradient of scale * weight * loss */
-} fr_loss;
-
-/* value: sum of weight * loss, not scaled. dz may be NULL; so may y but for softmax. A label
- * outside its range gives FR_BAD_INDEX, with nothing written. */
-int fr_loss_value(double *value, const fr_loss *loss);
-
-/* How many of n predictions are right: y_true == (y_pred > threshold). matches (n) becomes 1 where
- * they are, or is NULL. */
-int64_t fr_binary_matches(float *matches, const float *y_true, const float *y_pred,
-                          float threshold, int64_t n);
-/* The same for rows of y_pred (rows, columns), the place of the first maximum against labels (rows)
- * or, where those are NULL, against that of y_true (rows, columns). */
-int64_t fr_class_matches(float *matches, const float *y_true, const int64_t *labels,
-                         const float *y_pred, int64_t rows, int64_t columns);
-
+#ifdef __cplusplus
+}
+#endif
 #endif

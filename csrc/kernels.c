@@ -45,6 +45,7 @@ const kernel_table TABLE = {
     .sum_of_squares = pointwise_sum_of_squares,
     .scale = pointwise_scale,
     .clip = pointwise_clip,
+    .activate = pointwise_activate,
     .softmax = pointwise_softmax,
     .loss = pointwise_loss,
     .binary_matches = pointwise_binary_matches,

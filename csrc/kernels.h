@@ -3,7 +3,7 @@
 #define FASTRNN_KERNELS_H
 
 #include "barrier.h"
-#include "fastrnn.h"
+#include "engine.h"
 
 static inline int gates_of(int cell) { return cell == FR_LSTM ? 4 : cell == FR_SIMPLE_RNN ? 1 : 3; }
 
@@ -65,6 +65,7 @@ typedef struct {
     double (*sum_of_squares)(const float *x, int64_t begin, int64_t end);
     void (*scale)(float *x, float factor, int64_t begin, int64_t end);
     void (*clip)(float *x, float bound, int64_t begin, int64_t end);
+    void (*activate)(int activation, float *y, const float *x, int64_t begin, int64_t end);
     void (*softmax)(float *y, int64_t columns, int64_t row, int64_t rows);
     double (*loss)(const fr_loss *loss, int64_t row, int64_t rows);
     int64_t (*binary_matches)(float *matches, const float *y_true, const float *y_pred,

@@ -1,5 +1,5 @@
 /* Public entries of the layers around the recurrent ones: sizes checked, work cut into tasks. */
-#include "fastrnn.h"
+#include "engine.h"
 #include "kernels.h"
 #include "parallel.h"
 

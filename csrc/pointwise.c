@@ -1,5 +1,5 @@
 /* Public entries for training on flat arrays: ranges handed to the kernels on several threads. */
-#include "fastrnn.h"
+#include "engine.h"
 #include "kernels.h"
 #include "parallel.h"
 
@@ -88,6 +88,18 @@ int fr_loss_value(double *value, const fr_loss *loss) {
               sums[task] = k->loss(loss, task * b.size, length(b, task)));
     *value = 0;
     for (int64_t i = 0; i < b.count; i++) *value += sums[i];
+    return FR_OK;
+}
+
+int fr_activate(float *y, const float *x, int64_t n, int activation) {
+    if (!y || !x || n < 0) return FR_BAD_SIZE;
+    if ((uint32_t)activation >= FR_ACTIVATIONS) return FR_BAD_ARGUMENT;
+    const kernel_table *k = fr_kernels();
+    const blocks b = blocks_of(n, 1);
+    FOR_TASKS(task, b.count, fr_threads_for(COST * (double)n), {
+        const int64_t from = task * b.size;
+        k->activate(activation, y, x, from, from + length(b, task));
+    });
     return FR_OK;
 }
 

@@ -240,6 +240,13 @@ static float row_maximum(const float *z, int64_t columns) {
     return top;
 }
 
+static void pointwise_activate(int activation, float *y, const float *x, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += V) {
+        const int64_t n = lanes(end - i);
+        store_n(y + i, activate(activation, load_n(x + i, n)), n);
+    }
+}
+
 static void pointwise_softmax(float *y, int64_t columns, int64_t row, int64_t rows) {
     const vi lane = lane_numbers();
     for (float *z = y + row * columns; rows > 0; rows--, z += columns) {

@@ -57,6 +57,7 @@ def from_keras(model, custom_objects=None):
 _INTEROP = {
     "from_onnx": "onnx_import",
     "from_torch": "pytorch_import",
+    "to_c": "c_export",
     "to_onnx": "onnx_export",
     "to_torch": "pytorch_export",
 }

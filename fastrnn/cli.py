@@ -112,14 +112,16 @@ def convert(args):
     name = args.output
     if name.endswith(".onnx"):
         fastrnn.to_onnx(_load_model(args.input, compile=False), name)
+    elif name.endswith(".fastrnn"):
+        fastrnn.to_c(_load_model(args.input, compile=False), name)
     elif name.endswith(_WEIGHTS):
         _load_model(args.input, compile=False).save_weights(name)
     elif name.endswith((".keras", ".h5", ".hdf5")):
         _load_model(args.input, compile=not args.no_optimizer).save(name)
     else:
         raise ValueError(
-            f"OUT: expected a name that ends in .keras, .h5, .onnx, {' or '.join(_WEIGHTS)}, "
-            f"received {name!r}"
+            "OUT: expected a name that ends in .keras, .h5, .onnx, .fastrnn, "
+            f"{' or '.join(_WEIGHTS)}, received {name!r}"
         )
 
 
@@ -214,8 +216,8 @@ def _parser():
         convert, "a model into another format, by the names' endings", "convert old.h5 new.keras"
     )
     command.add_argument("input", metavar="IN", help="a .keras or .h5 file")
-    command.add_argument("output", metavar="OUT", help=".keras, .h5, .onnx, or .safetensors or "
-                         ".weights.h5 for the weights alone")  # fmt: skip
+    command.add_argument("output", metavar="OUT", help=".keras, .h5, .onnx, .fastrnn (C library), "
+                         "or .safetensors or .weights.h5 for the weights alone")  # fmt: skip
     command.add_argument(
         "--no-optimizer", action="store_true", help="leave out how the model was compiled"
     )

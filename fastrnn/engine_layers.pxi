@@ -1,6 +1,6 @@
 # The layers around the LSTM.
 
-cdef extern from "fastrnn.h" nogil:
+cdef extern from "engine.h" nogil:
     int64_t fr_dense_packed_size(int64_t k, int64_t n)
     void fr_dense_pack(float *packed, const float *weights, const float *bias, int64_t k, int64_t n,
                        int transposed)

@@ -1,6 +1,6 @@
 # Instruction set, threads, memory, and the recurrent layers.
 
-cdef extern from "fastrnn.h" nogil:
+cdef extern from "engine.h" nogil:
     enum: FR_OK, FR_BAD_SIZE, FR_BAD_ARGUMENT, FR_BAD_INDEX
     const char *fr_isa()
     const char *fr_isa_name(int index)

@@ -1,6 +1,6 @@
 # Training on flat arrays: optimizer steps, losses with their gradients, counts of matches.
 
-cdef extern from "fastrnn.h" nogil:
+cdef extern from "engine.h" nogil:
     enum: FR_SGD, FR_RMSPROP, FR_ADAM, FR_ADAMAX, FR_ADAGRAD, FR_ADADELTA
     enum: FR_SIGMOID_CROSSENTROPY, FR_SOFTMAX_CROSSENTROPY, FR_SQUARED_ERROR, FR_ABSOLUTE_ERROR
 
@@ -67,7 +67,7 @@ cdef void *writable(str name, object array, int64_t size) except? NULL:
 cdef class Update:
     """An optimizer's rule bound to flat arrays of one size; `step` makes one update.
 
-    slots: three arrays or None, in the order of fr_update in fastrnn.h. Options that the rule does
+    slots: three arrays or None, in the order of fr_update in engine.h. Options that the rule does
     not use are ignored."""
 
     cdef fr_update update

@@ -263,6 +263,11 @@ def test_convert_to_onnx_which_predict_reads(saved, model, tmp_path, rng):
     np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
 
 
+def test_convert_for_the_c_library(saved, model, tmp_path):
+    assert call("convert", saved, tmp_path / "new.fastrnn") == 0
+    assert (tmp_path / "new.fastrnn").read_bytes() == fastrnn.to_c(model)
+
+
 @pytest.mark.parametrize(
     "source, target, message",
     [

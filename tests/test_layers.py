@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import _engine
 from fastrnn import layers as L
+from fastrnn.run import Run
 
 SEQUENCE, VECTOR, INDICES = (4, 5), (6,), "indices"
 
@@ -413,6 +415,14 @@ def test_cudnn_layers(make, plain):
     for fixed in ("activation", "recurrent_dropout", "use_bias", "reset_after"):
         with pytest.raises(TypeError, match=f"CuDNN.*unknown arguments.*{fixed}"):
             make(3, **{fixed: None})
+
+
+@pytest.mark.parametrize("make", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_recurrent_layers_run_in_the_kernels(make, rng):
+    layer, run = make(3), Run()
+    layer.build((None, 4, 2))
+    layer.forward(rng.standard_normal((2, 4, 2), np.float32), run)
+    assert isinstance(run.saved[layer][0], _engine.RNNRun)
 
 
 def test_lstm_states(rng):

@@ -1,0 +1,347 @@
+"""The C library built from csrc/ by its Makefile: networks without Python."""
+
+import ctypes
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import layers as L
+from fastrnn import models
+
+CSRC = Path(__file__).parents[1] / "csrc"
+OK, BAD_ARGUMENT, CANNOT_READ, NOT_A_MODEL, TOO_NEW = range(5)
+BAD_SHAPE, BAD_INDEX, NOT_STREAMABLE, WRONG_ABI, OTHER_ISA = range(6, 11)
+
+pytestmark = [
+    pytest.mark.skipif(not (CSRC / "Makefile").is_file(), reason="csrc/ is not here"),
+    pytest.mark.skipif(not shutil.which("make"), reason="make is not installed"),
+    pytest.mark.skipif(sys.platform != "linux", reason="libfastrnn.so is Linux's name"),
+]
+
+TIME, FEATURES = 7, 5
+SEQUENCE, VECTOR, INDICES = (None, FEATURES), (FEATURES,), "indices"
+MODELS = {
+    "dense": (VECTOR, [L.Dense(9, "relu"), L.Dropout(0.5), L.Dense(4, "softmax")]),
+    "one": (VECTOR, [L.Dense(1, "sigmoid", use_bias=False)]),
+    "lstm": (SEQUENCE, [L.LSTM(20, return_sequences=True), L.LSTM(3)]),
+    "gru": (SEQUENCE, [L.GRU(6, return_sequences=True), L.GRU(5, reset_after=False)]),
+    "rnn": (SEQUENCE, [L.SimpleRNN(6, "relu", return_sequences=True, use_bias=False)]),
+    "backwards": (SEQUENCE, [L.LSTM(4, go_backwards=True, return_sequences=True)]),
+    "activations": (SEQUENCE, [L.LSTM(4, "elu", recurrent_activation="hard_sigmoid")]),
+    "masked": (SEQUENCE, [L.Masking(2.0), L.LSTM(4, return_sequences=True), L.GRU(3)]),
+    "words": (
+        INDICES,
+        [L.Embedding(10, 6, mask_zero=True), L.Bidirectional(L.LSTM(4)), L.Dense(1, "sigmoid")],
+    ),
+    "tagger": (
+        INDICES,
+        [
+            L.Embedding(10, 6),
+            L.Bidirectional(L.GRU(4, return_sequences=True), merge_mode="ave"),
+            L.TimeDistributed(L.Dense(3)),
+            L.Softmax(),
+        ],
+    ),
+    "sum": (SEQUENCE, [L.Bidirectional(L.LSTM(18, return_sequences=True), merge_mode="sum")]),
+    "mul": (SEQUENCE, [L.Masking(), L.Bidirectional(L.LSTM(5), merge_mode="mul")]),
+    "uneven": (
+        SEQUENCE,
+        [
+            L.Bidirectional(
+                L.LSTM(3, return_sequences=True),
+                backward_layer=L.GRU(5, return_sequences=True, go_backwards=True),
+            ),
+            L.LayerNormalization(),
+            L.GlobalMaxPooling1D(),
+        ],
+    ),
+    "pooled": (
+        SEQUENCE,
+        [L.Masking(), L.LSTM(4, return_sequences=True), L.GlobalAveragePooling1D(), L.ReLU()],
+    ),
+    "normal": (
+        SEQUENCE,
+        [L.BatchNormalization(), L.Activation("softsign"), L.LayerNormalization(rms_scaling=True)],
+    ),
+    "encoder": (
+        SEQUENCE,
+        [L.LSTM(4), L.RepeatVector(3), L.LSTM(5, return_sequences=True), L.Flatten(), L.Dense(2)],
+    ),
+}
+STREAMED = {"lstm", "gru", "rnn", "activations", "normal", "dense", "one"}
+
+
+def make(build, *targets):
+    flags = [f"BUILD={build}", "OPENMP=1"]
+    run = subprocess.run(
+        ["make", "-s", "-C", CSRC, *flags, *targets], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""  # no warnings
+    return build
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("build"))
+
+
+def model_of(name):
+    """A model with random weights and its inputs, some steps of which are masked."""
+    shape, stack = MODELS[name]
+    rng = np.random.default_rng(len(name))
+    model = models.Sequential(models.clone_model(models.Sequential(stack)).layers)
+    if shape is INDICES:
+        x = rng.integers(0, 10, (3, TIME)).astype(np.int32)
+        x[0, -3:] = 0
+        model.build((None, TIME))
+    else:
+        x = rng.normal(size=(3, *(TIME if n is None else n for n in shape))).astype(np.float32)
+        if len(shape) == 2:
+            x[1, :2] = 0
+            x[2, -2:] = 2
+        model.build((None, *x.shape[1:]))
+    for w in model.weights:
+        low = 0.5 if "variance" in w.path else -0.6
+        w.assign(rng.uniform(low, 0.9, w.shape).astype(np.float32))
+    return model, x
+
+
+class Library:
+    def __init__(self, path):
+        self.c = ctypes.CDLL(str(path))
+        self.c.fastrnn_status_text.restype = ctypes.c_char_p
+        sizes = [ctypes.c_int64] * 2
+        self.c.fastrnn_run.argtypes = [ctypes.c_void_p] * 2 + sizes + [ctypes.c_void_p] * 2
+        self.c.fastrnn_model_read.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+        self.c.fastrnn_model_output.argtypes = [ctypes.c_void_p, *sizes, ctypes.c_void_p]
+        for name in ("model_free", "session_free"):
+            getattr(self.c, f"fastrnn_{name}").argtypes = [ctypes.c_void_p]
+        self.c.fastrnn_session_new.argtypes = [ctypes.c_void_p] * 2
+        self.c.fastrnn_model_input.argtypes = [ctypes.c_void_p] * 2
+
+    def read(self, data):
+        model = ctypes.c_void_p(1)
+        status = self.c.fastrnn_model_read(ctypes.byref(model), data, len(data))
+        assert bool(model) == (status == OK)
+        return status, model
+
+    def session(self, model):
+        session = ctypes.c_void_p()
+        assert self.c.fastrnn_session_new(ctypes.byref(session), model) == OK
+        return session
+
+    def inputs(self, model):
+        values = (ctypes.c_int64 * 4)()  # the first holds two int32
+        assert self.c.fastrnn_model_input(model, values) == OK
+        return values[0] & 0xFFFFFFFF, values[0] >> 32, *values[1:]
+
+    def output(self, model, x):
+        shape = (ctypes.c_int64 * 3)()
+        status = self.c.fastrnn_model_output(model, *self.sizes(model, x), shape)
+        return status, tuple(n for n in shape if n)
+
+    def sizes(self, model, x):
+        return len(x), x.shape[1] if self.inputs(model)[1] else 1
+
+    def run(self, session, model, x, state=None):
+        status, shape = self.output(model, x)
+        if status:
+            return status, None
+        y = np.full(shape, np.nan, np.float32)
+        pointer = state.ctypes.data if state is not None else None
+        x = np.ascontiguousarray(x)
+        status = self.c.fastrnn_run(
+            session, x.ctypes.data, *self.sizes(model, x), pointer, y.ctypes.data
+        )
+        return status, y
+
+
+@pytest.fixture(scope="module")
+def library(build):
+    return Library(build / "libfastrnn.so")
+
+
+@pytest.fixture(params=fastrnn._engine.available_isas())
+def each_isa(library, request):
+    assert library.c.fastrnn_set_isa(request.param.encode()) == OK
+    yield request.param
+    library.c.fastrnn_set_isa(fastrnn._engine.available_isas()[0].encode())
+
+
+def close(y, expected):
+    np.testing.assert_allclose(y, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_library_gives_what_predict_gives(name, library, each_isa):
+    model, x = model_of(name)
+    status, c_model = library.read(fastrnn.to_c(model))
+    assert status == OK
+    session = library.session(c_model)
+    for threads in (1, 2):
+        library.c.fastrnn_set_threads(threads)
+        for rows in (x, x[:1], np.concatenate([x] * 12)):
+            status, y = library.run(session, c_model, rows)
+            assert status == OK
+            close(y, model.predict(rows, verbose=0))
+    library.c.fastrnn_session_free(session)
+    library.c.fastrnn_model_free(c_model)
+
+
+@pytest.mark.parametrize("name", ["lstm", "words", "dense"])
+def test_example_program(name, build, tmp_path):
+    model, x = model_of(name)
+    path = tmp_path / "model.fastrnn"
+    fastrnn.to_c(model, path)
+    command = [build / "run_model", path, str(len(x)), str(x.shape[1] if name != "dense" else 1)]
+    run = subprocess.run(command, input=x.tobytes(), capture_output=True, check=True)
+    y = np.frombuffer(run.stdout, np.float32)
+    close(y, model.predict(x, verbose=0).ravel())
+    run = subprocess.run([*command, "--stream"], input=x.tobytes(), capture_output=True)
+    if name == "words":
+        assert run.returncode == 1 and b"whole sequences" in run.stderr
+    else:
+        close(np.frombuffer(run.stdout, np.float32), y)
+    for bad, words in ((tmp_path, b"cannot be read"), (CSRC / "model.c", b"not a model")):
+        run = subprocess.run([command[0], bad, "1", "1"], input=b"", capture_output=True)
+        assert run.returncode == 1 and words in run.stderr
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_streams_in_chunks_equal_whole_sequences(name, library):
+    model, x = model_of(name)
+    _, c_model = library.read(fastrnn.to_c(model))
+    session = library.session(c_model)
+    size = library.inputs(c_model)[4]
+    streamed = name in STREAMED or name in ("masked",)
+    assert (size >= 0) == streamed
+    if name not in STREAMED:
+        state = np.zeros((len(x), max(size, 1)), np.float32)
+        assert library.run(session, c_model, x, state)[0] == NOT_STREAMABLE
+        return
+    expected = model.predict(x, verbose=0)
+    state = np.zeros((len(x), size), np.float32)
+    if name in ("dense", "one"):
+        close(library.run(session, c_model, x, state)[1], expected)
+        return
+    outputs = []
+    for begin, end in ((0, 1), (1, 4), (4, 5), (5, TIME)):
+        if begin == 4:  # saved, and put back in another order
+            state = np.ascontiguousarray(state.copy()[::-1])
+            status, y = library.run(session, c_model, x[::-1, begin:end], state)
+            state, y = np.ascontiguousarray(state[::-1]), y[::-1]
+        else:
+            status, y = library.run(session, c_model, x[:, begin:end], state)
+        assert status == OK
+        outputs.append(y)
+    close(np.concatenate(outputs, axis=1) if expected.ndim == 3 else outputs[-1], expected)
+
+
+def test_many_threads_share_a_model(library):
+    model, x = model_of("words")
+    expected = model.predict(x, verbose=0)
+    _, c_model = library.read(fastrnn.to_c(model))
+    wrong = []
+
+    def serve():
+        session = library.session(c_model)
+        for n in range(200):
+            rows = x[: 1 + n % 3]
+            status, y = library.run(session, c_model, rows)
+            if status != OK or not np.allclose(y, expected[: len(rows)], atol=2e-6):
+                wrong.append((n, status))
+        library.c.fastrnn_session_free(session)
+
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not wrong
+
+
+def test_statuses(library, tmp_path):
+    c = library.c
+    model, x = model_of("words")
+    data = fastrnn.to_c(model)
+    _, c_model = library.read(data)
+    session = library.session(c_model)
+    assert c.fastrnn_check_abi(1) == OK and c.fastrnn_check_abi(2) == WRONG_ABI
+    assert library.run(session, c_model, x + 10)[0] == BAD_INDEX
+    assert library.run(session, c_model, x[:0])[0] == BAD_SHAPE
+    assert c.fastrnn_run(session, None, 1, 1, None, None) == BAD_ARGUMENT
+    assert c.fastrnn_run(None, None, 1, 1, None, None) == BAD_ARGUMENT
+    assert c.fastrnn_model_output(c_model, 2**40, 2**20, (ctypes.c_int64 * 3)()) == BAD_SHAPE
+    assert c.fastrnn_set_threads(0) == BAD_ARGUMENT
+    assert c.fastrnn_set_isa(b"z80") == BAD_ARGUMENT
+    found = ctypes.c_void_p(1)
+    missing = str(tmp_path / "none").encode()
+    assert c.fastrnn_model_load(ctypes.byref(found), missing) == CANNOT_READ and not found
+    assert c.fastrnn_set_isa(b"base") == OK
+    expected = OTHER_ISA if fastrnn._engine.available_isas()[0] != "base" else OK
+    assert library.run(session, c_model, x)[0] == expected
+    c.fastrnn_set_isa(fastrnn._engine.available_isas()[0].encode())
+    assert library.run(session, c_model, x)[0] == OK
+    texts = {c.fastrnn_status_text(n) for n in range(12)}
+    assert len(texts) == 12 and c.fastrnn_status_text(-1) == b"unknown status"
+    model, x = model_of("encoder")  # Flatten fixes the time steps
+    _, c_model = library.read(fastrnn.to_c(model))
+    assert library.run(library.session(c_model), c_model, x[:, :3])[0] in (OK, BAD_SHAPE)
+
+
+def test_damaged_files_are_refused(library):
+    data = fastrnn.to_c(model_of("lstm")[0])
+    for size in range(0, len(data), 5):
+        assert library.read(data[:size])[0] == NOT_A_MODEL
+    for at in range(0, len(data), 3):
+        changed = bytearray(data)
+        changed[at] ^= 4
+        assert library.read(bytes(changed))[0] in (NOT_A_MODEL, TOO_NEW)
+    later = data[:8] + struct.pack("<I", 2) + data[12:]
+    assert library.read(later)[0] == TOO_NEW
+    body = data[16:24] + struct.pack("<I", 9) + data[28:]  # more layers than there are
+    assert library.read(data[:12] + struct.pack("<I", zlib.crc32(body)) + body)[0] == NOT_A_MODEL
+
+
+def test_damaged_files_under_sanitizers(tmp_path):
+    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    probe = subprocess.run(
+        ["cc", *flags.split(), "-x", "c", "-", "-o", tmp_path / "probe"],
+        input=b"int main(void) { return 0; }", capture_output=True,
+    )  # fmt: skip
+    if probe.returncode:
+        pytest.skip("the C compiler has no sanitizers")
+    make(tmp_path, f"CFLAGS={flags}", "SETS=base", f"{tmp_path}/fuzz_model")
+    for name in MODELS:
+        path = tmp_path / "model.fastrnn"
+        fastrnn.to_c(model_of(name)[0], path)
+        run = subprocess.run(
+            [tmp_path / "fuzz_model", path, "500"], capture_output=True, text=True,
+            env={**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1"},
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        refused, ran = (int(part.split()[-1]) for part in run.stdout.split(","))
+        assert refused > 50 and ran > 10
+
+
+def test_layers_without_a_place_in_the_library_are_named():
+    for layer, words in (
+        (L.Conv1D(3, 2, name="window"), "'window'.*Conv1D"),
+        (L.Dense(3, "gelu", name="odd"), "'odd'.*gelu"),
+        (L.LSTM(3, stateful=True, name="kept"), "'kept'.*state"),
+        (L.Bidirectional(L.LSTM(3), merge_mode=None, name="two"), "'two'.*several outputs"),
+    ):
+        model = models.Sequential([layer])
+        model.build((2, TIME, FEATURES))
+        with pytest.raises(ValueError, match=words):
+            fastrnn.to_c(model)
+    with pytest.raises(ValueError, match="expected a Sequential"):
+        fastrnn.to_c(3)
