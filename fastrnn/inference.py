@@ -4,8 +4,9 @@ import collections
 
 import numpy as np
 
-from fastrnn import variable
-from fastrnn.layers.base import as_input
+from fastrnn import layers, variable
+from fastrnn.layers.base import as_input, check_size
+from fastrnn.layers.recurrent import Recurrent
 from fastrnn.run import Run
 
 SHAPES_KEPT = 8
@@ -67,10 +68,137 @@ class Predictor:
         self._checked = now
 
     def _plan(self, shape):
-        self._model.check_call(shape)
+        self._check(shape)
         while len(self._plans) >= SHAPES_KEPT and shape not in self._plans:
             self._plans.popitem(last=False)
         source = np.zeros(shape, self._dtype)
         steps = []
-        y = self._model.plan(source, steps, Run())
+        y = self._model.plan(source, steps, self._new_run())
         return source, steps, y, self._version
+
+    def _check(self, shape):
+        self._model.check_call(shape)
+
+    def _new_run(self):
+        return Run()
+
+
+class Stepper(Predictor):
+    """What Sequential.stream returns: call it with the next time steps of all streams, (streams,
+    timesteps, ...), or with one step, (streams, ...), for the outputs. Calls in a row give what one
+    call with all steps would, to rounding.
+
+    state: float32 (streams, n), a row for each stream: the states of the recurrent layers in order,
+    h before c. Save a copy, and assign it to go on from there. For one thread at a time.
+    Errors: ValueError for a model of which a step's output depends on later steps, for a shape that
+    does not fit, and for a padded step (Masking, mask_zero)."""
+
+    def __init__(self, model, streams):
+        self.streams = check_size("streams", streams)
+        super().__init__(model)
+        self._recurrent, self._masks = [], []
+        self._reject_future(model, True)
+        self._states = {
+            layer: [np.zeros((self.streams, layer.units), np.float32) for _ in layer.states_of]
+            for layer in self._recurrent
+        }
+        self._rank = len(model.input_shape)
+
+    def __call__(self, x, out=None):
+        x = as_input(x, self._dtype)
+        one_step = x.ndim == self._rank - 1
+        if one_step:
+            x = x[:, None]
+        if x.shape[:1] != (self.streams,):
+            raise ValueError(
+                f"x: expected {self.streams} streams, received an array of shape {x.shape}"
+            )
+        for layer in self._masks:
+            if not np.all(layer.compute_mask(x)):
+                raise ValueError(
+                    f"x: layer {layer.name!r} masks some of these steps; streams take no padding"
+                )
+        if one_step and self._sequences:
+            y = super().__call__(x, None if out is None else out[:, None])
+            return y[:, 0] if out is None else out
+        return super().__call__(x, out)
+
+    @property
+    def state(self):
+        states = [array for arrays in self._states.values() for array in arrays]
+        return np.concatenate([np.empty((self.streams, 0), np.float32), *states], axis=1)
+
+    @state.setter
+    def state(self, value):
+        value, at = np.asarray(value), 0
+        if value.shape != self.state.shape or value.dtype.kind not in "biuf":
+            raise ValueError(
+                f"state: expected numbers of shape {self.state.shape}, received "
+                f"{value.dtype} of shape {value.shape}"
+            )
+        for arrays in self._states.values():
+            for array in arrays:
+                array[...] = value[:, at : at + array.shape[1]]
+                at += array.shape[1]
+
+    def reset(self, streams=slice(None)):
+        """Start these streams (an index, several, or a mask; all by default) from zeros."""
+        for arrays in self._states.values():
+            for array in arrays:
+                array[streams] = 0
+
+    def _check(self, shape):
+        if 0 in shape:
+            raise ValueError(f"x: expected at least one time step, received shape {shape}")
+        timesteps = self._model.input_shape[1] or shape[1]  # a fixed number is that of whole ones
+        self._model.check_call((shape[0], timesteps, *shape[2:]))
+
+    def _new_run(self):
+        run = Run()
+        run.states = self._states
+        return run
+
+    def _reject_future(self, model, sequences):
+        """Collect the recurrent and masking layers; raise for one that looks at other steps."""
+        for layer in model.layers:
+            if isinstance(layer, type(model)):
+                sequences = self._reject_future(layer, sequences)
+                continue
+            recurrent = isinstance(layer, Recurrent)
+            if isinstance(layer, layers.Bidirectional) or getattr(layer, "go_backwards", False):
+                reason = "reads a sequence from its end, which a stream does not have yet"
+            elif recurrent and not sequences:
+                reason = "follows a layer that gives no time steps"
+            elif recurrent and (layer.stateful or layer.return_state):
+                reason = "keeps or returns its state itself; a stream needs neither option"
+            elif sequences and not recurrent and not _each_step_alone(layer):
+                reason = f"{type(layer).__name__} may need several time steps at once"
+            else:
+                reason = None
+            if reason:
+                raise ValueError(f"stream: layer {layer.name!r}: {reason}")
+            if recurrent:
+                self._recurrent.append(layer)
+                sequences = layer.return_sequences
+            elif isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False):
+                self._masks.append(layer)
+        self._sequences = sequences
+        return sequences
+
+
+def _each_step_alone(layer):
+    """Does this layer compute each time step (batch, timesteps, features) from itself alone?"""
+    if isinstance(layer, (layers.BatchNormalization, layers.LayerNormalization)):
+        axes = layer.axis if isinstance(layer.axis, list) else [layer.axis]
+        return all(axis in (-1, len(layer.input_shape) - 1) for axis in axes)
+    if isinstance(layer, layers.Softmax):
+        return layer.options["axis"] in (-1, len(layer.input_shape) - 1)
+    return type(layer) in EACH_STEP
+
+
+EACH_STEP = {
+    layers.InputLayer, layers.Embedding, layers.Masking, layers.Dense, layers.TimeDistributed,
+    layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Dropout,
+    layers.SpatialDropout1D, layers.GaussianDropout, layers.GaussianNoise,
+    layers.ActivityRegularization,
+}  # fmt: skip

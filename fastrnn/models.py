@@ -7,7 +7,7 @@ import numpy as np
 
 from fastrnn import training
 from fastrnn.data import check_batch_size, steps_of
-from fastrnn.inference import Predictor
+from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, serialize
 from fastrnn.layers.base import Layer, as_input
 from fastrnn.layers.core import InputLayer, Masking
@@ -205,7 +205,9 @@ class Sequential(Layer):
         return self.forward(x, run, mask)
 
     def plan(self, x, steps, run):
-        if any(getattr(la, "mask_zero", isinstance(la, Masking)) for la in self._layers):
+        if not run.states and any(
+            getattr(la, "mask_zero", isinstance(la, Masking)) for la in self._layers
+        ):
             return super().plan(x, steps, run)
         for layer in self._layers:
             x = layer.plan(x, steps, run)
@@ -215,6 +217,11 @@ class Sequential(Layer):
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""
         self.build()
         return Predictor(self)
+
+    def stream(self, streams=1):
+        """A Stepper: feed it the next time steps of so many streams at once, for their outputs."""
+        self.build()
+        return Stepper(self, streams)
 
     def take_run(self):
         """A Run of its own for one thread's inference; give it back with give_run."""

@@ -12,13 +12,15 @@ class Run:
     training: whether dropout drops and batch statistics are used and learned.
     saved: what a layer's forward keeps for its backward, by layer.
     logits_of: the layer whose activation the loss computes itself, or None.
-    losses: terms that activity regularizers add to the loss."""
+    losses: terms that activity regularizers add to the loss.
+    states: the states, by recurrent layer, that a plan starts from and replaces."""
 
     def __init__(self, training=False):
         self.training = training
         self.saved = {}
         self.logits_of = None
         self.losses = []
+        self.states = {}
         self._views = {}
         self._memory = {}
         self._children = {}

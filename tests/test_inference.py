@@ -105,3 +105,115 @@ def test_bad_input():
         predictor(np.zeros((1, 7, 4)), out=np.zeros((1, 7)))
     with pytest.raises(ValueError, match="no Input"):
         fastrnn.Sequential([L.Dense(2)]).compile_inference()
+
+
+# --- streams ---
+
+STREAMED = {
+    "stacked": lambda: [
+        L.Dense(6, activation="relu"),
+        L.LSTM(20, return_sequences=True),
+        L.Dropout(0.5),
+        L.LayerNormalization(),
+        L.GRU(5, return_sequences=True),
+        L.TimeDistributed(L.Dense(2, activation="softmax")),
+    ],
+    "last": lambda: [
+        L.SimpleRNN(7, return_sequences=True),
+        L.LSTM(3),
+        L.Dense(2),
+        L.Reshape((1, 2)),
+    ],
+    "in NumPy": lambda: [L.LSTM(6, activation="gelu", return_sequences=True), L.GRU(4, "silu")],
+    "nested": lambda: [
+        fastrnn.Sequential([L.GRU(5, reset_after=False, return_sequences=True)]),
+        L.BatchNormalization(),
+        L.LSTM(130, return_sequences=True),
+    ],
+    "masked": lambda: [L.Masking(-7.0), L.LSTM(4, return_sequences=True)],
+}
+
+
+def streamed(name, rng, streams=3, timesteps=9):
+    shape = (timesteps if name == "stacked" else None, 4)
+    model = fastrnn.Sequential([fastrnn.Input(shape), *STREAMED[name]()])
+    x = rng.standard_normal((streams, timesteps, 4), np.float32)
+    return model, x, model.predict(x, verbose=0)
+
+
+def close(y, expected):
+    np.testing.assert_allclose(y, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_stream_in_chunks_is_the_whole_sequence(name, rng):
+    model, x, expected = streamed(name, rng)
+    stepper = model.stream(3)
+    sequences = len(model.layers[-1].output_shape) == 3 and name != "last"
+    outputs = [stepper(x[:, a:b]) for a, b in ((0, 4), (4, 5), (5, 7))]
+    outputs += [stepper(x[:, t])[:, None] if sequences else stepper(x[:, t]) for t in (7, 8)]
+    close(np.concatenate(outputs, axis=1) if sequences else outputs[-1], expected)
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_streams_are_saved_restored_and_reset(name, rng):
+    model, x, expected = streamed(name, rng)
+    stepper, other = model.stream(3), model.stream(1)
+    stepper(x[:, :5])
+    saved = stepper.state
+    stepper(x[:, 5:])
+    stepper.state = saved
+    close(stepper(x[:, 5:])[..., -1:, :], expected[..., -1:, :])
+    other.state = saved[1:2]
+    close(other(x[1:2, 5:])[..., -1:, :], expected[1:2][..., -1:, :])
+    stepper.reset([0, 2])
+    assert not stepper.state[[0, 2]].any() and stepper.state[1].any()
+    stepper.reset()
+    out = np.empty((3, *model.compute_output_shape((3, 9, 4))[1:]), np.float32)
+    assert stepper(x, out=out) is out
+    close(out, expected)
+
+
+def test_stream_of_indices_follows_new_weights(rng):
+    model = fastrnn.Sequential(
+        [L.Embedding(9, 5, mask_zero=True), L.LSTM(4, return_sequences=True)]
+    )
+    x = rng.integers(1, 9, (2, 6))
+    model.build((None, 6))
+    stepper = model.stream(2)
+    for _ in range(2):
+        stepper.reset()
+        outputs = [stepper(x[:, t]) for t in range(6)]
+        close(np.stack(outputs, axis=1), model.predict(x, verbose=0))
+        model.set_weights([w * 1.5 for w in model.get_weights()])
+    state = stepper.state
+    with pytest.raises(ValueError, match="streams take no padding"):
+        stepper([[3, 0], [1, 2]])
+    with pytest.raises(IndexError):
+        stepper([9, 1])
+    with pytest.raises(ValueError, match="at least one time step"):
+        stepper(np.zeros((2, 0), int))
+    with pytest.raises(ValueError, match="expected 2 streams"):
+        stepper([[3]])
+    np.testing.assert_array_equal(stepper.state, state)
+    with pytest.raises(ValueError, match=r"state: expected numbers of shape \(2, 8\)"):
+        stepper.state = np.zeros((2, 7))
+
+
+@pytest.mark.parametrize(
+    "stack, words",
+    [
+        (lambda: [L.Bidirectional(L.LSTM(3, name="b"))], "from its end"),
+        (lambda: [L.LSTM(3, go_backwards=True)], "from its end"),
+        (lambda: [L.LSTM(3, stateful=True)], "neither option"),
+        (lambda: [L.LSTM(3), L.RepeatVector(2), L.LSTM(3)], "gives no time steps"),
+        (lambda: [L.Conv1D(3, 2), L.LSTM(3)], "Conv1D may need several"),
+        (lambda: [L.LSTM(3, return_sequences=True), L.BatchNormalization(axis=1)], "several"),
+    ],
+)
+def test_what_cannot_be_streamed(stack, words):
+    model = fastrnn.Sequential([L.Input(batch_shape=(2, 6, 4)), *stack()])
+    with pytest.raises(ValueError, match=f"layer '.*{words}"):
+        model.stream(2)
+    with pytest.raises(ValueError, match="streams: expected a whole number"):
+        model.stream(0)

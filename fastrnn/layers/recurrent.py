@@ -207,11 +207,21 @@ class Recurrent(Layer):
         return self.forward(x, run, mask, initial_state)
 
     def plan(self, x, steps, run):
-        if self._codes is None or self.stateful or self.return_state:
+        states = run.states.get(self)
+        if states is None and (self._codes is None or self.stateful or self.return_state):
             return super().plan(x, steps, run)
         y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        if self._codes is None:
+
+            def step():
+                np.copyto(y, self.forward(x, run, states=states))
+                for state, last in zip(states, run.saved[self, "states"][0], strict=True):
+                    state[...] = last
+
+            steps.append(step)
+            return y
         ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])
-        steps.append(plan_directions([self], x, ys, lasts))
+        steps.append(plan_directions([self], x, ys, lasts, states))
         return y
 
     def gradients(self, run):
@@ -323,13 +333,16 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
     run.saved[owner, "states"] = last_states
 
 
-def plan_directions(layers, x, ys, lasts):
-    """A call that runs fused layers over what is in x, as forward_directions does."""
+def plan_directions(layers, x, ys, lasts, states=None):
+    """A call that runs fused layers over what is in x, as forward_directions does. states: of the
+    only layer, where the call starts from and which it replaces."""
     engine = _engine.RNNRun(len(layers))
+    h, c = [*(states or []), None, None][:2]
     for d, layer in enumerate(layers):
         engine.set_direction(
-            d, layer.packed(False, False), *layer._codes, in_order(layer, x), y=ys[d], last=lasts[d]
-        )
+            d, layer.packed(False, False), *layer._codes, in_order(layer, x), h0=h, c0=c, y=ys[d],
+            last=lasts[d], h_last=h, c_last=c,
+        )  # fmt: skip
     return engine.forward
 
 
