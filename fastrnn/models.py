@@ -452,7 +452,14 @@ class Sequential(Layer):
 
         return Loader(custom_objects).model({"class_name": "Sequential", "config": config})
 
-    # --- files ---
+    # --- copies and files ---
+
+    def __reduce__(self):
+        """For pickle and copy, which keep the weights and how the model is compiled, with the
+        state of its optimizer."""
+        from fastrnn.saving import pickling
+
+        return pickling.reduce(self)
 
     def to_json(self, **kwargs):
         """The architecture, without weights, as JSON text; kwargs are json.dumps's."""

@@ -177,24 +177,6 @@ class _SequenceEstimator(BaseEstimator):
             self._univariate = True
         return X[..., None]
 
-    def __getstate__(self):
-        state = super().__getstate__()
-        if "model_" not in state:
-            return state
-        model = self.model_
-        own = {type(layer).__name__: type(layer) for layer in model.layers}
-        own = {name: cls for name, cls in own.items() if name not in layers.CLASSES}
-        return state | {"model_": (model.get_config(), own, model.get_weights())}
-
-    def __setstate__(self, state):
-        if "model_" in state:
-            config, own, weights = state["model_"]
-            with _alone(seed=0):
-                model = Sequential.from_config(config, own)
-            model.set_weights(weights)
-            state = state | {"model_": model}
-        super().__setstate__(state)
-
 
 class LSTMClassifier(ClassifierMixin, _SequenceEstimator):
     """Classifies whole sequences: LSTM layers, then softmax over the classes.

@@ -132,7 +132,7 @@ def test_custom_objects(ending, tmp_path):
     model = fastrnn.Sequential(
         [L.Input((5, 3)), L.TimeDistributed(Twice()), Twice(name="two"), L.LSTM(2, halved)]
     )
-    model.compile("sgd", "mse", metrics=[off_by])
+    model.compile("sgd", off_by, metrics=[off_by])
     model.save(path)
     with pytest.raises(ValueError, match=r"'two'|Twice.*custom_objects"):
         load_model(path)

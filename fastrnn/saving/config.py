@@ -201,7 +201,7 @@ class Loader:
     def _loss(self, entry):
         if isinstance(entry, str) and entry not in self.custom:
             return entry
-        return losses.deserialize(entry, self.custom)
+        return losses.deserialize(self._with_function(entry), self.custom)
 
     def _metric(self, entry):
         if isinstance(entry, str) and entry not in self.custom:
@@ -210,7 +210,16 @@ class Loader:
         for key, value in options.items() if isinstance(options, dict) else ():
             if isinstance(value, int) and value > 100_000:
                 raise ValueError(f"metric: expected {key} <= 100000, received {value}")
-        return metrics.deserialize(entry, self.custom)
+        return metrics.deserialize(self._with_function(entry), self.custom)
+
+    def _with_function(self, entry):
+        """The config of a loss or metric; of one that wraps a function, with the function itself,
+        which may be the caller's."""
+        options = entry.get("config") if isinstance(entry, dict) else None
+        if not isinstance(options, dict) or not isinstance(options.get("fn"), (str, dict)):
+            return entry
+        function = losses.deserialize(options["fn"], self.custom)
+        return {**entry, "config": {**options, "fn": function}}
 
 
 def _class_and_config(entry):

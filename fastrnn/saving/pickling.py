@@ -1,0 +1,48 @@
+"""Models in pickles and copies: as config, weights and optimizer state, without a file."""
+
+import inspect
+
+from fastrnn.saving import config, weights
+
+
+def reduce(model):
+    """What `Sequential.__reduce__` returns. Raises ValueError for what has no name to be saved
+    under, such as a lambda."""
+    described, compiled = config.model_config(model), config.compile_config(model)
+    state = model.optimizer.state() if compiled and model.optimizer else {}
+    arrays = model.get_weights()
+    return restore, (described, _own_objects(model), arrays, compiled, list(state.values()))
+
+
+def restore(described, own, arrays, compiled, state):
+    """The model of `reduce`."""
+    loader = config.Loader(own, elements=sum(array.size for array in arrays))
+    model = loader.model(described)
+    if model.built:
+        model.set_weights(arrays)
+    if compiled is not None:
+        loader.compile(model, compiled)
+    if state:
+        weights.set_optimizer_state(model, state)
+    return model
+
+
+def _own_objects(model):
+    """name -> the user's own classes and functions in a model, which a pickle only refers to."""
+    found = {}
+
+    def look(thing, depth):
+        kind = thing if inspect.isfunction(thing) else type(thing)
+        saved = kind is thing or hasattr(thing, "get_config")
+        if saved and kind.__module__.partition(".")[0] != "fastrnn":
+            found[kind.__name__] = kind
+        if depth and kind is not thing:
+            for part in getattr(thing, "__dict__", {}).values():
+                look(part, depth - 1)
+
+    for layer in config.within(model):
+        look(layer, 2)  # its activation; the initializer within the options of a weight
+    if model.compiled is not None:
+        for part in (model.loss, model.optimizer, *(m for m, _ in model.compiled.metrics)):
+            look(part, 1)
+    return found
