@@ -3,15 +3,17 @@
 #ifndef FASTRNN_BARRIER_H
 #define FASTRNN_BARRIER_H
 
+#include "parallel.h"
+
 #include <sched.h>
-#include <stdatomic.h>
 
 typedef struct {
     _Alignas(128) atomic_int arrived;
     _Alignas(128) atomic_int phase;
 } step_barrier;
 
-static inline void barrier_wait(step_barrier *barrier, int parts) {
+/* Returns at once where the pass is stopped: the other threads may not come. */
+static inline void barrier_wait(step_barrier *barrier, int parts, pass_watch *watch) {
     if (parts == 1) return;
     const int phase = atomic_load_explicit(&barrier->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == parts - 1) {
@@ -23,7 +25,10 @@ static inline void barrier_wait(step_barrier *barrier, int parts) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
-        if (spins > 4096) sched_yield(); /* the thread waited for may need this CPU */
+        if (spins > 4096) {
+            if (is_stopped(watch)) return;
+            sched_yield(); /* the thread waited for may need this CPU */
+        }
     }
 }
 

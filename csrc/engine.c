@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -88,6 +89,31 @@ int fr_threads_for(double flops) {
     return threads >= most ? most : threads < 1 ? 1 : (int)threads;
 }
 
+/* --- interrupts --------------------------------------------------------------------------------- */
+
+static int (*interrupt)(void);
+
+void fr_set_interrupt(int (*asked)(void)) { interrupt = asked; }
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+pass_watch fr_new_watch(void) { return (pass_watch){.asked = interrupt ? now() : 0.0}; }
+
+int fr_watch(pass_watch *watch) {
+#ifdef _OPENMP
+    if (omp_get_thread_num() != 0) return is_stopped(watch);
+#endif
+    if (interrupt && now() - watch->asked > 0.05) {
+        if (interrupt()) atomic_store(&watch->stopped, 1);
+        watch->asked = now();
+    }
+    return is_stopped(watch);
+}
+
 /* --- recurrent layers -------------------------------------------------------------------------- */
 
 int64_t fr_rnn_packed_size(int cell, int64_t features, int64_t units) {
@@ -115,7 +141,7 @@ void fr_rnn_pack_back(int cell, float *packed, const float *kernel, const float 
 
 static rnn_slice slice_of(const fr_rnn *rnn, int64_t slice, int64_t slices) {
     int64_t row = rnn->batch * slice / slices;
-    return (rnn_slice){slice, row, rnn->batch * (slice + 1) / slices - row, 0, 1, NULL, NULL};
+    return (rnn_slice){slice, row, rnn->batch * (slice + 1) / slices - row, 0, 1, NULL, NULL, NULL};
 }
 
 typedef int64_t (*slice_size)(const fr_rnn *rnn, int64_t rows, int parts);
@@ -190,6 +216,7 @@ typedef struct {
     float *const *scratch;
     void (*kernel)(const fr_rnn *rnn, rnn_slice slice, float *saved);
     slice_size scratch_size;
+    pass_watch *watch;
 } rnn_pass;
 
 static void run_slice(const rnn_pass *pass, int d, int64_t s, int part, step_barrier *barrier) {
@@ -198,6 +225,7 @@ static void run_slice(const rnn_pass *pass, int d, int64_t s, int part, step_bar
     slice.part = part;
     slice.parts = barrier ? pass->split.parts : 1;
     slice.barrier = barrier;
+    slice.watch = pass->watch;
     slice.scratch = pass->scratch[d] + offset(pass->scratch_size, rnn, s, pass->split);
     pass->kernel(rnn, slice,
                  rnn->saved ? rnn->saved + offset(fr_kernels()->saved_size, rnn, s, pass->split)
@@ -242,8 +270,9 @@ int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *cons
     if (status) return status;
     fr_rnn no_dx[2]; /* dx_add orders the backward only */
     for (int d = 0; d < count; d++) no_dx[d] = rnn[d], no_dx[d].dx = NULL;
-    run_pass(&(rnn_pass){no_dx, count, split, scratch, k->forward, k->forward_scratch});
-    return FR_OK;
+    pass_watch watch = fr_new_watch();
+    run_pass(&(rnn_pass){no_dx, count, split, scratch, k->forward, k->forward_scratch, &watch});
+    return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }
 
 int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch) {
@@ -253,7 +282,9 @@ int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *con
     for (int d = 0; d < count; d++)
         if (!rnn[d].saved || !rnn[d].packed_back || !rnn[d].dkernel || !rnn[d].drecurrent)
             return FR_BAD_ARGUMENT;
-    run_pass(&(rnn_pass){rnn, count, split, scratch, k->backward, k->backward_scratch});
+    pass_watch watch = fr_new_watch();
+    run_pass(&(rnn_pass){rnn, count, split, scratch, k->backward, k->backward_scratch, &watch});
+    if (is_stopped(&watch)) return FR_INTERRUPTED;
     for (int d = 0; d < count; d++) {
         float *gradients[MAX_SLICES];
         for (int64_t s = 0; s < split.slices; s++)

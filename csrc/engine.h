@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum fr_status { FR_OK = 0, FR_BAD_SIZE = 1, FR_BAD_ARGUMENT = 2, FR_BAD_INDEX = 3 };
+enum fr_status { FR_OK = 0, FR_BAD_SIZE = 1, FR_BAD_ARGUMENT = 2, FR_BAD_INDEX = 3, FR_INTERRUPTED = 4 };
 
 /* Activations that run inside the kernels: the derivative follows from the output alone. */
 enum fr_activation {
@@ -24,6 +24,10 @@ int fr_set_isa(const char *name);       /* FR_BAD_ARGUMENT if unknown or not on 
 void fr_set_threads(int threads);       /* >= 1; a process made by fork() stays at one thread */
 int fr_threads(void);
 int fr_threads_for(double flops);       /* how many threads pay for this much work */
+
+/* What a long pass of a recurrent or dense layer calls now and then, at most 20 times a second and
+ * only on the thread that called; it ends with FR_INTERRUPTED if the answer is not 0. */
+void fr_set_interrupt(int (*asked)(void));
 
 /* --- recurrent layers: one direction of one layer on one batch -------------------------------- */
 

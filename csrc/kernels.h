@@ -4,6 +4,7 @@
 
 #include "barrier.h"
 #include "engine.h"
+#include "parallel.h"
 
 static inline int gates_of(int cell) { return cell == FR_LSTM ? 4 : cell == FR_SIMPLE_RNN ? 1 : 3; }
 
@@ -13,6 +14,7 @@ typedef struct {
     int64_t slice, row, rows;
     int part, parts;
     step_barrier *barrier;
+    pass_watch *watch;
     float *scratch;
 } rnn_slice;
 

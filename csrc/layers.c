@@ -22,6 +22,12 @@ void fr_dense_pack(float *packed, const float *weights, const float *bias, int64
               kernels->dense_pack(packed, weights, bias, k, n, transposed, part));
 }
 
+/* Rows of a dense layer between two looks whether to stop. */
+static int64_t rows_watched(int64_t k, int64_t n) {
+    const double row = 2.0 * (double)k * (double)n;
+    return row > 1e5 ? 96 : 96 * (int64_t)(1e5 / row);
+}
+
 int fr_dense_forward(float *y, const float *x, const float *packed, int activation, int64_t rows,
                      int64_t k, int64_t n) {
     if (rows < 1 || k < 1 || n < 1) return FR_BAD_SIZE;
@@ -29,12 +35,17 @@ int fr_dense_forward(float *y, const float *x, const float *packed, int activati
     const kernel_table *kernels = fr_kernels();
     int64_t slices = fr_threads_for(2.0 * (double)rows * (double)k * (double)n);
     if (slices > rows) slices = rows;
+    const int64_t most = rows_watched(k, n);
+    pass_watch watch = fr_new_watch();
     FOR_TASKS(s, slices, (int)slices, {
-        const int64_t row = start(rows, s, slices);
-        kernels->dense_forward(y + row * n, x + row * k, packed, activation,
-                               start(rows, s + 1, slices) - row, k, n);
+        const int64_t end = start(rows, s + 1, slices);
+        for (int64_t row = start(rows, s, slices); row < end; row += most) {
+            if (fr_watch(&watch)) break;
+            kernels->dense_forward(y + row * n, x + row * k, packed, activation,
+                                   end - row < most ? end - row : most, k, n);
+        }
     });
-    return FR_OK;
+    return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }
 
 int64_t fr_dense_slices(int64_t rows, int64_t k, int64_t n) {
@@ -60,13 +71,19 @@ int fr_dense_backward(float *dx, float *dweights, float *dbias, float *dy, const
     const int64_t size = fr_dense_packed_size(k, n);
     float *dw[MAX_SLICES];
     for (int64_t s = 0; s < slices; s++) dw[s] = scratch + s * dense_slice_scratch(k, n);
+    const int64_t most = rows_watched(k, n);
+    pass_watch watch = fr_new_watch();
     FOR_TASKS(s, slices, (int)slices, {
-        const int64_t row = start(rows, s, slices);
+        const int64_t end = start(rows, s + 1, slices);
         memset(dw[s], 0, (size_t)size * sizeof(float));
-        kernels->dense_backward(dx ? dx + row * k : NULL, dw[s], dy + row * n, x + row * k,
-                                y + row * n, packed_back, activation,
-                                start(rows, s + 1, slices) - row, k, n, dw[s] + size);
+        for (int64_t row = start(rows, s, slices); row < end; row += most) {
+            if (fr_watch(&watch)) break;
+            kernels->dense_backward(dx ? dx + row * k : NULL, dw[s], dy + row * n, x + row * k,
+                                    y + row * n, packed_back, activation,
+                                    end - row < most ? end - row : most, k, n, dw[s] + size);
+        }
     });
+    if (is_stopped(&watch)) return FR_INTERRUPTED;
     FOR_TASKS(i, 1 + k, fr_threads_for(2.0 * (double)slices * (double)k * (double)n), {
         float *out = i == 0 ? dbias : dweights + (i - 1) * n;
         if (out) kernels->dense_unpack_gradient(out, dw, slices, k, n, i);

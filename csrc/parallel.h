@@ -2,6 +2,7 @@
 #ifndef FASTRNN_PARALLEL_H
 #define FASTRNN_PARALLEL_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -34,6 +35,19 @@ static inline void restore(float_mode mode) {
 #else
     (void)mode;
 #endif
+}
+
+/* One pass that can be interrupted: a flag for its threads. fr_watch, to be called between pieces of
+ * work of a millisecond or less, sets it; it answers whether to stop. */
+typedef struct {
+    atomic_int stopped;
+    double asked; /* when, in seconds */
+} pass_watch;
+
+pass_watch fr_new_watch(void);
+int fr_watch(pass_watch *watch);
+static inline int is_stopped(pass_watch *watch) {
+    return atomic_load_explicit(&watch->stopped, memory_order_relaxed);
 }
 
 /* Runs body with `task` from 0 to tasks - 1, on at most `threads` threads. */

@@ -483,6 +483,13 @@ static void reset_before_cells(const fr_rnn *rnn, const layout *l, float *z, flo
     }
 }
 
+/* After how many steps to look whether to stop: some 10 million operations. */
+static int64_t steps_watched(const fr_rnn *rnn, rnn_slice slice) {
+    const double step = 2.0 * gates_of(rnn->cell) * (double)(slice.rows * rnn->units) *
+                        (double)(rnn->features + rnn->units);
+    return step > 1e7 ? 1 : (int64_t)(1e7 / step);
+}
+
 static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     layout l = layout_of_run(rnn);
     const int64_t rows = slice.rows, steps = rnn->timesteps, features = rnn->features;
@@ -519,10 +526,12 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             if (rnn->h0) memcpy(hs + r * l.h_row, rnn->h0 + row, (size_t)l.units * sizeof(float));
         }
     }
-    barrier_wait(slice.barrier, slice.parts);
+    barrier_wait(slice.barrier, slice.parts, slice.watch);
 
     float *c = cells, *h = hs;
+    const int64_t watched = steps_watched(rnn, slice);
     for (int64_t t = 0; t < steps; t++) {
+        if (is_stopped(slice.watch) || ((t + 1) % watched == 0 && fr_watch(slice.watch))) return;
         const float *c_before = c, *h_before = h;
         c = cells + (keep ? t + 1 : (t + 1) % 2) * c_size;
         h = hs + (keep ? t + 1 : (t + 1) % 2) * h_size;
@@ -595,7 +604,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             if (out) memcpy(y + r * rnn->y_row, out, bytes);
             else memset(y + r * rnn->y_row, 0, bytes);
         }
-        barrier_wait(slice.barrier, slice.parts);
+        barrier_wait(slice.barrier, slice.parts, slice.watch);
     }
 
     for (int64_t r = 0; r < rows; r++) {
@@ -806,10 +815,12 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                 copy_row(&l, rows, r, 0, l.units, dc, (float *)rnn->dc_last + row, 1);
         }
     }
-    barrier_wait(slice.barrier, slice.parts);
+    barrier_wait(slice.barrier, slice.parts, slice.watch);
 
     int any_in_block = 0;
+    const int64_t watched = steps_watched(rnn, slice);
     for (int64_t t = steps - 1; t >= -1; t--) {
+        if (is_stopped(slice.watch) || ((t + 1) % watched == 0 && fr_watch(slice.watch))) return;
         /* dh of step t: what came from step t + 1 (in dh for masked rows), dy, and dz U'. */
         if (t == -1 && !rnn->dh0) break;
         const uint8_t *mask_after =
@@ -859,7 +870,7 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                 memset(dz + chunk * rows * 4 * V + r * width, 0, (size_t)width * sizeof(float));
             }
         }
-        barrier_wait(slice.barrier, slice.parts);
+        barrier_wait(slice.barrier, slice.parts, slice.watch);
 
         if (rnn->dx && any) input_gradient(rnn, &l, dz, slice, t);
         for (int64_t r = 0; r < rows && rnn->dx && !any && !rnn->dx_add && slice.part == 0; r++)

@@ -1,13 +1,14 @@
 # Instruction set, threads, memory, and the recurrent layers.
 
 cdef extern from "engine.h" nogil:
-    enum: FR_OK, FR_BAD_SIZE, FR_BAD_ARGUMENT, FR_BAD_INDEX
+    enum: FR_OK, FR_BAD_SIZE, FR_BAD_ARGUMENT, FR_BAD_INDEX, FR_INTERRUPTED
     const char *fr_isa()
     const char *fr_isa_name(int index)
     int fr_set_isa(const char *name)
     void fr_set_threads(int threads)
     int fr_threads()
     int fr_threads_for(double flops)
+    void fr_set_interrupt(int (*asked)() noexcept)
 
     enum: FR_GRU
 
@@ -96,7 +97,18 @@ def get_num_threads():
     return fr_threads()
 
 
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()  # declared without "except": the exception is raised by raise_status
+
+cdef int signals_arrived() noexcept with gil:
+    return PyErr_CheckSignals()
+
+fr_set_interrupt(signals_arrived)
+
+
 cdef int raise_status(int status) except -1:
+    if status == FR_INTERRUPTED:
+        return -1  # with what the signal's handler raised, KeyboardInterrupt as a rule
     if status == FR_BAD_INDEX:
         raise IndexError("an index is out of range")
     if status != FR_OK:
