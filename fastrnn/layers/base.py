@@ -92,9 +92,10 @@ class Layer:
 
     A layer computes in `forward(x, run, mask)` and `backward(dy, run, need_dx)`: arrays are
     C-contiguous float32 with the batch first; backward fills the weights' gradients, may overwrite
-    dy, and returns the gradient of x (or None if need_dx is False).
+    dy, and returns the gradient of x (or None if need_dx is False). Where forward returns a list,
+    dy is the list of the gradients of all that is in it.
 
-    Errors: TypeError for an unknown argument. Source: https://keras.io/api/layers/base_layer/
+    Errors: ValueError for an unknown argument. Source: https://keras.io/api/layers/base_layer/
     """
 
     input_dtype = np.float32
@@ -117,7 +118,7 @@ class Layer:
         for unused in ("autocast", "quantization_config"):
             kwargs.pop(unused, None)
         if kwargs:
-            raise TypeError(f"{type(self).__name__}: unknown arguments {sorted(kwargs)}")
+            raise ValueError(f"{type(self).__name__}: unknown arguments {sorted(kwargs)}")
         self.built = False
         self.input_shape = self.output_shape = None
         self._variables = []

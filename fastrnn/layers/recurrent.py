@@ -197,9 +197,11 @@ class Recurrent(Layer):
         return [y, *run.saved[self, "states"][0]] if self.return_state else y
 
     def backward(self, dy, run, need_dx=True):
-        if self.return_sequences:
-            return backward_directions(self, [self], run, [dy], [None], need_dx)
-        return backward_directions(self, [self], run, [None], [dy], need_dx)
+        dstates = []
+        if self.return_state:
+            dy, *dstates = dy
+        dys, dlasts = ([dy], [None]) if self.return_sequences else ([None], [dy])
+        return backward_directions(self, [self], run, dys, dlasts, need_dx, [dstates])
 
     def call(self, x, run, mask, initial_state=None):
         if initial_state is not None:
@@ -346,17 +348,19 @@ def plan_directions(layers, x, ys, lasts, states=None):
     return engine.forward
 
 
-def backward_directions(owner, layers, run, dys, dlasts, need_dx):
-    """Gradients of forward_directions' layers from those of y and last; returns dx or None."""
+def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
+    """Gradients of forward_directions' layers from those of y, last and (for each layer a list, or
+    an empty one) the last states; returns dx or None."""
     passes, x, mask, dropped = run.saved[owner]
     if isinstance(passes, list):
         parts = []
         for d, layer in enumerate(layers):
-            dh, dh_last = _state_gradients(layer, run, mask, dys[d], dlasts[d], None)
-            dstates = [np.zeros((x.shape[0], layer.units), np.float32) for _ in layer.states_of]
-            if dh_last is not None:
-                dstates[0] = dh_last
-            dx = passes[d].backward(dh, dstates, layer.gradients(run), need_dx)
+            dh, *given = _state_gradients(layer, run, mask, dys[d], dlasts[d], dstates[d], None)
+            ends = [
+                np.zeros((x.shape[0], layer.units), np.float32) if end is None else end
+                for _, end in zip(layer.states_of, given, strict=False)
+            ]
+            dx = passes[d].backward(dh, ends, layer.gradients(run), need_dx)
             parts.append(in_order(layer, dx) if need_dx else None)
         return np.ascontiguousarray(sum(parts)) if need_dx else None
 
@@ -369,10 +373,8 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx):
             dx = run.empty(owner if share else layer, "dx", x.shape)
             parts.append(dx)
             dx = in_order(layer, dx)
-        dh, dh_last = _state_gradients(layer, run, mask, dys[d], dlasts[d], (passes, d))
-        passes.set_gradients(
-            d, *layer.gradients(run), dh, dh_last, None, dx, share and d > 0, None, None
-        )
+        ends = _state_gradients(layer, run, mask, dys[d], dlasts[d], dstates[d], (passes, d))
+        passes.set_gradients(d, *layer.gradients(run), *ends, dx, share and d > 0, None, None)
     passes.backward()
     if not need_dx:
         return None
@@ -384,18 +386,18 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx):
     return parts[0]
 
 
-def _state_gradients(layer, run, mask, dy, dlast, engine):
-    """Gradients of h at each step and of the last h from those of y and last, which differ where a
-    mask repeats or zeroes outputs."""
+def _state_gradients(layer, run, mask, dy, dlast, dstates, engine):
+    """Gradients of h at each step, of the last h and of the last c (or None) from those of y, last
+    and the last states. Outputs differ from h where a mask repeats or zeroes them."""
+    dh_last, dc_last = [*dstates, None, None][:2]
+    on = None if mask is None else in_order(layer, mask)
     if dlast is not None:
         dlast = np.ascontiguousarray(dlast)
-    if mask is None:
-        return dy, dlast
-    on = in_order(layer, mask)
-    if dlast is not None:
-        shown = on[:, -1] if layer.zero_output_for_mask else on.any(axis=1)
-        dlast = dlast * shown[:, None]
-    if dy is not None:
+        if mask is not None:
+            shown = on[:, -1] if layer.zero_output_for_mask else on.any(axis=1)
+            dlast = dlast * shown[:, None]
+        dh_last = dlast if dh_last is None else dlast + dh_last
+    if mask is not None and dy is not None:
         dh = run.empty(layer, "dh", dy.shape)
         if engine is not None:
             passes, d = engine
@@ -407,7 +409,7 @@ def _state_gradients(layer, run, mask, dy, dlast, engine):
                 dh[:, t] = np.where(on[:, t, None], total, 0)
                 repeated = 0 if layer.zero_output_for_mask else np.where(on[:, t, None], 0, total)
         dy = dh
-    return dy, dlast
+    return dy, dh_last, dc_last
 
 
 def in_order(layer, array):

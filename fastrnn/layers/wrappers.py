@@ -72,7 +72,8 @@ class Bidirectional(Layer):
         self.forward_layer.check_input_shape(shape)
 
     def create_weights(self, input_shape):
-        if self.merge_mode != "concat" and self.forward_layer.units != self.backward_layer.units:
+        adds = self.merge_mode in ("sum", "mul", "ave")
+        if adds and self.forward_layer.units != self.backward_layer.units:
             raise ValueError(
                 f"merge_mode {self.merge_mode!r}: expected equal units, received "
                 f"{self.forward_layer.units} and {self.backward_layer.units}"
@@ -131,7 +132,7 @@ class Bidirectional(Layer):
     def _merged(self, both, run):
         if self.merge_mode == "concat":
             return [both]
-        units = both.shape[-1] // 2
+        units = self.forward_layer.units
         forward, backward = both[..., :units], both[..., units:]
         if self.merge_mode is None:
             return [forward, backward]
@@ -144,8 +145,16 @@ class Bidirectional(Layer):
         return [merged]
 
     def backward(self, dy, run, need_dx=True):
+        dstates = [], []
+        if self.return_state:
+            outputs = 2 if self.merge_mode is None else 1
+            ends = len(self.forward_layer.states_of)
+            dstates = dy[outputs : outputs + ends], dy[outputs + ends :]
+            dy = dy[:2] if self.merge_mode is None else dy[0]
+        if self.merge_mode is None:
+            dy = np.concatenate(dy, axis=-1)
         both = run.empty(self, "y", (*dy.shape[:-1], sum(la.units for la in self.sublayers)))
-        if self.merge_mode != "concat":
+        if self.merge_mode in ("sum", "mul", "ave"):
             units = self.forward_layer.units
             spread = run.empty(self, "dy", both.shape)
             if self.merge_mode == "mul":
@@ -159,7 +168,7 @@ class Bidirectional(Layer):
         pairs = zip(self._regularized(dy), self._regularized(both), strict=True)
         for (_, d), (regularizer, y) in pairs:
             d += gradient_of(regularizer, y) / np.float32(len(y))
-        return backward_directions(self, self.sublayers, run, *self._views(dy), need_dx)
+        return backward_directions(self, self.sublayers, run, *self._views(dy), need_dx, dstates)
 
     def plan(self, x, steps, run):
         unfused = any(layer._codes is None for layer in self.sublayers)

@@ -1,6 +1,6 @@
 """The tally of everything that was compared with Keras, printed at the end of the run."""
 
-import collections
+import gc
 import os
 
 import pytest
@@ -12,31 +12,67 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 class Tally:
     """Counts of configurations by kind, the largest deviation of each kind of number, and the
-    cases in which float64 had to decide."""
+    cases in which float64 had to decide. All builtin types: it travels between processes."""
 
     def __init__(self):
-        self.configurations = collections.Counter()
+        self.configurations = {}
         self.deviations = {}
         self.written_down = []
 
-    def compared(self, kind):
-        self.configurations[kind] += 1
+    def compared(self, kind, count=1):
+        self.configurations[kind] = self.configurations.get(kind, 0) + count
 
-    def deviation(self, kind, size, case):
-        count, largest, where = self.deviations.get(kind, (0, -1.0, None))
+    def deviation(self, kind, size, case, count=1):
+        before, largest, where = self.deviations.get(kind, (0, -1.0, None))
         if size > largest:
             largest, where = size, case
-        self.deviations[kind] = count + 1, largest, where
+        self.deviations[kind] = before + count, largest, where
 
     def write_down(self, case, reason):
         self.written_down.append(f"{case}: {reason}")
+
+    def networks(self):
+        """How many random networks and layers with their data there were."""
+        return sum(n for kind, n in self.configurations.items() if kind.startswith("random "))
+
+    def add(self, other):
+        for kind, count in other.configurations.items():
+            self.compared(kind, count)
+        for kind, (count, largest, where) in other.deviations.items():
+            self.deviation(kind, largest, where, count)
+        self.written_down += other.written_down
 
 
 TALLY = pytest.StashKey()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--networks", type=int, default=0, help="fail unless so many were compared")
+
+
 def pytest_configure(config):
     config.stash[TALLY] = Tally()
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector TensorFlow's million objects: a tenth of the time."""
+    gc.freeze()
+
+
+def pytest_sessionfinish(session):
+    """A worker of pytest-xdist sends its tally; the whole run needs `--networks` of them."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["tally"] = vars(config.stash[TALLY])
+    elif config.stash[TALLY].networks() < config.getoption("networks"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    tally = Tally()
+    vars(tally).update(getattr(node, "workeroutput", {}).get("tally", {}))
+    node.config.stash[TALLY].add(tally)
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +96,17 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     write = terminalreporter.write_line
     terminalreporter.section("parity with Keras")
-    write(f"{tally.configurations.total()} configurations compared:")
+    total = sum(tally.configurations.values())
+    write(f"{total} configurations compared, {tally.networks()} of them random networks:")
     for kind, count in sorted(tally.configurations.items()):
         write(f"  {count:6} {kind}")
-    write("largest relative deviation of each kind of number:")
+    write("largest relative deviation of each kind of number (and where):")
     for kind, (count, largest, where) in sorted(tally.deviations.items()):
-        write(f"  {largest:8.1e} {kind} ({count} compared; largest in {where})")
-    write(f"{len(tally.written_down)} comparisons decided by float64:")
-    for line in tally.written_down:
+        write(f"  {largest:8.1e} {kind} ({count} compared; {where})")
+    write(f"{len(tally.written_down)} comparisons decided by float64, as TensorFlow itself is off:")
+    for line in sorted(tally.written_down):
         write(f"  {line}")
+    unexplained = sum(len(terminalreporter.stats.get(k, ())) for k in ("failed", "error"))
+    write(f"{unexplained} unexplained differences")
+    if tally.networks() < config.getoption("networks"):
+        write(f"fewer random networks than {config.getoption('networks')}", red=True)

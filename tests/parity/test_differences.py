@@ -197,7 +197,7 @@ def test_only_float32():
 
 def test_no_lora():
     assert keras.layers.Dense(2, lora_rank=1).lora_rank == 1
-    with pytest.raises(TypeError, match="lora_rank"):
+    with pytest.raises(ValueError, match="lora_rank"):
         fastrnn.layers.Dense(2, lora_rank=1)
 
 

@@ -84,7 +84,7 @@ def test_fit(seed, tally):
     assert names == expected_names, config
     comparison.agree(
         tally,
-        "fit with history, validation and class weights; evaluate; predict",
+        "random model: fit with validation and class weights, evaluate, predict",
         f"test_fit[{seed}]",
         config,
         actual,
@@ -162,7 +162,7 @@ def test_stateful(seed, tally):
     config, *data = draw_stateful(seed)
     comparison.agree(
         tally,
-        "stateful layers over several batches, with resets",
+        "random model: stateful over several batches, with resets",
         f"test_stateful[{seed}]",
         config,
         stepped(fastrnn, config, *data),

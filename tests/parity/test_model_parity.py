@@ -106,7 +106,7 @@ def test_model(seed, tally):
     assert names == expected_names, config
     comparison.agree(
         tally,
-        "models: predict, loss, gradients, evaluate, training",
+        "random model: predict, loss, gradients, evaluate, training",
         f"test_model[{seed}]",
         config,
         actual,

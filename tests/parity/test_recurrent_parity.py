@@ -1,5 +1,5 @@
-"""One recurrent layer or Bidirectional, called by itself: outputs, states and gradients, with masks
-and initial states of every kind."""
+"""One recurrent layer or Bidirectional, called by itself: outputs, states and the gradients through
+all of them, with masks and initial states of every kind."""
 
 import comparison
 import configurations as random_of
@@ -29,6 +29,8 @@ def draw(seed):
     if random_of.chance(rng, 0.35):
         modes = ("concat", "sum", "mul", "ave", None)
         layer = random_of.bidirectional(rng, modes=modes, **options)
+        if "backward_layer" in layer[1] and layer[1]["merge_mode"] in ("concat", None):
+            layer[1]["backward_layer"][1]["units"] = random_of.between(rng, 1, 70)
     else:
         layer = random_of.recurrent(rng, **options)
     form, mask = random_of.mask(rng, batch, timesteps)
@@ -90,13 +92,18 @@ def keras_results(config, data, dtype="float32"):
             tape.watch(x)
             outputs, states = split(config, layer(x, **call))
             total = sum(
-                tf.reduce_sum(y * tensor(dy)) for y, dy in zip(outputs, data["dy"], strict=False)
+                tf.reduce_sum(y * tensor(dy))
+                for y, dy in zip([*outputs, *states], data["dy"], strict=True)
             )
         weights = [v.value for v in layer.trainable_variables]
         *gradients, dx = tape.gradient(total, [*weights, x], unconnected_gradients="zero")
-    results = {"output": outputs, "state": states, "initial weight": initial}
-    if len(outputs) == 1:
-        results |= {"gradient of a weight": gradients, "gradient of the input": [dx]}
+    results = {
+        "output": outputs,
+        "state": states,
+        "initial weight": initial,
+        "gradient of a weight": gradients,
+        "gradient of the input": [dx],
+    }
     return {what: [np.asarray(v) for v in values] for what, values in results.items()}
 
 
@@ -107,17 +114,18 @@ def fastrnn_results(config, data):
     layer.set_weights(data["weights"])
     call = {} if data["states"] is None else {"initial_state": data["states"]}
     outputs, states = split(config, layer(data["x"], mask=data["mask"], **call))
-    results = {"output": outputs, "state": states, "initial weight": initial}
-    if len(outputs) == 1:
-        store = Store(layer.trainable_weights)
-        run = Run(training=True)
-        layer.call(data["x"], run, data["mask"], **call)
-        dx = layer.backward(data["dy"][0].copy(), run, True)
-        results |= {
-            "gradient of a weight": [v.gradient for v in store.variables],
-            "gradient of the input": [dx],
-        }
-    return results
+    store = Store(layer.trainable_weights)
+    run = Run(training=True)
+    layer.call(data["x"], run, data["mask"], **call)
+    dy = [d.copy() for d in data["dy"]]
+    dx = layer.backward(dy if len(dy) > 1 else dy[0], run, True)
+    return {
+        "output": outputs,
+        "state": states,
+        "initial weight": initial,
+        "gradient of a weight": [v.gradient for v in store.variables],
+        "gradient of the input": [dx],
+    }
 
 
 @pytest.mark.parametrize("seed", range(COUNT))
@@ -127,11 +135,11 @@ def test_recurrent_layer(seed, tally):
     layer.build(config["x"])
     data["weights"] = [random_of.random_weight(rng, w.path, w.shape) for w in layer.weights]
     data["states"] = draw_states(rng, config)
-    outputs, _ = split(config, layer(data["x"]))
-    data["dy"] = [random_of.normal(rng, *y.shape) for y in outputs]
+    outputs, states = split(config, layer(data["x"]))
+    data["dy"] = [random_of.normal(rng, *y.shape) for y in [*outputs, *states]]
     comparison.agree(
         tally,
-        "recurrent layer with masks and states",
+        "random recurrent layer with masks and states",
         f"test_recurrent_layer[{seed}]",
         config,
         fastrnn_results(config, data),
@@ -156,6 +164,7 @@ def test_every_activation(name, activation, tally):
             "dy": [random_of.normal(rng, 4, 2, 5)],
         }
         data["states"] = draw_states(rng, {**config, "initial_state": True})
+        data["dy"] += [random_of.normal(rng, 4, 5) for _ in data["states"]]
         layer = random_of.build(fastrnn, config["layer"])
         layer.build(config["x"])
         data["weights"] = [random_of.normal(rng, *w.shape, scale=0.2) for w in layer.weights]
