@@ -38,15 +38,15 @@ INLINE void accumulate(const int R, const int NV, const int V0, const int V1, co
     const float *a3 = a + 3 * stride, *a6 = a + 6 * stride, *a9 = a + 9 * stride;
     for (int64_t k = s.k; k > 0; k--) {
         vf x[MAX_TILE_ROWS];
-#pragma GCC unroll 12
+        UNROLL(12)
         for (int r = 0; r < R; r++) {
             const float *p = r < 3 ? a : r < 6 ? a3 : r < 9 ? a6 : a9;
             x[r] = splat(transposed ? a[r] : p[r % 3 * stride]);
         }
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int v = V0; v < V1; v++) {
             vf bv = load(b + v * V);
-#pragma GCC unroll 12
+            UNROLL(12)
             for (int r = 0; r < R; r++) acc[r * NV + v] += x[r] * bv;
         }
         const int64_t step = transposed ? stride : 1;
@@ -59,17 +59,17 @@ INLINE void tile(const int R, const int NV, const enum tile_kind kind, int64_t r
                  const segment *segments, int64_t count, float *c, int64_t c_row,
                  const float *init, int64_t init_row) {
     vf acc[MAX_TILE_ROWS * 4];
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int v = 0; v < NV; v++) acc[r * NV + v] = load(init + r * init_row + v * V);
 
     if (kind == SKEWED) accumulate(R, NV, 0, 3, 0, row, segments[0], acc);
     for (int64_t s = kind == SKEWED; s < count; s++)
         accumulate(R, NV, kind == SKEWED, NV, kind == TRANSPOSED, row, segments[s], acc);
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int v = 0; v < NV; v++) store(c + r * c_row + v * V, acc[r * NV + v]);
 }
 

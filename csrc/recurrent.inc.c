@@ -268,20 +268,12 @@ INLINE void cell_back(int kind, int act, int rec, vf gates[4], vf c, vf c_before
 
 /* 4 x 4 transpose of pieces of V/4 lanes; its own inverse. */
 INLINE void transpose_groups(vf v[4]) {
-    vi low, high, even, odd;
-    for (int i = 0; i < V; i++) {
-        int piece = i / GROUP, lane = i % GROUP;
-        low[i] = (piece % 2 * 4 + piece / 2) * GROUP + lane;      /* a0 b0 a1 b1 */
-        high[i] = (piece % 2 * 4 + piece / 2 + 2) * GROUP + lane; /* a2 b2 a3 b3 */
-        even[i] = (piece / 2 * 4 + piece % 2) * GROUP + lane;     /* a0 a1 b0 b1 */
-        odd[i] = (piece / 2 * 4 + piece % 2 + 2) * GROUP + lane;  /* a2 a3 b2 b3 */
-    }
-    vf t0 = __builtin_shuffle(v[0], v[1], low), t1 = __builtin_shuffle(v[0], v[1], high);
-    vf t2 = __builtin_shuffle(v[2], v[3], low), t3 = __builtin_shuffle(v[2], v[3], high);
-    v[0] = __builtin_shuffle(t0, t2, even);
-    v[1] = __builtin_shuffle(t0, t2, odd);
-    v[2] = __builtin_shuffle(t1, t3, even);
-    v[3] = __builtin_shuffle(t1, t3, odd);
+    const vf low01 = PIECES(v[0], v[1], 0, 4, 1, 5), high01 = PIECES(v[0], v[1], 2, 6, 3, 7);
+    const vf low23 = PIECES(v[2], v[3], 0, 4, 1, 5), high23 = PIECES(v[2], v[3], 2, 6, 3, 7);
+    v[0] = PIECES(low01, low23, 0, 1, 4, 5);
+    v[1] = PIECES(low01, low23, 2, 3, 6, 7);
+    v[2] = PIECES(high01, high23, 0, 1, 4, 5);
+    v[3] = PIECES(high01, high23, 2, 3, 6, 7);
 }
 
 /* rows of one full chunk. z: (rows, 4V), made gates if keep; c_before, c: (rows, V). */

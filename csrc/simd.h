@@ -30,6 +30,29 @@ INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
 INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 
+#ifdef __clang__
+#define UNROLL(n) _Pragma("clang loop unroll(full)")
+#else
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL(n) PRAGMA(GCC unroll n)
+#endif
+
+/* The quarters a, b, c, d of the 8 quarters of x and y. */
+#if V == 16
+#define LANES_OF(q) 4 * (q), 4 * (q) + 1, 4 * (q) + 2, 4 * (q) + 3
+#elif V == 8
+#define LANES_OF(q) 2 * (q), 2 * (q) + 1
+#else
+#define LANES_OF(q) q
+#endif
+#ifdef __clang__
+#define PIECES(x, y, a, b, c, d)                                                                   \
+    __builtin_shufflevector(x, y, LANES_OF(a), LANES_OF(b), LANES_OF(c), LANES_OF(d))
+#else
+#define PIECES(x, y, a, b, c, d)                                                                   \
+    __builtin_shuffle(x, y, (vi){LANES_OF(a), LANES_OF(b), LANES_OF(c), LANES_OF(d)})
+#endif
+
 /* The first n lanes, 0 <= n <= V; lanes not loaded are zero. */
 #if defined(__AVX512F__)
 INLINE vf load_n(const float *p, int64_t n) {
