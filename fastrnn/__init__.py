@@ -19,11 +19,12 @@ from fastrnn import (
     utils,
 )
 from fastrnn.layers import Input
-from fastrnn.models import Sequential
+from fastrnn.models import Model, Sequential
 
 __version__ = "0.1.0"
 __all__ = [
     "Input",
+    "Model",
     "Sequential",
     "activations",
     "callbacks",

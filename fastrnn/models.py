@@ -2,6 +2,7 @@
 
 import collections
 import json
+import weakref
 
 import numpy as np
 
@@ -9,8 +10,9 @@ from fastrnn import training
 from fastrnn.data import check_batch_size, steps_of
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, serialize
-from fastrnn.layers.base import Layer, as_input
+from fastrnn.layers.base import Layer, as_input, unique_name
 from fastrnn.layers.core import InputLayer, Masking
+from fastrnn.layers.symbolic import Symbolic
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
@@ -67,6 +69,8 @@ class Sequential(Layer):
 
     def add(self, layer):
         """Put a layer on top of the stack."""
+        if isinstance(layer, Symbolic) and len(layer.layers) == 1:
+            (layer,) = layer.layers
         if not isinstance(layer, Layer):
             raise ValueError(f"layer: expected a layer, received {layer!r}")
         if isinstance(layer, InputLayer):
@@ -91,6 +95,7 @@ class Sequential(Layer):
                 self._layers.pop()
                 self.built = was_built
                 raise
+        layer._model = weakref.ref(self)
 
     def pop(self):
         """Remove the last layer and return it."""
@@ -110,6 +115,32 @@ class Sequential(Layer):
         self._predictor = None
         if self.compiled is not None:
             self.compiled.resolved, self.compiled.run = None, Run(training=True)
+
+    def symbolic(self, last=None):
+        """What the layer `last` puts out (default: what the model gets), to be given to Model."""
+        self.build()
+        if self._input_layer is None:
+            self._input_layer = InputLayer(batch_shape=self.input_shape)
+        tensor = Symbolic([self._input_layer], self.input_shape)
+        for layer in self._layers[: 0 if last is None else self._layers.index(last) + 1]:
+            tensor = tensor.then(layer)
+        return tensor
+
+    @property
+    def input(self):
+        return self.symbolic()
+
+    @property
+    def output(self):
+        return self.symbolic(self._layers[-1]) if self._layers else self.input
+
+    @property
+    def inputs(self):
+        return [self.input]
+
+    @property
+    def outputs(self):
+        return [self.output]
 
     def get_layer(self, name=None, index=None):
         if (name is None) == (index is None):
@@ -484,6 +515,68 @@ class Sequential(Layer):
         from fastrnn import saving
 
         saving.load_weights(self, filepath, skip_mismatch, by_name)
+
+
+class _Sequentials(type):
+    def __instancecheck__(cls, instance):
+        return isinstance(instance, Sequential)
+
+
+class Model(metaclass=_Sequentials):
+    """Model(inputs, outputs): the Sequential of the layers from `Input(...)` to an output.
+
+        inputs = Input(shape=(None,))
+        x = Embedding(20000, 128)(inputs)
+        x = Bidirectional(LSTM(64))(x)
+        model = Model(inputs, Dense(1, activation="sigmoid")(x))
+
+    Each layer is called on the output of the one before. inputs may be the output of a layer too:
+    the model then begins after it; models share layers. Every Sequential is an instance of Model.
+    Raises ValueError where outputs do not come from inputs through a chain of layers, TypeError for
+    subclasses. Source: https://keras.io/api/models/model/
+    """
+
+    def __new__(cls, inputs=None, outputs=None, name=None, trainable=True, **old):
+        start, *others = _tensors("inputs", old.pop("input", inputs))
+        ends = _tensors("outputs", old.pop("output", outputs))
+        if old:
+            raise TypeError(f"Model: unknown arguments {sorted(old)}")
+        if others:
+            raise ValueError(f"inputs: expected one, received {1 + len(others)}")
+        end = ends[0]
+        top = end.layers[-1]
+        if len(ends) > 1 or end.place is not None:
+            shapes = top.compute_output_shape(end.layers[-2].output_shape)
+            if any(e.layers[-1] is not top for e in ends) or [e.place for e in ends] != [
+                *range(len(shapes))
+            ]:
+                raise ValueError(f"outputs: expected one, or all of one layer, received {ends}")
+        known = len(start.layers)
+        if end.layers[:known] != start.layers or len(end.layers) == known:
+            raise ValueError(
+                f"outputs: expected the output of a chain of layers that begins with {start}, "
+                f"received {end}, which comes from {[layer.name for layer in end.layers]}"
+            )
+        model = Sequential(name=name or unique_name("functional"), trainable=trainable)
+        model.add(start if known == 1 else InputLayer(batch_shape=start.shape))
+        for layer in end.layers[known:]:
+            model.add(layer)
+        return model
+
+    def __init_subclass__(cls):
+        raise TypeError(
+            f"{cls.__name__}: subclasses of Model are not supported; make the model with "
+            "Sequential([...]) or Model(inputs, outputs)"
+        )
+
+
+def _tensors(name, given):
+    tensors = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not tensors or not all(isinstance(tensor, Symbolic) for tensor in tensors):
+        raise ValueError(
+            f"{name}: expected Input(...) or the output of a layer, received {given!r}"
+        )
+    return tensors
 
 
 def _check_queues(options):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import random
+from .datasets._files import get_file
 from .plot import plot_model
 from .preprocessing.sequence import pad_sequences
 from .preprocessing.timeseries import PyDataset, timeseries_dataset_from_array
@@ -16,6 +17,7 @@ from .preprocessing.timeseries import PyDataset, timeseries_dataset_from_array
 __all__ = [
     "PyDataset",
     "Sequence",
+    "get_file",
     "pad_sequences",
     "plot_model",
     "set_random_seed",

@@ -168,6 +168,55 @@ def test_programs_on_real_data(tmp_path, name, file, pattern, target):
     assert max(numbers(pattern, script(name, tmp_path))) > target
 
 
+# --- Keras's own tutorials, on data that take seconds ---
+
+
+@pytest.mark.parametrize(
+    "name, score",
+    [
+        ("addition_rnn.py", 0.9),
+        ("bidirectional_lstm_imdb.py", 0.9),
+        ("imdb_cnn_lstm.py", 0.9),
+        ("intermediate_output.py", 0.8),
+        ("lstm_character_level_text_generation.py", 0.9),
+        ("lstm_stateful.py", 0.5),
+        ("mnist_hierarchical_rnn.py", 0.8),
+        ("mnist_irnn.py", 0.9),
+        ("reuters_mlp.py", 0.9),
+        ("sequence_autoencoder.py", 0.9),
+        ("timeseries_weather_forecasting.py", 0.9),
+        ("working_with_rnns.py", 0.8),
+    ],
+)
+def test_tutorials(data, tmp_path, name, score):
+    if name == "lstm_stateful.py" or name.startswith("timeseries"):
+        pytest.importorskip("pandas", reason="the tutorial uses pandas")
+    if name.startswith("timeseries"):
+        pytest.importorskip("matplotlib", reason="the tutorial uses Matplotlib")
+    out = script(f"tutorials/{name}", tmp_path, FASTRNN_DATA=str(data), MPLBACKEND="agg")
+    (found,) = numbers(r"^score: ([\d.-]+)$", out.splitlines()[-1])
+    assert found > score
+
+
+@pytest.mark.parametrize(
+    "name, line, message",
+    [
+        ("seq2seq.py", 10, "ValueError: layer 'decoder': expected only the output of a layer, "
+         "received initial_state= too; a model is a chain of layers"),
+        ("babi_rnn.py", 9, "AttributeError: fastrnn has no keras.layers.concatenate; keras.layers "
+         "has Activation, "),
+        ("conv_lstm.py", 5, "AttributeError: fastrnn has no keras.layers.ConvLSTM2D; keras.layers "
+         "has Activation, "),
+    ],
+)  # fmt: skip
+def test_tutorials_that_need_more_say_what(tmp_path, name, line, message):
+    path = SCRIPTS / "tutorials" / name
+    status, _, err = python("-m", "fastrnn", "run", path, cwd=tmp_path)
+    assert status == 1
+    assert f'{name}", line {line}, in <module>' in err
+    assert err.splitlines()[-1].startswith(message)
+
+
 # --- the paths ---
 
 SAME = """

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fastrnn.datasets import _files, fashion_mnist, imdb, mnist, reuters
+from fastrnn.utils import get_file
 
 DATA = Path(os.environ.get("FASTRNN_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -308,6 +309,42 @@ def test_download_of_another_file_is_thrown_away(tmp_path, server):
     with pytest.raises(_files.DatasetNotFoundError, match="expected the hash 69664113.*received"):
         imdb.load_data()
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_get_file(tmp_path, monkeypatch, server):
+    folder, asked = server
+    (folder / "text.txt").write_text("one")
+    url = f"{_files.BASE_URL}text.txt?raw=true"
+    first = get_file("mine.txt", url)
+    assert first == str(tmp_path / "home/.keras/datasets/mine.txt")
+    assert Path(first).read_text() == Path(get_file("mine.txt", url)).read_text() == "one"
+    assert len(asked) == 1
+    second = get_file(origin=url, cache_dir=tmp_path / "own", cache_subdir="texts")
+    assert second == str(tmp_path / "own/texts/text.txt")
+
+    (folder / "text.txt").write_text("two")
+    digest = hashlib.md5(b"two").hexdigest()
+    assert Path(get_file("mine.txt", url, file_hash=digest)).read_text() == "two"
+    (folder / "text.txt").write_text("three")
+    assert Path(get_file("mine.txt", url)).read_text() == "two"
+    assert Path(get_file("mine.txt", url, force_download=True)).read_text() == "three"
+    with pytest.raises(_files.DatasetNotFoundError, match=f"expected the hash {digest}"):
+        get_file("mine.txt", url, md5_hash=digest)
+
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named/mine.txt").write_text("four")
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path / "named"))
+    assert Path(get_file("mine.txt", url)).read_text() == "four"
+
+
+def test_get_file_that_is_nowhere(tmp_path):
+    with pytest.raises(_files.DatasetNotFoundError, match="Put the file at .*home.*or set FASTRNN"):
+        get_file("no.txt", "http://127.0.0.1:9/no.txt")
+    for options in ({"extract": True}, {"untar": True}):
+        with pytest.raises(ValueError, match="extract and untar: expected False"):
+            get_file("no.zip", "http://127.0.0.1:9/no.zip", **options)
+    with pytest.raises(ValueError, match="origin: expected a URL"):
+        get_file("no.txt")
 
 
 class MakeFolder:

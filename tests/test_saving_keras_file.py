@@ -240,7 +240,7 @@ def test_functional_chains():
     def entry(layer, before):
         return {**L.serialize(layer), "name": layer.name, "inbound_nodes": node(before)}
 
-    start = L.Input((3,), name="start")
+    start = L.InputLayer((3,), name="start")
     layers = [
         {**L.serialize(start), "name": "start", "inbound_nodes": []},
         entry(L.Dense(2, name="first"), "start"),

@@ -56,6 +56,21 @@ def test_windows_are_those_of_keras(options, targets):
             np.testing.assert_array_equal(a, b.numpy())
 
 
+def test_batches_as_those_of_tensorflow():
+    windows = timeseries_dataset_from_array(SERIES, TARGETS, 5, batch_size=8)
+    whole = list(windows)
+    assert len(whole) > 2
+    for count, expected in ((2, 2), (0, 0), (-1, len(whole)), (99, len(whole))):
+        taken = windows.take(count)
+        assert len(taken) == len(list(taken)) == len(list(taken)) == expected
+        for one, other in zip(taken, whole, strict=False):
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_array_equal(a, b)
+    x, y = whole[0]
+    assert type(x.numpy()) is type(y.numpy()) is type(x[0].numpy()) is np.ndarray
+    np.testing.assert_array_equal(x[0].numpy(), SERIES[:5])
+
+
 def test_shuffled_windows():
     data = timeseries_dataset_from_array(SERIES, TARGETS, 5, batch_size=8, shuffle=True, seed=3)
     orders = []

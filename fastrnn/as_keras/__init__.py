@@ -76,6 +76,7 @@ _NAMES = {
         "Layer": "layers.Layer",
         "Loss": "losses.Loss",
         "Metric": "metric.Metric",
+        "Model": "models.Model",
         "Optimizer": "optimizers.Optimizer",
         "Regularizer": "regularizers.Regularizer",
         "Sequential": "models.Sequential",
@@ -83,6 +84,7 @@ _NAMES = {
     },
     "keras.engine": _ENGINE,
     "keras.engine.topology": _ENGINE,
+    "keras.engine.training": {"Model": "models.Model"},
     "keras.losses": _LOSSES,
     "keras.metrics": {
         **_LOSSES,

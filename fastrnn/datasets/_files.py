@@ -56,6 +56,49 @@ def locate(path, name: str, digest: str, folder: str = "") -> Path:
         ) from error
 
 
+def get_file(
+    fname=None,
+    origin=None,
+    untar=False,
+    md5_hash=None,
+    file_hash=None,
+    cache_subdir="datasets",
+    hash_algorithm="auto",
+    extract=False,
+    archive_format="auto",
+    cache_dir=None,
+    force_download=False,
+) -> str:
+    """The path of the file at the URL `origin`, downloaded unless it is there.
+
+    fname: its name, default the last part of `origin`. It is looked for in the folder FASTRNN_DATA,
+    then in `cache_subdir` ("datasets") of cache_dir (default ~/.keras), where the download goes.
+    file_hash (or md5_hash): MD5 or SHA-256 that it must have; what has another is loaded again.
+    Archives are not unpacked: raises ValueError for extract and untar, DatasetNotFoundError where
+    there is no such file. As keras.utils.get_file.
+    """
+    if extract or untar:
+        raise ValueError(
+            f"extract and untar: expected False, received {extract!r} and {untar!r}; unpack the "
+            "file with zipfile or tarfile"
+        )
+    if not origin:
+        raise ValueError(f"origin: expected a URL, received {origin!r}")
+    name = os.fspath(fname or origin.partition("?")[0].rpartition("/")[2])
+    digest = file_hash or md5_hash
+    target = Path(cache_dir or os.path.expanduser("~/.keras"), cache_subdir, name)
+    for file in (Path(os.environ.get("FASTRNN_DATA") or target.parent, name), target):
+        if not force_download and file.is_file() and digest in (None, _digest(file, digest)):
+            return str(file)
+    try:
+        return str(_download(origin, target, digest))
+    except OSError as error:
+        raise DatasetNotFoundError(
+            f"{origin} could not be downloaded ({error}). Put the file at {target}, or set "
+            f"FASTRNN_DATA to a folder that has {name}"
+        ) from error
+
+
 def read_npz(path: Path, names: tuple[str, ...], sequences: bool = False) -> list[np.ndarray]:
     """Read the arrays `names` of an .npz file; with `sequences`, also object arrays of lists.
 
@@ -85,7 +128,7 @@ def read_word_index(path, name: str, digest: str) -> dict[str, int]:
     return index
 
 
-def _digest(path: Path, like: str) -> str:
+def _digest(path: Path, like: str | None) -> str:
     """The hash of a file, of the kind of `like`."""
     hashed = _new_hash(like)
     with open(path, "rb") as file:
@@ -94,11 +137,11 @@ def _digest(path: Path, like: str) -> str:
     return hashed.hexdigest()
 
 
-def _new_hash(like: str):
-    return hashlib.new("md5" if len(like) == 32 else "sha256", usedforsecurity=False)
+def _new_hash(like: str | None):
+    return hashlib.new("md5" if like and len(like) == 32 else "sha256", usedforsecurity=False)
 
 
-def _download(url: str, target: Path, digest: str) -> Path:
+def _download(url: str, target: Path, digest: str | None) -> Path:
     from http.client import HTTPException  # importing these costs a tenth of fastrnn's import
     from urllib.request import urlopen
 
@@ -113,7 +156,7 @@ def _download(url: str, target: Path, digest: str) -> Path:
                     part.write(block)
         except HTTPException as error:
             raise OSError(str(error)) from error
-        if received.hexdigest() != digest:
+        if digest not in (None, received.hexdigest()):
             raise OSError(f"expected the hash {digest}, received {received.hexdigest()}")
         os.replace(part.name, target)
     finally:

@@ -6,6 +6,7 @@ import inspect
 import numpy as np
 
 from fastrnn import _engine, activations, constraints, initializers, regularizers
+from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.utils import snake_case
 from fastrnn.variable import Variable
@@ -122,6 +123,7 @@ class Layer:
         self.built = False
         self.input_shape = self.output_shape = None
         self._variables = []
+        self._model = None  # weak reference to the model that it was last added to
 
     def _pop_input_shape(self, kwargs):
         batch = kwargs.pop("batch_size", None)
@@ -195,6 +197,14 @@ class Layer:
             raise ValueError(f"layer {self.name!r} has no weights yet: it has not been built")
         return sum(w.value.size for w in self.weights)
 
+    @property
+    def output(self):
+        """What the layer puts out within the model that it was last added to, for models.Model."""
+        model = self._model and self._model()
+        if model is None:
+            raise AttributeError(f"layer {self.name!r} has no output: it is in no model")
+        return model.symbolic(self)
+
     # --- shapes ---
 
     def build(self, input_shape):
@@ -237,8 +247,12 @@ class Layer:
     def backward(self, dy, run, need_dx=True):
         raise NotImplementedError
 
-    def __call__(self, inputs, *, mask=None, training=False, **kwargs):
-        """The layer's output for an array of inputs, batch first; builds the layer if needed."""
+    def __call__(self, inputs, *, mask=None, training=None, **kwargs):
+        """The layer's output for an array of inputs, batch first; builds the layer if needed.
+
+        Called on `Input(...)` or on what that gave, it becomes part of a models.Model."""
+        if symbolic.is_symbolic(inputs):
+            return symbolic.call(self, inputs, {"mask": mask, "training": training, **kwargs})
         x = as_input(inputs, self.input_dtype)
         if mask is not None:
             mask = np.ascontiguousarray(mask, bool)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastrnn import activations, regularizers
 from fastrnn.layers.base import Layer, activated_shape, check_activation, check_shape, check_size
+from fastrnn.layers.symbolic import Symbolic
 
 
 class InputLayer(Layer):
@@ -56,8 +57,13 @@ class InputLayer(Layer):
 
 
 def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None, **kwargs):
-    """The first entry of a Sequential: the shape of its inputs, without the batch."""
-    return InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name, **kwargs)
+    """What a model gets: its shape, without the batch. The first entry of a Sequential, or the
+    inputs of a Model, on which the first layer is called.
+
+    Source: https://keras.io/api/layers/core_layers/input/
+    """
+    layer = InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name, **kwargs)
+    return Symbolic([layer], layer.batch_shape)
 
 
 class Activation(Layer):

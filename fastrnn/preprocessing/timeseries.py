@@ -1,5 +1,6 @@
 """Batches of windows that slide over one long series, and the base class of such batches."""
 
+import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -102,6 +103,13 @@ class TimeseriesGenerator(PyDataset):
         return (windows[:, ::-1] if self.reverse else windows), self.targets[ends]
 
 
+class _Batch(np.ndarray):
+    """An array that scripts written for TensorFlow can call numpy() on."""
+
+    def numpy(self):
+        return np.asarray(self)
+
+
 class _Windows:
     """Windows of `data` from `starts` and `targets` there, anew each time it is iterated."""
 
@@ -109,17 +117,28 @@ class _Windows:
         self.data, self.targets = data, targets
         self.starts, self.steps = starts, steps
         self.batch_size, self.rng = batch_size, rng
+        self.length = -(-len(self.starts) // (self.batch_size or 1))
 
     def __len__(self):
-        return -(-len(self.starts) // (self.batch_size or 1))
+        return self.length
+
+    def take(self, count):
+        """Only the first `count` batches; all for -1. As tf.data.Dataset.take."""
+        taken = copy.copy(self)
+        if count >= 0:
+            taken.length = min(count, self.length)
+        return taken
 
     def __iter__(self):
         order = self.starts if self.rng is None else self.rng.permutation(self.starts)
         size = self.batch_size
         for i in range(len(self)):
             starts = order[i] if size is None else order[i * size : (i + 1) * size]
-            windows = self.data[starts[..., None] + self.steps]
-            yield windows if self.targets is None else (windows, self.targets[starts])
+            windows = self.data[starts[..., None] + self.steps].view(_Batch)
+            if self.targets is None:
+                yield windows
+            else:
+                yield windows, np.asarray(self.targets[starts]).view(_Batch)
 
 
 def timeseries_dataset_from_array(

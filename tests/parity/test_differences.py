@@ -2,8 +2,11 @@
 
 `python tests/parity/test_differences.py` writes the page's list of what fastrnn does not have."""
 
+import contextlib
+import os
 import pathlib
 import re
+import signal
 
 import configurations as random_of
 import numpy as np
@@ -49,8 +52,6 @@ def missing():
 def test_the_page_lists_what_is_missing():
     text = PAGE.read_text()
     assert text[text.index(HEADING) :] == missing(), f"run python {pathlib.Path(__file__).name}"
-    for name in ("Model", "Functional"):
-        assert not hasattr(fastrnn, name)
 
 
 def test_every_difference_has_a_test():
@@ -186,6 +187,15 @@ def test_older_spellings():
         theirs.fit(x, x[:, 0, :1], nb_epoch=2, verbose=0)
 
 
+def test_both_kinds_of_weights():
+    x, y = np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)
+    for library, raises in ((keras, True), (fastrnn, False)):
+        model = library.Sequential([library.Input((3,)), library.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        with pytest.raises(ValueError) if raises else contextlib.nullcontext():
+            model.fit(x, y, sample_weight=np.ones(4), class_weight={1: 2.0}, verbose=0)
+
+
 # --- refused here, accepted there -----------------------------------------------------------------
 
 
@@ -193,6 +203,21 @@ def test_only_float32():
     assert keras.layers.Dense(2, dtype="float64").dtype == "float64"
     with pytest.raises(ValueError, match="dtype: expected 'float32'"):
         fastrnn.layers.Dense(2, dtype="float64")
+
+
+def test_models_are_chains():
+    for library, raises in ((keras, False), (fastrnn, True)):
+        one, two = library.Input((3,)), library.Input((3,))
+        dense = library.layers.Dense(3)
+        branching = (
+            lambda library=library, one=one, two=two: library.Model([one, two], one),
+            lambda dense=dense, one=one: dense(dense(one)),
+            lambda dense=dense, one=one: dense(one, training=False),
+            lambda library=library: type("Own", (library.Model,), {}),
+        )
+        for call in branching:
+            with pytest.raises((ValueError, TypeError)) if raises else contextlib.nullcontext():
+                call()
 
 
 def test_no_lora():
@@ -293,3 +318,22 @@ def test_training_with_several_outputs():
 if __name__ == "__main__":
     page = PAGE.read_text()
     PAGE.write_text(page[: page.index(HEADING)] + missing())
+
+
+def test_layers_of_a_model():
+    for library, names in ((keras, ["given", "dense"]), (fastrnn, ["dense"])):
+        inputs = library.Input((3,), name="given")
+        model = library.Model(inputs, library.layers.Dense(2, name="dense")(inputs))
+        assert [layer.name for layer in model.layers] == names
+
+
+def test_interrupt_of_fit():
+    for library, raises in ((keras, True), (fastrnn, False)):
+        model = library.Sequential([library.Input((3,)), library.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        press = library.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: os.kill(os.getpid(), signal.SIGINT)
+        )
+        x = np.ones((4, 3), np.float32)
+        with pytest.raises(KeyboardInterrupt) if raises else contextlib.nullcontext():
+            model.fit(x, x[:, :1], epochs=3, callbacks=[press], verbose=0)

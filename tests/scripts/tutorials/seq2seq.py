@@ -1,0 +1,10 @@
+# How keras.io/examples/nlp/lstm_seq2seq begins: two inputs, which fastrnn says it lacks.
+import keras
+
+encoder_inputs = keras.Input(shape=(None, 5))
+encoder = keras.layers.LSTM(8, return_state=True)
+encoder_outputs, state_h, state_c = encoder(encoder_inputs)
+encoder_states = [state_h, state_c]
+decoder_inputs = keras.Input(shape=(None, 7))
+decoder_lstm = keras.layers.LSTM(8, return_sequences=True, return_state=True, name="decoder")
+decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=encoder_states)

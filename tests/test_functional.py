@@ -1,0 +1,200 @@
+"""Models of layers called on each other: a chain is a Sequential, all else is refused by name."""
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import Input, Model, Sequential, layers
+
+X = np.random.default_rng(0).integers(0, 20, (12, 7))
+Y = X.sum(axis=1) % 2
+
+
+def stack(kit):
+    return [
+        kit.Embedding(20, 4, mask_zero=True),
+        kit.Bidirectional(kit.LSTM(3, return_sequences=True)),
+        kit.LSTM(5),
+        kit.Dense(1, activation="sigmoid"),
+    ]
+
+
+def called(library):
+    inputs = x = library.Input(shape=(None,), dtype="int32")
+    for layer in stack(library.layers):
+        x = layer(x)
+    return library.Model(inputs, x)
+
+
+def trained(model, weights, library=fastrnn):
+    model.set_weights(weights)
+    model.compile(library.optimizers.SGD(0.5), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(X, Y, batch_size=4, epochs=3, shuffle=False, verbose=0)
+    return [*model.get_weights(), model.predict(X, verbose=0)]
+
+
+def test_it_is_the_sequential_of_its_layers():
+    fastrnn.utils.set_random_seed(0)
+    model = called(fastrnn)
+    fastrnn.utils.set_random_seed(0)
+    twin = Sequential([Input(shape=(None,), dtype="int32"), *stack(layers)])
+    weights = model.get_weights()
+    for one, other in zip(weights, twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(trained(model, weights), trained(twin, weights), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert isinstance(model, Model) and isinstance(model, Sequential) and isinstance(twin, Model)
+    assert not isinstance(model.layers[0], Model)
+    assert Model(name="mine", **{"inputs": model.input, "outputs": model.output}).name == "mine"
+
+
+def test_as_keras_itself():
+    keras = pytest.importorskip("keras", reason="compares with Keras itself")
+    weights = called(fastrnn).get_weights()
+    theirs = trained(called(keras), weights, keras)
+    for one, other in zip(trained(called(fastrnn), weights), theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_shapes_are_known_on_the_way():
+    x = Input((6, 3), batch_size=2, name="given")
+    assert (x.shape, x.dtype) == ((2, 6, 3), "float32")
+    x = layers.LSTM(4, return_sequences=True)(x)
+    assert x.shape == (2, 6, 4)
+    dense = layers.Dense(5)
+    assert dense(x).shape == (2, 6, 5)
+    assert [w.shape for w in dense.weights] == [(4, 5), (5,)]
+    with pytest.raises(ValueError, match=r"expected input of shape \(batch, timesteps, features\)"):
+        layers.LSTM(2)(Input((3,)))
+    with pytest.raises(ValueError, match=r"expected input of shape \(None, None, 4\)"):
+        dense(Input((6, 3)))
+
+
+def test_models_share_layers():
+    inputs = Input((6, 2))
+    code = layers.LSTM(4)(inputs)
+    x = layers.RepeatVector(6)(code)
+    decoded = layers.TimeDistributed(layers.Dense(2))(layers.LSTM(4, return_sequences=True)(x))
+    both, encoder, decoder = Model(inputs, decoded), Model(inputs, code), Model(code, decoded)
+    x = np.random.default_rng(1).normal(size=(9, 6, 2)).astype(np.float32)
+    before = encoder.predict(x, verbose=0)
+    both.compile("adam", "mse")
+    both.fit(x, x, epochs=2, verbose=0)
+    codes = encoder.predict(x, verbose=0)
+    assert (codes != before).any()
+    np.testing.assert_array_equal(decoder.predict(codes, verbose=0), both.predict(x, verbose=0))
+
+
+def test_outputs_of_layers_in_a_model():
+    model = Sequential(stack(layers))
+    with pytest.raises(ValueError, match="expected a shape"):
+        model.layers[2].output  # noqa: B018
+    model.predict(X, verbose=0)
+    middle = Model(model.inputs, model.layers[2].output)
+    states = middle.predict(X, verbose=0)
+    top = Model(model.layers[2].output, model.outputs)
+    np.testing.assert_allclose(
+        top.predict(states, verbose=0), model.predict(X, verbose=0), atol=1e-6
+    )
+    with pytest.raises(AttributeError, match="'dense_of_none' has no output: it is in no model"):
+        layers.Dense(1, name="dense_of_none").output  # noqa: B018
+
+
+def test_a_model_is_a_layer():
+    inner = Sequential([layers.Dense(3, activation="relu"), layers.Dense(2)])
+    inputs = Input((5,))
+    model = Model(inputs, inner(inputs))
+    x = np.ones((2, 5))
+    assert model.layers == [inner]
+    np.testing.assert_array_equal(model.predict(x, verbose=0), inner.predict(x, verbose=0))
+
+
+def test_all_outputs_of_the_last_layer():
+    inputs = Input((6, 2))
+    lstm = layers.LSTM(4, return_state=True)
+    outputs = lstm(inputs)
+    assert [tensor.shape for tensor in outputs] == [(None, 4)] * 3
+    x = np.random.default_rng(1).normal(size=(3, 6, 2))
+    found = Model(inputs, outputs).predict(x, verbose=0)
+    for one, other in zip(found, lstm(x), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    for some in (outputs[0], outputs[1:], outputs[::-1], [outputs[0], layers.LSTM(4)(inputs)]):
+        with pytest.raises(ValueError, match="outputs: expected one, or all of one layer"):
+            Model(inputs, some)
+    with pytest.raises(ValueError, match="layer 'top': .* one of the outputs of 'lstm"):
+        layers.Dense(1, name="top")(outputs[0])
+
+
+def test_arrays_are_still_computed():
+    x = np.ones((2, 6, 3))
+    lstm = layers.LSTM(4)
+    inputs = Input((6, 3))
+    model = Model(inputs, lstm(inputs))
+    y = lstm(x)
+    assert isinstance(y, np.ndarray) and y.shape == (2, 4)
+    np.testing.assert_allclose(model.predict(x, verbose=0), y, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: x + 1,
+        lambda x: 2 * x,
+        lambda x: np.float32(2) - x,
+        lambda x: -x,
+        lambda x: x[:, -1],
+        lambda x: x > 0,
+        np.mean,
+        np.asarray,
+        float,
+        list,
+        lambda x: x.numpy(),
+    ],
+)
+def test_what_needs_values(use):
+    x = layers.LSTM(4, name="memory")(Input((6, 3)))
+    with pytest.raises(TypeError, match="the output of layer 'memory' is symbolic"):
+        use(x)
+
+
+def test_what_is_no_chain():
+    one, two = Input((6, 3), name="one"), Input((6, 3), name="two")
+    x, y = layers.LSTM(4, name="x")(one), layers.LSTM(4, name="y")(two)
+    join = layers.Dense(2, name="join")
+    with pytest.raises(ValueError, match="layer 'join': expected the output of one layer, rec.* 2"):
+        join([x, y])
+    assert join([x]).shape == (None, 2)
+    with pytest.raises(ValueError, match="layer 'z': .* received initial_state= too"):
+        layers.LSTM(4, name="z")(one, initial_state=[x, x])
+    with pytest.raises(ValueError, match="layer 'z': .* received training= too"):
+        layers.LSTM(4, name="z")(one, training=False)
+    dense = layers.Dense(4, name="again")
+    with pytest.raises(ValueError, match="layer 'again': expected to be called once"):
+        dense(dense(x))
+    with pytest.raises(ValueError, match="inputs: expected one, received 2"):
+        Model([one, two], x)
+    with pytest.raises(ValueError, match="begins with .*'two'.*, which comes from .'one', 'x'"):
+        Model(two, x)
+    with pytest.raises(ValueError, match="outputs: expected the output of a chain"):
+        Model(one, one)
+    with pytest.raises(ValueError, match="outputs: expected one, or all of one layer"):
+        Model(one, [x, layers.Dense(2)(x)])
+    for inputs, outputs in ((None, x), (one, None), (one, X), ([], x), ((6, 3), x)):
+        with pytest.raises(ValueError, match=r"puts: expected Input\(...\) or the output of a"):
+            Model(inputs, outputs)
+    with pytest.raises(TypeError, match=r"unknown arguments \['outs'\]"):
+        Model(one, x, outs=x)
+    with pytest.raises(ValueError, match="layer: expected a layer, received <Symbolic"):
+        Sequential([x])
+
+
+def test_subclasses():
+    with pytest.raises(TypeError, match="Mine: subclasses of Model are not supported"):
+
+        class Mine(Model):
+            pass
+
+
+def test_the_spelling_of_keras_1():
+    inputs = Input((6, 3))
+    assert Model(input=inputs, output=layers.LSTM(4)(inputs)).output_shape == (None, 4)
