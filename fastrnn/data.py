@@ -191,8 +191,9 @@ def check_batch_size(batch_size):
     return int(batch_size)
 
 
-def class_weights(y, class_weight, sample_weight=None):
-    """A weight for each sample (or time step): that of its class, times its own if it has one."""
+def class_weights(y, class_weight, sample_weight, output_shape):
+    """A weight for each sample (or time step): that of its class, times its own if it has one.
+    y holds labels or, on a last axis as the outputs, 1 for the class."""
     if class_weight is None:
         return sample_weight
     if not isinstance(class_weight, dict) or not class_weight:
@@ -201,7 +202,7 @@ def class_weights(y, class_weight, sample_weight=None):
         )
     y = np.asarray(y)
     labels = y
-    if y.ndim > 1:
+    if y.ndim > 1 and y.ndim >= len(output_shape):
         labels = y[..., 0] if y.shape[-1] == 1 else y.argmax(axis=-1)
     labels = np.rint(labels).astype(np.int64)
     weights = np.ones(labels.shape, np.float32)

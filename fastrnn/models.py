@@ -384,7 +384,7 @@ class Sequential(Layer):
         if reset_metrics:
             compiled.reset()
         (x, y, sample_weight), *_ = training._one_batch(self, x, y, sample_weight)
-        sample_weight = training.class_weights(y, class_weight, sample_weight)
+        sample_weight = training.class_weights(y, class_weight, sample_weight, self.output_shape)
         compiled.prepare(self)
         training.train_step(self, x, y, sample_weight)
         return self._results(compiled.logs(), return_dict)

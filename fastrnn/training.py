@@ -235,8 +235,10 @@ def fit(
     data = batches(x, y, sample_weight, batch_size, shuffle, dtype, steps_per_epoch)
     if isinstance(data, ArrayBatches):
         _need_targets(data.y)
-        data.sample_weight = class_weights(data.y, class_weight, data.sample_weight)
         model.build((None, *data.x.shape[1:]))
+        data.sample_weight = class_weights(
+            data.y, class_weight, data.sample_weight, model.output_shape
+        )
         model.check_call((min(data.batch_size, data.samples), *data.x.shape[1:]))
         compiled.prepare(model)
     steps = steps_per_epoch or data.steps
@@ -292,7 +294,7 @@ def _epochs(
                 model.build((None, *batch_x.shape[1:]))
                 model.check_call(batch_x.shape)
                 compiled.prepare(model)
-                weight = class_weights(batch_y, class_weight, weight)
+                weight = class_weights(batch_y, class_weight, weight, model.output_shape)
             if wants_logs:
                 callbacks.on_train_batch_begin(step)
             train_step(model, batch_x, batch_y, weight)

@@ -473,6 +473,31 @@ def test_weights_of_classes_in_batches():
     assert (without != found).any()
 
 
+@pytest.mark.parametrize("form", ["labels", "labels in a column", "one-hot", "binary"])
+def test_weights_of_classes_in_sequences(form, rng):
+    """Each time step has the weight of its own class, times that of its sample."""
+    labels = rng.integers(0, 2 if form == "binary" else 3, (6, 6))
+    x, y = rng.normal(size=(6, 6, 2)), labels if form == "labels" else labels[..., None]
+    loss, head = "sparse_categorical_crossentropy", L.Dense(3, "softmax")
+    if form == "one-hot":
+        y, loss = np.eye(3)[labels], "categorical_crossentropy"
+    elif form == "binary":
+        loss, head = "binary_crossentropy", L.Dense(1, "sigmoid")
+    model = fastrnn.Sequential([fastrnn.Input((6, 2)), L.LSTM(4, return_sequences=True), head])
+    model.compile("sgd", loss)
+    start, results = model.get_weights(), []
+    of_class, of_sample = np.array([0.2, 3.0, 1.0]), rng.uniform(0.5, 2, 6)
+    for options in (
+        {"class_weight": {0: 0.2, 1: 3.0}, "sample_weight": of_sample},
+        {"sample_weight": of_class[labels] * of_sample[:, None]},
+    ):
+        model.set_weights(start)
+        history = model.fit(x, y, shuffle=False, verbose=0, batch_size=4, **options).history
+        results.append([*history["loss"], *model.get_weights()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 class batches_of(fastrnn.utils.PyDataset):
     def __init__(self, batches):
         super().__init__()

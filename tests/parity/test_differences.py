@@ -171,6 +171,26 @@ def test_stateful_without_a_batch_size():
                 model.build((None, 4, 3))
 
 
+def test_class_weights_of_time_steps():
+    x, labels = random_of.normal(rng(), 6, 3, 2), rng().integers(0, 3, (6, 3))
+    classes = {0: 2.0, 1: 0.5}
+
+    def fit(library, y, **options):
+        model = library.Sequential([library.Input((3, 2)), library.layers.Dense(3, "softmax")])
+        model.set_weights(weight_like(model))
+        model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+        return model.fit(x, y, shuffle=False, verbose=0, **options).history["loss"]
+
+    steps = np.array([2.0, 0.5, 1.0])[labels]
+    expected = pytest.approx(fit(keras, labels, sample_weight=steps), rel=1e-5)
+    assert fit(fastrnn, labels, class_weight=classes) == expected
+    assert fit(fastrnn, labels[..., None], class_weight=classes) == expected
+    with pytest.raises(TypeError, match="0-dimensional"):
+        fit(keras, labels[..., None], class_weight=classes)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Incompatible shapes"):
+        fit(keras, labels, class_weight=classes)
+
+
 def test_older_spellings():
     layer = fastrnn.layers.LSTM(3, input_shape=(4, 2))
     model = fastrnn.Sequential([layer, fastrnn.layers.Dense(1)])
@@ -226,6 +246,18 @@ def test_no_lora():
         fastrnn.layers.Dense(2, lora_rank=1)
 
 
+def test_loss_weights():
+    losses = []
+    for weight in (None, 0.5):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.set_weights(weight_like(model))
+        model.compile("sgd", "mse", loss_weights=weight)
+        losses.append(model.evaluate(np.ones((2, 2)), np.zeros((2, 1)), verbose=0))
+    assert losses[1] == pytest.approx(losses[0] / 2)
+    with pytest.raises(ValueError, match="loss_weights"):
+        fastrnn.Sequential([fastrnn.layers.Dense(1)]).compile("sgd", "mse", loss_weights=0.5)
+
+
 def test_rates_are_checked():
     assert keras.layers.LSTM(2, dropout=1.5).dropout == 1.0
     with pytest.raises(ValueError, match="dropout: expected a number from 0 to 1"):
@@ -264,6 +296,53 @@ def test_crossentropy_metric_of_a_probability_of_one():
         assert logs["loss"] == pytest.approx(30)
         values.append(logs["binary_crossentropy"])
     assert values == pytest.approx([-np.log(1.192e-7), 30], rel=1e-3)
+
+
+def test_binary_crossentropy_of_a_softmax():
+    x, labels = random_of.normal(rng(), 5, 2), rng().integers(0, 3, 5)
+    y = np.eye(3, dtype=np.float32)[labels]
+    losses = []
+    for library in (fastrnn, keras):
+        model = library.Sequential([library.Input((2,)), library.layers.Dense(3, "softmax")])
+        model.set_weights(weight_like(model))
+        model.compile("sgd", "binary_crossentropy", run_eagerly=True)
+        losses.append(model.evaluate(x, y, verbose=0))
+        p = model.predict(x, verbose=0).astype(float)
+    logits = x @ weight_like(model)[0] + weight_like(model)[1]
+    of_sigmoid = np.logaddexp(0, logits) - y * logits
+    of_softmax = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    assert losses == pytest.approx([of_softmax.mean(), of_sigmoid.mean()], rel=1e-5)
+    assert abs(losses[0] - losses[1]) > 1e-2
+
+
+def stack_with_a_frozen_wrapper(library):
+    layers = library.layers
+    frozen = layers.TimeDistributed(layers.Dense(2), trainable=False)
+    return library.Sequential([layers.Input((3, 2)), frozen, layers.Dense(1)])
+
+
+def test_trainable_in_the_constructor_of_a_wrapper():
+    models = [stack_with_a_frozen_wrapper(lib) for lib in (fastrnn, keras)]
+    assert [len(model.layers[0].trainable_weights) for model in models] == [0, 0]
+    assert [len(model.trainable_weights) for model in models] == [2, 4]
+
+
+def test_assigning_the_value_that_trainable_has():
+    models = [stack_with_a_frozen_wrapper(lib) for lib in (fastrnn, keras)]
+    for model in models:
+        model.layers[1].trainable = False
+        model.trainable = True  # which it is
+    assert [model.layers[1].trainable for model in models] == [True, False]
+
+
+def test_thawing_a_layer_with_a_frozen_weight():
+    models = [stack_with_a_frozen_wrapper(lib) for lib in (fastrnn, keras)]
+    for model in models:
+        layer = model.layers[1]
+        layer.kernel.trainable = False
+        layer.trainable = False
+        layer.trainable = True
+    assert [model.layers[1].kernel.trainable for model in models] == [False, True]
 
 
 def test_list_of_results_where_metrics_share_a_name():

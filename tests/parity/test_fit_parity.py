@@ -30,15 +30,40 @@ def draw(seed):
         "verbose": 0,
     }
     held = random_of.pick(rng, ("none", "split", "data", "data"))
-    if held == "split" and len(x) > 4:
-        fit["validation_split"] = 0.3
     config["validate_on_half"] = held == "data"
-    if y.dtype.kind == "i" and sample_weight is None and y.ndim == 1 and random_of.chance(rng, 0.7):
-        fit["class_weight"] = {label: float(rng.uniform(0.2, 2)) for label in range(y.max() + 1)}
+    labels = class_labels(config["task"], y)
+    if labels is not None and sample_weight is None and random_of.chance(rng, 0.7):
+        most = max(1, labels.max())  # the last class keeps a weight of 1
+        fit["class_weight"] = {label: float(rng.uniform(0.2, 2)) for label in range(most)}
+    of_steps = "class_weight" in fit and labels.ndim > 1
+    if held == "split" and len(x) > 4 and not of_steps:
+        fit["validation_split"] = 0.3
     config["fit"] = fit
     model = make(fastrnn, config, None)
     weights = [random_of.random_weight(rng, w.path, w.shape) for w in model.weights]
     return config, weights, x, y, sample_weight
+
+
+def class_labels(task, y):
+    """The class of each sample or time step, where the targets are classes."""
+    if task.startswith("class"):
+        return y
+    if task.startswith("one-hot"):
+        return y.argmax(axis=-1)
+    return y[..., 0].astype(int) if task.startswith("binary") and y.shape[-1] == 1 else None
+
+
+def with_class_weights(library, config, y):
+    """Options of fit. Keras refuses class weights for time steps (test_differences.py), and gets
+    the weight of each step instead."""
+    options = config["fit"]
+    labels = class_labels(config["task"], y)
+    if library is fastrnn or "class_weight" not in options or labels.ndim == 1:
+        return options
+    options = dict(options)
+    weights = options.pop("class_weight")
+    steps = [[weights.get(int(label), 1.0) for label in row] for row in labels]
+    return {**options, "sample_weight": np.array(steps, np.float32)}
 
 
 def fitted(library, config, weights, x, y, sample_weight):
@@ -46,9 +71,8 @@ def fitted(library, config, weights, x, y, sample_weight):
     half = None
     if config["validate_on_half"]:
         half = tuple(a[::2] for a in (x, y, sample_weight) if a is not None)
-    history = model.fit(
-        x, y, sample_weight=sample_weight, validation_data=half, **config["fit"]
-    ).history
+    options = {"sample_weight": sample_weight, **with_class_weights(library, config, y)}
+    history = model.fit(x, y, validation_data=half, **options).history
     names = sorted(set(history))
     logs = model.evaluate(
         x, y, config["batch_size"], 0, sample_weight=sample_weight, return_dict=True
@@ -70,17 +94,17 @@ def keras_fitted(config, *data, dtype="float32"):
         return fitted(keras, config, *data)
 
 
-def exact_fitted(config, *data, expected):
+def exact_fitted(config, weights, *data, expected):
     without = {**config, "metrics": [], "weighted_metrics": []}
-    _, exact = keras_fitted(without, *data, dtype="float64")
+    _, exact = keras_fitted(without, weights, *data, dtype="float64")
     return {**exact, "metric after training": expected["metric after training"]}
 
 
 @pytest.mark.parametrize("seed", range(FITS))
 def test_fit(seed, tally):
-    config, *data = draw(seed)
-    names, actual = fitted(fastrnn, config, *data)
-    expected_names, expected = keras_fitted(config, *data)
+    config, weights, *data = draw(seed)
+    names, actual = fitted(fastrnn, config, weights, *data)
+    expected_names, expected = keras_fitted(config, weights, *data)
     assert names == expected_names, config
     comparison.agree(
         tally,
@@ -89,7 +113,10 @@ def test_fit(seed, tally):
         config,
         actual,
         expected,
-        lambda: exact_fitted(config, *data, expected=expected),
+        lambda: exact_fitted(config, weights, *data, expected=expected),
+        lambda seed: exact_fitted(
+            config, comparison.nudge(weights, seed), *data, expected=expected
+        ),
     )
 
 
@@ -159,13 +186,14 @@ def keras_stepped(*arguments, dtype="float32"):
 
 @pytest.mark.parametrize("seed", range(STATEFUL))
 def test_stateful(seed, tally):
-    config, *data = draw_stateful(seed)
+    config, weights, *data = draw_stateful(seed)
     comparison.agree(
         tally,
         "random model: stateful over several batches, with resets",
         f"test_stateful[{seed}]",
         config,
-        stepped(fastrnn, config, *data),
-        keras_stepped(config, *data),
-        lambda: keras_stepped(config, *data, dtype="float64"),
+        stepped(fastrnn, config, weights, *data),
+        keras_stepped(config, weights, *data),
+        lambda: keras_stepped(config, weights, *data, dtype="float64"),
+        lambda seed: keras_stepped(config, comparison.nudge(weights, seed), *data, dtype="float64"),
     )

@@ -361,27 +361,5 @@ def test_freezing(kind, rng, tally):
     tally.compared("freezing")
 
 
-def test_differences_in_freezing():
-    """Where Keras's own documentation says what fastrnn does."""
-    models = []
-    for m in (fastrnn, keras):
-        frozen = m.layers.TimeDistributed(m.layers.Dense(2), trainable=False)
-        model = m.Sequential([m.layers.Input((3, 2)), frozen, m.layers.Dense(1)])
-        assert frozen.trainable_weights == []
-        models.append(model)
-    # Keras freezes what a wrapper holds only where `trainable` is assigned later.
-    assert [len(model.trainable_weights) for model in models] == [2, 4]
-    # On TensorFlow it ignores the assignment of a value that the attribute has already.
-    for model in models:
-        model.layers[1].trainable = False
-        model.trainable = True
-    assert [model.layers[1].trainable for model in models] == [True, False]
-    # Thawing a layer in Keras thaws also the weights that were frozen one by one.
-    for model in models:
-        model.layers[1].kernel.trainable = False
-        off_and_on(model.layers[1])
-    assert [model.layers[1].kernel.trainable for model in models] == [False, True]
-
-
 def model_module(model):
     return fastrnn if isinstance(model, fastrnn.Sequential) else keras
