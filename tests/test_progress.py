@@ -1,8 +1,13 @@
 """Progbar and write: what reaches a terminal, a file and a stream that is ASCII only."""
 
+import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
 import timeit
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -250,3 +255,81 @@ def test_an_epoch_line_is_cheap(file):
         bar.finish(logs)
 
     assert min(timeit.repeat(epoch, number=200, repeat=10)) / 200 < 15e-6
+
+
+# --- fit with verbose="auto" in a real terminal, pipe and notebook ---
+
+PROGRAM = """
+import time
+import numpy as np
+from fastrnn import callbacks, layers
+from fastrnn.models import Sequential
+
+model = Sequential([layers.LSTM(2, input_shape=(3, 2)), layers.Dense(1)])
+model.compile("sgd", "mse")
+x = np.ones((40, 3, 2))
+slow = callbacks.LambdaCallback(on_train_batch_end=lambda *_: time.sleep(0.03))
+history = model.fit(x, x[:, 0, :1], epochs=2, batch_size=4, callbacks=[slow])
+"""
+LINES = [
+    r"Epoch 1/2", r"10/10 ━{20} \d+s \d+[mu]s/step - loss: [\d.e-]+",
+    r"Epoch 2/2", r"10/10 ━{20} \d+s \d+[mu]s/step - loss: [\d.e-]+",
+]  # fmt: skip
+
+
+def assert_lines(text):
+    *lines, end = screen(text.replace("\r\n", "\n"))
+    assert end == "" and len(lines) == len(LINES)
+    for line, pattern in zip(lines, LINES, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+def environment():
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONIOENCODING": "utf-8",
+        "TERM": "xterm",
+    }
+
+
+def test_fit_in_a_pipe():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment(), capture_output=True, encoding="utf-8", timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_lines(done.stdout)
+    assert not {"\r", "\x1b"} & set(done.stdout)
+
+
+def test_fit_in_a_terminal():
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env=environment(), stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        received = b""
+        with contextlib.suppress(OSError):  # the end of a terminal, on Linux
+            while part := os.read(ours, 4096):
+                received += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert_lines(received.decode())
+    assert received.replace(b"\r\n", b"\n").count(b"\r") >= 10  # drawn again and again
+
+
+def test_fit_in_a_notebook(monkeypatch):
+    pytest.importorskip("ipykernel", reason="runs a notebook")
+    nbclient = pytest.importorskip("nbclient", reason="runs a notebook")
+    nbformat = pytest.importorskip("nbformat", reason="runs a notebook")
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PROGRAM)])
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    assert {output.get("name") for output in outputs} == {"stdout"}
+    text = "".join(output.text for output in outputs)
+    assert_lines(text)
+    assert text.count("\r") >= 10
