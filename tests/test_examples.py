@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["cumsum", "echo", "frames", "imdb", "mnist"]
+NAMES = ["cumsum", "echo", "frames", "imdb", "mnist", "search"]
 
 
 def run(name, *options):
     """Exit status, standard output and standard error of `python -m fastrnn.examples.NAME`."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [os.environ.get("PYTHONPATH", ""), str(ROOT)]
     done = subprocess.run(
         [sys.executable, "-m", f"fastrnn.examples.{name}", *map(str, options)],
         capture_output=True,
@@ -161,3 +161,25 @@ def test_results_depend_on_the_seed_alone():
         run("cumsum", "--epochs", 5, "--seed", seed)[1].splitlines()[-1] for seed in (3, 3, 4)
     )
     assert first == again != other
+
+
+@pytest.mark.parametrize("by, package", [("optuna", "optuna"), ("sklearn", "sklearn")])
+def test_search(tmp_path, by, package):
+    pytest.importorskip(package, reason=f"searches by {package}")
+    plot, png = draw(tmp_path)
+    status, out, err = run("search", "--by", by, *plot)
+    assert (status, err) == (0, "")
+    assert re.search(r"^best: both_ways=\S+, dropout=\S+, rate=\S+, units=\d+$", out, re.M)
+    assert float(re.search(r"new sequences: (\S+)", out)[1]) >= 0.85
+    assert is_png(png)
+    if by == "optuna":
+        assert re.search(r"^10 trials, [1-9] ended early$", out, re.M)
+
+
+@pytest.mark.parametrize("by, package", [("optuna", "optuna"), ("sklearn", "sklearn")])
+def test_search_without_its_library(monkeypatch, tmp_path, by, package):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    status, _, err = run("search", "--by", by)
+    assert status == 1
+    assert err.startswith("search") and f"pip install 'fastrnn[{package}]'" in err
