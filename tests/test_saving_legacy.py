@@ -83,7 +83,8 @@ def write(path, layers, arrays, version="2.2.4", as_list=False, training=None, *
             inner = group.create_group(name)
             held = arrays if name == names[0] else []
             words = ["kernel", "recurrent_kernel", "bias"]
-            weights = [f"{name}/{word}:0" for word in words[: len(held)]]
+            words = words[: len(held)] if len(held) <= 3 else range(len(held))
+            weights = [f"{name}/{word}:0" for word in words]
             inner.attrs["weight_names"] = np.array([w.encode() for w in weights], "S60")
             for weight, array in zip(weights, held, strict=True):
                 inner[weight] = array
@@ -145,6 +146,62 @@ def test_keras_1(arrays, x, tmp_path):
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
     assert model.layers[0].dropout == 0.2 and model.layers[0].recurrent_dropout == 0.1
     assert model.layers[1].rate == 0.5
+
+
+def keras_1(class_name, name, **options):
+    config = {
+        "name": name, "trainable": True, "init": "glorot_uniform", "activation": "tanh",
+        "output_dim": UNITS, "W_regularizer": None, "b_regularizer": None, "input_dim": FEATURES,
+        "input_length": 5, "batch_input_shape": [None, 5, FEATURES], **options,
+    }  # fmt: skip
+    return {"class_name": class_name, "config": config}
+
+
+def gates_apart(arrays, order):
+    """As Keras 1 wrote a recurrent layer: kernel, recurrent kernel and bias of each gate."""
+    parts = [np.split(array, len(order), axis=-1) for array in arrays]
+    return [part[gate] for gate in order for part in parts]
+
+
+RECURRENT_1 = {"inner_init": "orthogonal", "inner_activation": "hard_sigmoid", "dropout_W": 0.0}
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_keras_1_with_the_gates_apart(both, arrays, x, tmp_path):
+    options = {**RECURRENT_1, "forget_bias_init": "one", "consume_less": "cpu"}
+    entry, held = keras_1("LSTM", "lstm_1", **options), gates_apart(arrays, (0, 2, 1, 3))
+    expected = lstm(x, *map(np.float64, arrays), hard_sigmoid_of_keras_2)
+    if both:
+        config = {"name": "both", "merge_mode": "concat", "layer": entry}
+        config["batch_input_shape"] = entry["config"].pop("batch_input_shape")
+        entry, held = {"class_name": "Bidirectional", "config": config}, 2 * held
+        backward = lstm(x[:, ::-1], *map(np.float64, arrays), hard_sigmoid_of_keras_2)
+        expected = np.concatenate([expected, backward], axis=1)
+    model = load_model(write(tmp_path / "m.h5", [entry], held, None, as_list=True))
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gru_of_keras_1(x, rng, tmp_path):
+    shapes = (FEATURES, 3 * UNITS), (UNITS, 3 * UNITS), (3 * UNITS,)
+    kernel, recurrent, bias = arrays = [rng.standard_normal(shape).astype("f4") for shape in shapes]
+    entry, held = keras_1("GRU", "gru_1", **RECURRENT_1), gates_apart(arrays, (0, 1, 2))
+    model = load_model(write(tmp_path / "m.h5", [entry], held, None, as_list=True))
+    h = np.zeros((len(x), UNITS))
+    for t in range(x.shape[1]):
+        from_x = np.split(x[:, t] @ kernel + bias, 3, axis=1)
+        u_z, u_r, u_h = np.split(recurrent, 3, axis=1)
+        z = hard_sigmoid_of_keras_2(from_x[0] + h @ u_z)
+        r = hard_sigmoid_of_keras_2(from_x[1] + h @ u_r)
+        h = z * h + (1 - z) * np.tanh(from_x[2] + (r * h) @ u_h)
+    np.testing.assert_allclose(model.predict(x, verbose=0), h, rtol=1e-5, atol=1e-6)
+
+
+def test_time_distributed_dense_of_keras_1(x, rng, tmp_path):
+    kernel, bias = rng.standard_normal((FEATURES, UNITS)), rng.standard_normal(UNITS)
+    entry = keras_1("TimeDistributedDense", "timedistributeddense_1")
+    path = write(tmp_path / "m.h5", [entry], [kernel, bias], None, as_list=True)
+    y = load_model(path).predict(x, verbose=0)
+    np.testing.assert_allclose(y, np.tanh(x @ kernel + bias), rtol=1e-5, atol=1e-6)
 
 
 def cudnn_form(kernel, recurrent, bias, gates):

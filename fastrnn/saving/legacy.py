@@ -70,6 +70,9 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
     """Class name and config of a layer that Keras `version` wrote, as Keras 3 would have."""
     config = dict(config)
     if version == 1:
+        if class_name == "TimeDistributedDense":
+            class_name = "Dense"
+            config.pop("input_length", None)
         names = {**_KERAS_1, **(_KERAS_1_RECURRENT if class_name in _RECURRENT else {})}
         names.update(_KERAS_1_BY_CLASS.get(class_name, {}))
         config = {names.get(key, key): value for key, value in config.items()}
@@ -176,12 +179,19 @@ def _metric(entry):
 def update_weights(layer, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """The arrays of a layer in a .h5 file, in today's order and layout.
 
-    Those of CuDNNLSTM and CuDNNGRU hold the transposed matrix of each gate and two biases."""
+    Keras 1 kept kernel, recurrent kernel and bias of each gate apart, the LSTM's gates as i, c, f,
+    o. Those of CuDNNLSTM and CuDNNGRU hold the transposed matrix of each gate and two biases."""
     gates = {"LSTM": 4, "GRU": 3}.get(type(layer).__name__)
     inner = getattr(layer, "forward_layer", None)
-    if inner is not None and len(arrays) == 6:
-        backward = layer.backward_layer
-        return update_weights(inner, arrays[:3]) + update_weights(backward, arrays[3:])
+    if inner is not None and len(arrays) % 2 == 0:
+        half, backward = len(arrays) // 2, layer.backward_layer
+        return update_weights(inner, arrays[:half]) + update_weights(backward, arrays[half:])
+    if gates is not None and len(arrays) == 3 * gates:
+        order = (0, 2, 1, 3) if gates == 4 else (0, 1, 2)
+        return [
+            np.concatenate([arrays[3 * gate + kind] for gate in order], axis=-1)
+            for kind in range(3)
+        ]
     if gates is None or [array.ndim for array in arrays] != [2, 2, 1]:
         return arrays
     kernel, recurrent, bias = arrays
