@@ -329,6 +329,15 @@ def test_other_things_in_the_place_of_a_weight(attack, saved):
     refused(saved, "HDF5|does not fit the model")
 
 
+@pytest.mark.parametrize("options", [{"compression": "gzip"}, {"chunks": (2, 2)}], ids=str)
+def test_recompressed_files_are_told_how_to_be_plain_again(options, saved):
+    def write(file, place):
+        file.create_dataset(place, data=np.ones((3, 2), "f4"), **options)
+
+    replace(saved, write)
+    refused(saved, "(compressed|in chunks); .*h5repack -f NONE -l CONTI OLD NEW converts")
+
+
 def test_missing_groups(saved):
     name = "layers" if saved.suffix == ".keras" else "model_weights"
     with_weights(saved, lambda file: file.__delitem__(name))

@@ -15,6 +15,7 @@ import numpy as np
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = 2**64 - 1  # the address of what does not exist
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
+_PLAIN = "expected plain data as Keras writes (h5repack -f NONE -l CONTI OLD NEW converts)"
 
 _DATASPACE, _LINK_INFO, _DATATYPE, _LINK, _EXTERNAL_FILES, _LAYOUT = 0x1, 0x2, 0x3, 0x6, 0x7, 0x8
 _FILTERS, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0xB, 0xC, 0x10, 0x11, 0x15
@@ -245,7 +246,7 @@ class Group:
             elif kind == _EXTERNAL_FILES:
                 raise ValueError(f"HDF5: {path} lies in another file, which is not read")
             elif kind == _FILTERS:
-                raise ValueError(f"HDF5: {path} is compressed; expected plain data as Keras writes")
+                raise ValueError(f"HDF5: {path} is compressed; {_PLAIN}")
         if shape is None or dtype is None or place is None:
             raise ValueError(f"HDF5: expected numbers at {path!r}")
         declared, (data, start, stored) = math.prod(shape) * dtype.itemsize, place
@@ -260,7 +261,7 @@ class Group:
         version, kind = _unpack("<BB", content)
         if version not in (3, 4) or kind not in (0, 1):
             kind = {2: "in chunks", 3: "virtually"}.get(kind, "in a form of HDF5 before 1.6")
-            raise ValueError(f"HDF5: {path} is stored {kind}; expected plain data as Keras writes")
+            raise ValueError(f"HDF5: {path} is stored {kind}; {_PLAIN}")
         if kind == 0:
             (size,) = _unpack("<H", content[2:])
             return content, 4, min(size, len(content) - 4)
