@@ -143,7 +143,7 @@ def bench(args):
 
 def _load_model(path, compile):
     if path.endswith(".onnx"):
-        raise ValueError(f"{path}: expected a .keras or .h5 file; of ONNX there is only predict")
+        return fastrnn.from_onnx(path).to_sequential()
     if path.endswith(_WEIGHTS):
         raise ValueError(f"{path}: expected a whole model, received weights alone")
     return fastrnn.models.load_model(path, compile=compile)
@@ -200,7 +200,7 @@ def _parser():
     command.add_argument("name", nargs="?", default="cumsum", choices=_DEMOS, help="default cumsum")
     command.add_argument("args", nargs=argparse.REMAINDER, help="its options; --help lists them")
 
-    command = add(summary, "the layers of a model in a .keras or .h5 file", "summary model.keras")
+    command = add(summary, "the layers of a model in a file", "summary model.keras")
     command.add_argument("file", metavar="FILE")
 
     command = add(
@@ -215,7 +215,7 @@ def _parser():
     command = add(
         convert, "a model into another format, by the names' endings", "convert old.h5 new.keras"
     )
-    command.add_argument("input", metavar="IN", help="a .keras or .h5 file")
+    command.add_argument("input", metavar="IN", help=".keras or .h5, or .onnx of a chain of layers")
     command.add_argument("output", metavar="OUT", help=".keras, .h5, .onnx, .fastrnn (C library), "
                          "or .safetensors or .weights.h5 for the weights alone")  # fmt: skip
     command.add_argument(

@@ -47,24 +47,33 @@ def from_onnx(path, memory_limit=2**32):
 class Graph:
     """An ONNX graph that can be run: LSTM, GRU and RNN on the fused engine, the rest in NumPy.
 
-    inputs, outputs: lists of names. Several threads may call one Graph at once."""
+    inputs, outputs: lists of names; declared: input -> (dtype, shape or None), None where free.
+    Several threads may call one Graph at once."""
 
     def __init__(self, model, memory_limit):
         self.memory_limit = memory_limit
-        self._body = Body(model.graph, _opset(model))
-        self._declared = {v.name: _declared(v) for v in self._body.declared}
-        self.inputs, self.outputs = list(self._declared), self._body.outputs
+        self.body = Body(model.graph, _opset(model))
+        self.declared = {v.name: _declared(v) for v in self.body.declared}
+        self.inputs, self.outputs = list(self.declared), self.body.outputs
 
     def __call__(self, inputs):
         """The outputs, an array or a list of arrays, for an array, a list in the order of
         `inputs`, or a dict by name. Errors: ValueError for inputs that do not fit, and where a
         node cannot compute, with its name."""
         with np.errstate(all="ignore"):
-            outputs = self._body.run(self._feed(inputs), Budget(self.memory_limit))
+            outputs = self.body.run(self._feed(inputs), Budget(self.memory_limit))
         outputs = [np.array(y, order="C") for y in outputs]
         return outputs if len(outputs) > 1 else outputs[0]
 
     predict = __call__
+
+    def to_sequential(self):
+        """A Sequential with the graph's weights, to be trained further or saved as a Keras file.
+        Errors: ValueError where the graph is not a chain of Keras's layers, with the node's name
+        where one is to blame; masks are not recognised."""
+        from fastrnn.interop.onnx_sequential import to_sequential
+
+        return to_sequential(self)
 
     def _feed(self, inputs):
         if not isinstance(inputs, dict):
@@ -80,7 +89,7 @@ class Graph:
             inputs = dict(zip(self.inputs, listed, strict=True))
         if set(inputs) != set(self.inputs):
             raise ValueError(f"inputs: expected {self.inputs}, received {sorted(inputs)}")
-        return {name: _fitting(name, inputs[name], *self._declared[name]) for name in self.inputs}
+        return {name: _fitting(name, inputs[name], *self.declared[name]) for name in self.inputs}
 
 
 class Body:
@@ -92,13 +101,13 @@ class Body:
             raise ValueError("path: not a sound ONNX file: a graph has no outputs")
         if graph.sparse_initializer:
             raise ValueError("sparse initializers are not supported")
-        self._constants = {_text(t.name): read_tensor(t, t.name) for t in graph.initializer}
-        if len(self._constants) < len(graph.initializer):
+        self.constants = {_text(t.name): read_tensor(t, t.name) for t in graph.initializer}
+        if len(self.constants) < len(graph.initializer):
             raise ValueError("path: not a sound ONNX file: two initializers have one name")
-        self.declared = [v for v in graph.input if v.name not in self._constants]
+        self.declared = [v for v in graph.input if v.name not in self.constants]
         self.inputs = [_text(v.name) for v in self.declared]
         self.outputs = [_text(v.name) for v in graph.output]
-        own, used, self._nodes = {"", *self._constants, *self.inputs}, set(self.outputs), []
+        own, used, self.nodes = {"", *self.constants, *self.inputs}, set(self.outputs), []
         for proto in graph.node:
             node = Node(proto, opset, own | around)
             unknown = [name for name in node.uses if name not in own | around]
@@ -110,23 +119,23 @@ class Body:
             own.update(node.outputs)
             used.update(node.uses)
             if node.op == "Constant":
-                self._constants[node.outputs[0]] = _constant(node)
+                self.constants[node.outputs[0]] = _constant(node)
             else:
-                self._nodes.append(node)
+                self.nodes.append(node)
         missing = [name for name in self.outputs if name not in own | around or not name]
         if missing:
             raise ValueError(f"graph: no node computes its outputs {missing}")
         self.captured = used - own
-        needed = {*self.outputs, *self._constants, *self.inputs, *self.captured}
-        for node in reversed(self._nodes):
+        needed = {*self.outputs, *self.constants, *self.inputs, *self.captured}
+        for node in reversed(self.nodes):
             node.frees = {*node.uses, *node.outputs} - needed - {""}
             needed |= node.frees
 
     def run(self, values, budget):
         """The outputs for `values`, a dict of the inputs and what is captured."""
-        values = {**values, **self._constants}
+        values = {**values, **self.constants}
         before = budget.held
-        for node in self._nodes:
+        for node in self.nodes:
             budget.count_node()
             for name, array in zip(node.outputs, node.run(values, budget), strict=True):
                 if name:

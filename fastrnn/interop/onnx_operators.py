@@ -276,66 +276,86 @@ def LayerNormalization(node, budget, x, scale, bias=None):
 # --- windows over one axis ---
 
 
-def _windows(node, budget, x, size, dilation, padding):
-    """The windows of x (batch, channels, n): (batch, channels, windows, size), a view."""
-    (stride,) = node.attributes.get("strides", [1])
-    if x.ndim != 3 or node.attributes.get("ceil_mode", 0) or not 1 <= min(size, stride, dilation):
-        raise ValueError(
-            f"expected one axis of windows, sizes >= 1 and no ceil_mode; got {x.shape}"
-        )
-    reach = (size - 1) * dilation + 1
-    before, after = node.attributes.get("pads", [0, 0])
+def _windows(node, budget, x, sizes, padding):
+    """The windows of x (batch, channels, *places): (batch, channels, *windows, *sizes), a view."""
+    axes, names = x.ndim - 2, ("strides", "dilations")
+    strides, dilations = (node.attributes.get(name) or [1] * axes for name in names)
+    pads = node.attributes.get("pads") or [0] * (2 * axes)
+    numbers = [*sizes, *strides, *dilations]
+    if axes < 1 or [len(sizes), len(strides), len(dilations), len(pads) / 2] != [axes] * 4:
+        raise ValueError(f"expected windows of {axes} sizes for {x.shape}, received {sizes}")
+    if min(numbers) < 1 or node.attributes.get("ceil_mode", 0):
+        raise ValueError(f"expected sizes >= 1 and no ceil_mode, received {numbers}")
+    reach = [(size - 1) * dilation + 1 for size, dilation in zip(sizes, dilations, strict=True)]
+    widths = list(zip(pads[:axes], pads[axes:], strict=True))
     if node.attributes["auto_pad"] in (b"SAME_UPPER", b"SAME_LOWER"):
-        total = max((-(-x.shape[2] // stride) - 1) * stride + reach - x.shape[2], 0)
-        before, after = total // 2, total - total // 2
+        totals = [
+            max((-(-n // stride) - 1) * stride + wide - n, 0)
+            for n, stride, wide in zip(x.shape[2:], strides, reach, strict=True)
+        ]
+        widths = [(total // 2, total - total // 2) for total in totals]
         if node.attributes["auto_pad"] == b"SAME_LOWER":
-            before, after = after, before
-    if min(before, after) < 0 or reach > before + x.shape[2] + after:
-        raise ValueError(f"windows of {reach} do not fit {x.shape} with pads {[before, after]}")
-    budget.check((*x.shape[:2], before + x.shape[2] + after), x.itemsize)
-    x = np.pad(x, ((0, 0), (0, 0), (before, after)), constant_values=padding)
-    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=2)
-    windows = windows[:, :, ::stride, ::dilation]
+            widths = [width[::-1] for width in widths]
+    padded = [n + sum(width) for n, width in zip(x.shape[2:], widths, strict=True)]
+    if min(min(width) for width in widths) < 0 or any(np.greater(reach, padded)):
+        raise ValueError(f"windows of {reach} do not fit {x.shape} with pads {widths}")
+    budget.check((*x.shape[:2], *padded), x.itemsize)
+    x = np.pad(x, [(0, 0), (0, 0), *widths], constant_values=padding)
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, tuple(range(2, x.ndim)))
+    windows = windows[(slice(None), slice(None), *(slice(None, None, n) for n in numbers[axes:]))]
     budget.check(windows.shape, x.itemsize)
     return windows
 
 
 @operator
 def Conv(node, budget, x, kernel, bias=None):
-    (dilation,) = node.attributes.get("dilations", [1])
-    groups = node.attributes["group"]
-    if kernel.ndim != 3 or groups < 1 or kernel.shape[0] % groups or kernel.shape[2] < 1:
+    groups, count, sizes = node.attributes["group"], kernel.shape[0], kernel.shape[2:]
+    if kernel.ndim != x.ndim or groups < 1 or count % groups:
         raise ValueError(f"kernel of shape {kernel.shape}, {groups} groups: not supported")
-    windows = _windows(node, budget, x, kernel.shape[2], dilation, 0)
+    windows = _windows(node, budget, x, sizes, 0)
     if windows.shape[1] != groups * kernel.shape[1]:
         raise ValueError(f"expected {groups * kernel.shape[1]} channels, received {x.shape}")
-    budget.check((x.shape[0], kernel.shape[0], windows.shape[2]), x.itemsize)
+    budget.check((len(x), count, *windows.shape[2 : x.ndim]), x.itemsize)
+    inner = [1, *range(x.ndim, windows.ndim)]
     parts = [
-        np.einsum("bcws,fcs->bfw", part, filters, optimize=True)
+        np.tensordot(part, filters, (inner, range(1, x.ndim)))
         for part, filters in zip(
             np.split(windows, groups, 1), np.split(kernel, groups), strict=True
         )
     ]
-    y = np.concatenate(parts, 1)
-    return y if bias is None else y + bias.reshape(1, kernel.shape[0], 1)
+    y = np.concatenate(parts, -1)
+    return np.moveaxis(y if bias is None else y + bias, -1, 1)
+
+
+def _pooled(windows):
+    return tuple(range(windows.ndim // 2 + 1, windows.ndim))
 
 
 @operator
 def MaxPool(node, budget, x):
-    (size,) = node.attributes["kernel_shape"]
-    (dilation,) = node.attributes.get("dilations", [1])
-    return _windows(node, budget, x, size, dilation, -np.inf).max(axis=3)
+    windows = _windows(node, budget, x, node.attributes["kernel_shape"], -np.inf)
+    return windows.max(axis=_pooled(windows))
 
 
 @operator
 def AveragePool(node, budget, x):
-    (size,) = node.attributes["kernel_shape"]
-    (dilation,) = node.attributes.get("dilations", [1])
-    total = _windows(node, budget, x, size, dilation, 0).sum(axis=3, dtype=x.dtype)
+    sizes = node.attributes["kernel_shape"]
+    windows = _windows(node, budget, x, sizes, 0)
+    total = windows.sum(axis=_pooled(windows), dtype=x.dtype)
     if node.attributes["count_include_pad"]:
-        return total / np.asarray(size, x.dtype)
-    number = _windows(node, budget, np.ones((1, 1, x.shape[2]), x.dtype), size, dilation, 0)
-    return total / number.sum(axis=3)
+        return total / np.asarray(math.prod(sizes), x.dtype)
+    number = _windows(node, budget, np.ones((1, 1, *x.shape[2:]), x.dtype), sizes, 0)
+    return total / number.sum(axis=_pooled(windows))
+
+
+@operator
+def GlobalAveragePool(node, budget, x):
+    return x.mean(axis=tuple(range(2, x.ndim)), keepdims=True)
+
+
+@operator
+def GlobalMaxPool(node, budget, x):
+    return x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
 
 
 # --- places ---
@@ -482,6 +502,37 @@ def Expand(node, budget, x, shape):
     shape = np.broadcast_shapes(x.shape, tuple(int(size) for size in _integers(shape, 1)))
     budget.check(shape, x.itemsize)
     return np.broadcast_to(x, shape)
+
+
+@operator
+def Tile(node, budget, x, repeats):
+    repeats = _integers(repeats, 1)
+    if len(repeats) != x.ndim or (len(repeats) and min(repeats) < 0):
+        raise ValueError(f"repeats: expected {x.ndim} numbers >= 0, received {list(repeats)}")
+    budget.check([n * int(count) for n, count in zip(x.shape, repeats, strict=True)], x.itemsize)
+    return np.tile(x, repeats)
+
+
+@operator
+def ReverseSequence(node, budget, x, lengths):
+    batch, time = node.attributes["batch_axis"], node.attributes["time_axis"]
+    if {batch, time} != {0, 1} or x.ndim < 2 or lengths.shape != x.shape[batch : batch + 1]:
+        raise ValueError(f"expected axes 0 and 1, and a length for each sample of {x.shape}")
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= x.shape[time]:
+        raise ValueError(f"sequence_lens: expected lengths up to {x.shape[time]}")
+    budget.check(x.shape, x.itemsize)
+    x = x.swapaxes(0, batch)
+    steps, ends = np.arange(x.shape[1]), lengths[:, None]
+    steps = np.where(steps < ends, ends - 1 - steps, steps)
+    return x[np.arange(len(x))[:, None], steps].swapaxes(0, batch)
+
+
+@operator
+def Range(node, budget, start, limit, delta):
+    start, limit, delta = (number.reshape(()) for number in (start, limit, delta))
+    count = (float(limit) - float(start)) / float(delta)
+    budget.check((max(0, math.ceil(count)),), start.itemsize)
+    return np.arange(start, limit, delta, start.dtype)
 
 
 @operator

@@ -193,26 +193,37 @@ class Recurrent:
         return ys, [last[d * count : (d + 1) * count] for d in range(self.directions)]
 
     def _make_layer(self, w, r, b):
+        return self._layer(
+            w, r, b, return_sequences=True, return_state=True, zero_output_for_mask=True
+        )
+
+    def keras_layer(self, w, r, b, return_sequences):
+        """The layer that does the same, with these weights, for inputs without lengths and
+        initial states. Errors: ValueError if there is none."""
+        if self._special(None):
+            raise ValueError("no layer has these attributes")
+        if self.directions == 1:
+            return self._layer(w, r, b, return_sequences=return_sequences)
+        return self._layer(w, r, b, "concat", return_sequences=return_sequences)
+
+    def _layer(self, w, r, b, merge_mode=None, **options):
         made = []
         for d in range(self.directions):
-            options = {
+            own = {
                 "activation": _KERAS_NAMES[self.activations[d][-1]],
                 "use_bias": b is not None,
-                "return_sequences": True,
-                "return_state": True,
-                "zero_output_for_mask": True,
                 "go_backwards": d == 1 or self.direction == "reverse",
                 "kernel_initializer": "zeros",
                 "recurrent_initializer": "zeros",
             }
             if self.kind != "RNN":
-                options["recurrent_activation"] = _KERAS_NAMES[self.activations[d][0]]
+                own["recurrent_activation"] = _KERAS_NAMES[self.activations[d][0]]
             if self.kind == "GRU":
-                options["reset_after"] = bool(self.attributes.get("linear_before_reset", 0))
-            made.append(getattr(layers, LAYERS[self.kind])(r.shape[2], **options))
+                own["reset_after"] = bool(self.attributes.get("linear_before_reset", 0))
+            made.append(getattr(layers, LAYERS[self.kind])(r.shape[2], **own, **options))
         layer = made[0]
         if self.directions == 2:
-            layer = layers.Bidirectional(layer, backward_layer=made[1], merge_mode=None)
+            layer = layers.Bidirectional(layer, backward_layer=made[1], merge_mode=merge_mode)
         layer.build((None, None, w.shape[2]))
         order = FROM_ONNX[self.kind]
         weights = []

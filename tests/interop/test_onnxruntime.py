@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from saving_examples import available, inputs, make
 from test_layers import CASES, built, randomise
 
 import fastrnn
@@ -164,47 +165,52 @@ def test_loop(rng):
 # --- files that Keras and PyTorch write ---
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_files_of_keras(rng, tmp_path):
-    """By model.export with TensorFlow, which is tf2onnx."""
+@pytest.fixture(scope="module")
+def keras():
+    """With TensorFlow and tf2onnx, by which model.export writes."""
     for name in ("tensorflow", "tf2onnx"):
         pytest.importorskip(name, reason=f"Keras's export needs {name}: pip install {name}")
-    keras = pytest.importorskip("keras", reason="needs keras: pip install keras")
-    layers = keras.layers
-    for number, (stack, x) in enumerate(
-        (
-            (
-                [
-                    layers.Input((5,)),
-                    layers.Embedding(20, 4),
-                    layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
-                    layers.LSTM(4),
-                    layers.BatchNormalization(),
-                    layers.Dropout(0.3),
-                    layers.Dense(2, activation="softmax"),
-                ],
-                rng.integers(0, 20, (4, 5)),
-            ),
-            (
-                [
-                    layers.Input((5, 3)),
-                    layers.GRU(4, return_sequences=True),
-                    layers.TimeDistributed(layers.Dense(2)),
-                    layers.Flatten(),
-                ],
-                rng.standard_normal((4, 5, 3)),
-            ),
-            (
-                [layers.Input((5, 3)), layers.Masking(), layers.LSTM(4), layers.Dense(2)],
-                rng.standard_normal((4, 5, 3)) * (rng.random((4, 5, 1)) < 0.6),
-            ),
-        )
-    ):
-        model = keras.Sequential(stack)
-        path = tmp_path / f"{number}.onnx"
-        y = np.asarray(model(x.astype(np.float32)))
-        model.export(path, format="onnx", verbose=False)
-        np.testing.assert_allclose(fastrnn.from_onnx(path)(x), y, rtol=1e-5, atol=1e-6)
+    return pytest.importorskip("keras", reason="needs keras: pip install keras")
+
+
+def exported(model, x, path):
+    """The model's output and, of what model.export writes, the graph."""
+    y = np.asarray(model(x.astype(np.float32)))
+    model.export(path, format="onnx", verbose=False)
+    return y, fastrnn.from_onnx(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", available(L))
+def test_every_layer_of_keras(name, keras, tmp_path):
+    x = inputs(name)
+    y, graph = exported(make(keras, name), x, tmp_path / "m.onnx")
+    np.testing.assert_allclose(graph(x), y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_free_timesteps_of_keras(keras, rng, tmp_path):
+    K = keras.layers
+    stack = [K.Input((None, 3)), K.LSTM(4, return_sequences=True), K.Dense(2), K.GRU(3)]
+    for x in (rng.standard_normal((4, 5, 3)), rng.standard_normal((2, 7, 3))):
+        y, graph = exported(keras.Sequential(stack), x, tmp_path / "m.onnx")
+        np.testing.assert_allclose(graph(x), y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_chain_of_keras_becomes_a_sequential(keras, rng, tmp_path):
+    K = keras.layers
+    stack = [
+        K.Input((None,)),
+        K.Embedding(20, 4),
+        K.Bidirectional(K.LSTM(3, return_sequences=True)),
+    ]
+    theirs = keras.Sequential([*stack, K.Dropout(0.2), K.LSTM(4), K.Dense(2, "softmax")])
+    x = rng.integers(0, 20, (4, 6))
+    y, graph = exported(theirs, x, tmp_path / "m.onnx")
+    model = graph.to_sequential()
+    assert model.count_params() == theirs.count_params() - 2  # a bias of zeros is left out
+    np.testing.assert_allclose(model.predict(x, verbose=0), y, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
@@ -220,11 +226,12 @@ def test_files_of_torch(dynamo, rng, tmp_path):
             self.words = nn.Embedding(20, 4)
             self.lstm = nn.LSTM(4, 3, num_layers=2, bidirectional=True, batch_first=True)
             self.gru = nn.GRU(6, 5, batch_first=True)
-            self.head = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 2), nn.Softmax(-1))
+            self.norm = nn.Sequential(nn.BatchNorm1d(5), nn.LayerNorm(5))
+            self.head = nn.Sequential(nn.Linear(5, 2), nn.Softmax(-1))
 
         def forward(self, x):
             y, _ = self.gru(self.lstm(self.words(x))[0])
-            return self.head(y[:, -1])
+            return self.head(self.norm(y[:, -1]))
 
     torch.manual_seed(1)
     net = Net().eval()
@@ -244,10 +251,12 @@ def test_files_of_torch(dynamo, rng, tmp_path):
                 dynamic_axes={"x": {0: "batch", 1: "timesteps"}},
             )  # fmt: skip
     graph = fastrnn.from_onnx(path)
+    model = graph.to_sequential()
     sizes = [(4, 7), (2, 7)] if dynamo else [(4, 7), (2, 3)]
     for shape in sizes:
         x = rng.integers(0, 20, shape)
         with torch.no_grad():
             y = net(torch.tensor(x)).numpy()
         np.testing.assert_allclose(graph(x), y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.predict(x, verbose=0), y, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(run(path, x)[0], y, rtol=1e-5, atol=1e-6)
