@@ -10,6 +10,7 @@ import platform
 import runpy
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import traceback
 from pathlib import Path
@@ -126,16 +127,15 @@ def convert(args):
 
 
 def bench(args):
-    root = Path(__file__).parents[1]
-    program = root / "bench" / "compare.py"
-    if not program.is_file():
-        raise ValueError(
-            "bench: is not in the installed package; run it from a clone of fastrnn's repository "
-            "that was installed with pip install -e ."
-        )
+    repository = Path(__file__).parents[1] / "bench"
+    installed = Path(sysconfig.get_path("data"), "share", "fastrnn", "bench")
+    program = next((p for f in (repository, installed) if (p := f / "compare.py").is_file()), None)
+    if program is None:
+        raise ValueError(f"bench: expected its programs in {installed} or {repository}")
     options = [f"--threads={args.threads or fastrnn.get_num_threads()}"]
     options += [f"--{name}={v}" for name in ("only", "peers") if (v := getattr(args, name))]
-    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    root = str(repository.parent)
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, program, "--quick", *options], env={**os.environ, "PYTHONPATH": paths}
     ).returncode
