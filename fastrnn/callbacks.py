@@ -32,6 +32,7 @@ _FALLING = (
 )
 
 
+_OLDER_OF_TENSORBOARD = ("batch_size", "write_grads", "embeddings_layer_names", "embeddings_data")
 _file_numbers = itertools.count()
 
 
@@ -241,9 +242,10 @@ class History(Callback):
 
 
 class ProgbarLogger(Callback):
-    """Shows a Progbar on the standard output. As keras.callbacks.ProgbarLogger."""
+    """Shows a Progbar on the standard output. As keras.callbacks.ProgbarLogger; Keras 2's arguments
+    are accepted and change nothing."""
 
-    def __init__(self):
+    def __init__(self, count_mode=None, stateful_metrics=None):
         self._progbar = None
         self._epochs = 1
         self._in_fit = False
@@ -455,7 +457,7 @@ class ModelCheckpoint(MonitorCallback):
     ):
         super().__init__(monitor, mode if save_best_only else "min", 0)
         self.filepath = os.fspath(filepath)
-        endings = (".h5", ".hdf5", ".safetensors") if save_weights_only else (".keras", ".h5")
+        endings = (".safetensors" if save_weights_only else ".keras", ".h5", ".hdf5")
         if not self.filepath.endswith(endings):
             raise ValueError(
                 f"filepath: expected a name that ends in {' or '.join(endings)}, "
@@ -585,7 +587,8 @@ class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
 
     Never below `min_lr`, and not for `cooldown` epochs afterwards. Adds learning_rate to the logs.
-    Raises ValueError unless factor < 1. As keras.callbacks.ReduceLROnPlateau.
+    epsilon is the older name of min_delta. Raises ValueError unless factor < 1. As
+    keras.callbacks.ReduceLROnPlateau.
     """
 
     def __init__(
@@ -598,8 +601,9 @@ class ReduceLROnPlateau(MonitorCallback):
         min_delta: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
+        epsilon: float | None = None,
     ):
-        super().__init__(monitor, mode, min_delta)
+        super().__init__(monitor, mode, min_delta if epsilon is None else epsilon)
         if factor >= 1:
             raise ValueError(f"factor: expected less than 1, received {factor}")
         self.factor = factor
@@ -762,7 +766,11 @@ class TensorBoard(Callback):
         profile_batch=0,
         embeddings_freq: int = 0,
         embeddings_metadata=None,
+        **older,
     ):
+        unknown = sorted(older.keys() - set(_OLDER_OF_TENSORBOARD))
+        if unknown:
+            raise TypeError(f"TensorBoard: unknown arguments {unknown}")
         if update_freq not in ("epoch", "batch") and (
             type(update_freq) is not int or update_freq < 1
         ):

@@ -526,3 +526,31 @@ class TestWithinFit:
 
         model.fit(Batches(), epochs=2, verbose=1)
         assert [line[:4] for line in output.getvalue().splitlines()[1::2]] == ["3/3 ", "3/3 "]
+
+
+class TestOlderSpellings:
+    def test_endings_of_keras_2(self, tmp_path):
+        """As scripts of Keras 2 name the files of whole models."""
+        pytest.importorskip("h5py", reason="writes HDF5")
+        x, y = np.ones((8, 3, 2)), np.ones((8, 1))
+        model = Sequential([LSTM(2, input_shape=(3, 2)), Dense(1)])
+        model.compile("sgd", "mse")
+        path = str(tmp_path / "weights-{epoch:02d}-{loss:.2f}.hdf5")
+        saved = cb.ModelCheckpoint(path, monitor="loss", save_best_only=True, mode="min")
+        model.fit(x, y, epochs=1, callbacks=[saved], verbose=0)
+        (file,) = tmp_path.iterdir()
+        assert re.fullmatch(r"weights-01-\d+\.\d\d\.hdf5", file.name)
+        twin = Sequential([LSTM(2, input_shape=(3, 2)), Dense(1)])
+        twin.load_weights(str(file))
+        for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_arguments(self):
+        assert cb.ReduceLROnPlateau(epsilon=0.5).min_delta == 0.5
+        cb.ProgbarLogger(count_mode="steps", stateful_metrics=["mae"])
+
+    def test_arguments_of_tensorboard(self, tmp_path):
+        with pytest.raises(TypeError, match=r"unknown arguments \['log'\]"):
+            cb.TensorBoard(log=tmp_path)
+        pytest.importorskip("tensorboardX", reason="TensorBoard writes with it")
+        cb.TensorBoard(tmp_path, batch_size=32, write_grads=True)
