@@ -3,10 +3,12 @@
 import collections
 import json
 import weakref
+from typing import Any
 
 import numpy as np
 
 from fastrnn import training
+from fastrnn.callbacks import History
 from fastrnn.data import check_batch_size, steps_of
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, serialize
@@ -52,7 +54,7 @@ class Sequential(Layer):
     # --- layers ---
 
     @property
-    def layers(self):
+    def layers(self) -> list[Layer]:
         return list(self._layers)
 
     @property
@@ -67,7 +69,7 @@ class Sequential(Layer):
     def input_dtype(self):
         return self._layers[0].input_dtype if self._layers else np.float32
 
-    def add(self, layer):
+    def add(self, layer) -> None:
         """Put a layer on top of the stack."""
         if isinstance(layer, Symbolic) and len(layer.layers) == 1:
             (layer,) = layer.layers
@@ -97,7 +99,7 @@ class Sequential(Layer):
                 raise
         layer._model = weakref.ref(self)
 
-    def pop(self):
+    def pop(self) -> Layer:
         """Remove the last layer and return it."""
         if not self._layers:
             raise TypeError("pop: there are no layers in the model")
@@ -142,7 +144,7 @@ class Sequential(Layer):
     def outputs(self):
         return [self.output]
 
-    def get_layer(self, name=None, index=None):
+    def get_layer(self, name=None, index=None) -> Layer:
         if (name is None) == (index is None):
             raise ValueError("expected one of name and index")
         if index is not None:
@@ -244,7 +246,7 @@ class Sequential(Layer):
             x = layer.plan(x, steps, run)
         return x
 
-    def compile_inference(self):
+    def compile_inference(self) -> Predictor:
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""
         self.build()
         return Predictor(self)
@@ -279,7 +281,7 @@ class Sequential(Layer):
         jit_compile="auto",
         auto_scale_loss=True,
         **kwargs,
-    ):
+    ) -> None:
         """Set optimizer, loss and metrics, by name, config or object. run_eagerly,
         steps_per_execution and jit_compile are accepted and change nothing."""
         kwargs.pop("sample_weight_mode", None)
@@ -300,7 +302,7 @@ class Sequential(Layer):
         return self.compiled and self.compiled.loss
 
     @property
-    def metrics_names(self):
+    def metrics_names(self) -> list[str]:
         resolved = (self.compiled and self.compiled.resolved) or []
         return ["loss", *(metric.name for metric, _ in resolved)]
 
@@ -324,7 +326,7 @@ class Sequential(Layer):
         validation_freq=1,
         nb_epoch=None,
         **queues,
-    ):
+    ) -> History:
         """Train, and return a History; Ctrl-C ends it after the batch.
 
         x (samples, ...) and y, or an iterable of batches (x, y[, sample_weight]); batch_size
@@ -351,13 +353,15 @@ class Sequential(Layer):
         callbacks=None,
         return_dict=False,
         **queues,
-    ):
+    ) -> float | list[float] | dict[str, float]:
         """The loss, or [loss, metrics...], or a dict by name, over all samples."""
         _check_queues(queues)
         logs = training.evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
         return self._results(logs, return_dict)
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **queues):
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **queues
+    ) -> np.ndarray | Any:
         """Outputs for all samples, (samples, ...), float32, or a list of them if the last layer has
         several; several threads may call it at once."""
         if queues:
@@ -463,7 +467,7 @@ class Sequential(Layer):
         """Print a table of the layers, their output shapes and parameter counts."""
         print_summary(self, line_length, positions, print_fn, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         layers = [
             serialize_model(layer) if isinstance(layer, Sequential) else serialize(layer)
             for layer in self._layers
@@ -492,7 +496,7 @@ class Sequential(Layer):
 
         return pickling.reduce(self)
 
-    def to_json(self, **kwargs):
+    def to_json(self, **kwargs) -> str:
         """The architecture, without weights, as JSON text; kwargs are json.dumps's."""
         return json.dumps(serialize_model(self), **kwargs)
 

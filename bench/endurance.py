@@ -1,0 +1,91 @@
+"""What takes too long, or too much memory, for the tests; each part fails by an exception.
+
+    python bench/endurance.py [calls] [steps] [wide] [huge]
+
+calls: a million predictions leave the resident memory flat. steps: so do 10,000 steps of training.
+wide: training of an LSTM of 4,096 units (3 GB). huge: one prediction with more than 2^31 outputs
+(11 GB). By default all four, some five minutes. Peak memory of training beside that of other
+libraries: `python bench/compare.py --memory`."""
+
+import sys
+import time
+
+import numpy as np
+
+import fastrnn
+from fastrnn import layers
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def classifier():
+    model = fastrnn.Sequential(
+        [
+            fastrnn.Input((None,), dtype="int32"),
+            layers.Embedding(100, 16),
+            layers.Bidirectional(layers.LSTM(16)),
+            layers.Dropout(0.2),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def stays_flat(name, call, count):
+    """Raise unless `count` calls after the first tenth add less than 1 MB."""
+    for n in range(count // 10):
+        call(n)
+    before, start = resident(), time.perf_counter()
+    for n in range(count):
+        call(n)
+    grown = resident() - before
+    seconds = time.perf_counter() - start
+    print(f"{name}: {count:,} in {seconds:.0f} s, {grown / 1024:+,.0f} KB", flush=True)
+    if grown > 2**20:
+        raise MemoryError(f"{name}: the resident memory grew by {grown} bytes")
+
+
+def calls():
+    model, x = classifier(), np.random.default_rng(0).integers(0, 100, (8, 20), np.int32)
+    stays_flat("predict", lambda n: model.predict(x[: 1 + n % 8, : 5 + n % 16], verbose=0), 10**6)
+
+
+def steps():
+    rng = np.random.default_rng(0)
+    model, x, y = classifier(), rng.integers(0, 100, (32, 20), np.int32), rng.integers(0, 3, 32)
+    stays_flat("steps of fit", lambda n: model.fit(x, y, verbose=0), 10_000)
+
+
+def wide():
+    """Adam on 67 million weights lowers the loss."""
+    rng = np.random.default_rng(0)
+    lstm = layers.LSTM(4096, recurrent_initializer="glorot_uniform")
+    model = fastrnn.Sequential([fastrnn.Input((3, 8)), lstm, layers.Dense(1)])
+    model.compile("adam", "mse")
+    x, y = rng.standard_normal((4, 3, 8)), rng.standard_normal((4, 1))
+    losses = [model.train_on_batch(x, y) for _ in range(4)]
+    print(f"wide: losses {losses}", flush=True)
+    if not losses[-1] < losses[0]:
+        raise ArithmeticError(f"training 4096 units does not lower the loss: {losses}")
+
+
+def huge():
+    """The last rows of an output of more than 2^31 elements are those of a small batch."""
+    units, steps, rows = 64, 2048, 2**31 // (64 * 2048) + 8
+    model = fastrnn.Sequential(
+        [fastrnn.Input((steps, 1)), layers.LSTM(units, return_sequences=True)]
+    )
+    x = np.zeros((rows, steps, 1), np.float32)
+    x[-4:] = np.random.default_rng(0).standard_normal((4, steps, 1))
+    y = model.predict(x, batch_size=4096, verbose=0)
+    np.testing.assert_array_equal(y[-4:], model.predict(x[-4:], verbose=0))
+    print(f"huge: {y.size:,} outputs", flush=True)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ("calls", "steps", "wide", "huge"):
+        {"calls": calls, "steps": steps, "wide": wide, "huge": huge}[name]()
