@@ -446,6 +446,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused(name):
+    """Among them a tensor that has two sets of values, one to be seen and one to be used."""
     make, words = HOSTILE[name]
     with pytest.raises(ValueError, match=words):
         fastrnn.from_onnx(make().SerializeToString())
@@ -506,11 +507,14 @@ SEEDS = list(seeds())
 NUMBERS = st.sampled_from([-(2**63), -(2**31), -1, 0, 1, 2, 3, 7, 2**16, 2**31 - 1, 2**40, 2**62])
 
 
-def try_to_run(content, x):
-    """Load and run; only a ValueError, and only so much memory, is allowed."""
+def try_to_run(content, x, chain=False):
+    """Load, perhaps make a Sequential, run; only ValueError and so much memory are allowed."""
     tracemalloc.start()
     try:
-        fastrnn.from_onnx(content, memory_limit=LIMIT)(x)
+        graph = fastrnn.from_onnx(content, memory_limit=LIMIT)
+        if chain:
+            graph.to_sequential()
+        graph(x)
     except ValueError as error:
         assert str(error)
     finally:
@@ -567,18 +571,35 @@ def test_mutated_graphs(data):
             constant.data_type = data.draw(st.integers(0, 20))
         else:
             graph.input[0].type.tensor_type.elem_type = data.draw(st.integers(0, 20))
-    try_to_run(model.SerializeToString(), x)
+    try_to_run(model.SerializeToString(), x, chain=data.draw(st.integers(0, 3)) == 0)
 
 
-def test_no_other_file_is_opened(tmp_path, monkeypatch):
-    """External data next to the file stays unread as well."""
-    (tmp_path / "weights").write_bytes(b"\0" * 16)
-    path = tmp_path / "model.onnx"
-    path.write_bytes(adds(external("weights")).SerializeToString())
-    before = sorted(os.listdir(tmp_path))
+def place(kind, folder):
+    """Where a hostile file says that its weights are: a location, of a file with a secret."""
+    (folder / "secret").write_bytes(b"password" * 2)
+    inside = folder / "inside"
+    inside.mkdir()
+    if kind == "symbolic link":
+        (inside / "weights").symlink_to(folder / "secret")
+    elif kind == "hard link":
+        os.link(folder / "secret", inside / "weights")
+    else:
+        (inside / "weights").write_bytes(b"\0" * 16)
+    return {"parent": "../secret", "absolute": str(folder / "secret")}.get(kind, "weights")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links as POSIX does")
+@pytest.mark.parametrize("kind", ["parent", "absolute", "symbolic link", "hard link", "neighbour"])
+def test_external_data_is_not_read(kind, tmp_path, monkeypatch):
+    """CVE-2022-25882, CVE-2024-27318 and CVE-2026-27489 (paths), CVE-2026-34447 and CVE-2026-34446
+    (links): no location is followed, not even within the folder."""
+    location = place(kind, tmp_path)
+    path = tmp_path / "inside" / "model.onnx"
+    path.write_bytes(adds(external(location)).SerializeToString())
+    before = sorted(os.listdir(path.parent))
     opened = []
     real = open
     monkeypatch.setattr("builtins.open", lambda *a, **k: opened.append(a[0]) or real(*a, **k))
-    with pytest.raises(ValueError, match="external"):
+    with pytest.raises(ValueError, match="tensor 'w': external data is not supported"):
         fastrnn.from_onnx(path)
-    assert opened == [str(path)] and sorted(os.listdir(tmp_path)) == before
+    assert opened == [str(path)] and sorted(os.listdir(path.parent)) == before

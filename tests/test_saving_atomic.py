@@ -26,8 +26,27 @@ for number in range(10**9):
     model.set_weights([np.full(w.shape, number, np.float32) for w in model.get_weights()])
     model.save(sys.argv[1])
     model.save_weights(sys.argv[2])
-    if number == 0:
-        print("ready", flush=True)
+    print(number, flush=True)
+"""
+
+DIE_AT = """
+import os, signal, sys
+from fastrnn.saving import atomic
+
+left = int(sys.argv[2])
+
+def dying(function):
+    def call(*args):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args)
+    return call
+
+for name in ("open", "fsync", "replace", "close"):
+    setattr(os, name, dying(getattr(os, name)))
+atomic.write_file(sys.argv[1], b"new" * 5000)
 """
 
 
@@ -44,11 +63,13 @@ def test_killed_while_saving(tmp_path):
         command = [sys.executable, "-c", SAVE_FOR_EVER, whole, alone]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
             try:
-                assert process.stdout.readline() == b"ready\n"
-                for _ in range(rng.integers(3)):  # stop and look: the disk is as a kill leaves it
+                for _ in range(rng.integers(1, 5)):
+                    saved = int(process.stdout.readline())
                     time.sleep(rng.uniform(0, 0.03))
-                    process.send_signal(signal.SIGSTOP)
-                    seen.add(number_in(load_model(whole)))
+                    process.send_signal(signal.SIGSTOP)  # the disk is as a kill leaves it
+                    found = number_in(load_model(whole))
+                    assert found >= saved
+                    seen.add(found)
                     process.send_signal(signal.SIGCONT)
                 time.sleep(rng.uniform(0, 0.03))
             finally:
@@ -64,6 +85,19 @@ def number_in(model):
     values = {float(v) for w in model.get_weights() for v in np.unique(w)}
     assert len(values) == 1
     return values.pop()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
+def test_killed_at_each_step(tmp_path):
+    path, found, status = tmp_path / "file", [], None
+    while status != 0:
+        path.write_bytes(b"old")
+        command = [sys.executable, "-c", DIE_AT, path, str(len(found))]
+        status = subprocess.run(command, cwd=ROOT).returncode
+        assert status in (0, -signal.SIGKILL)
+        found.append(path.read_bytes())
+    assert set(found) == {b"old", b"new" * 5000}
+    assert len(found) > 5 and found == sorted(found, reverse=True)  # old, and from one step on new
 
 
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])

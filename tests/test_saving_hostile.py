@@ -120,7 +120,8 @@ EVIL = [
 
 @pytest.mark.parametrize("layer", EVIL, ids=lambda layer: layer["class_name"])
 def test_classes_and_functions_by_name(layer, saved, monkeypatch):
-    """CVE-2025-1550, GHSA-pwq7-2gvj-vg9v, CVE-2025-9906: nothing is imported or called."""
+    """CVE-2025-1550, GHSA-pwq7-2gvj-vg9v, CVE-2025-8747 (get_file), CVE-2025-9906 (the switch to
+    unsafe loading): nothing is imported or called."""
     monkeypatch.syspath_prepend(saved.parent)
     module = saved.parent / "model.py"
     module.write_text("open('owned', 'w')")

@@ -27,6 +27,8 @@ def trained(optimizer="adam", steps=2, **options):
 
 
 def test_every_layer_has_an_example():
+    public = {c for c in vars(L).values() if isinstance(c, type) and issubclass(c, L.Layer)}
+    assert public - {L.Layer} == set(L.CLASSES.values())
     assert {name.split()[0] for name in EXAMPLES} >= set(L.CLASSES)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastrnn import layers as L
+from fastrnn.interop.onnx_import import FAILURES
 from fastrnn.interop.onnx_operators import Budget
 from fastrnn.interop.onnx_recurrent import GATES, Recurrent
 from fastrnn.models import Sequential
@@ -42,7 +43,7 @@ def to_sequential(graph):
     for return_sequences in (False, True):  # of the last recurrent layer: no attribute says it
         try:
             return _chain(graph, return_sequences)
-        except ValueError as error:
+        except FAILURES as error:
             errors.append(str(error))
     raise ValueError(
         f"{'; or '.join(dict.fromkeys(errors))}. Only a chain of Embedding, LSTM, GRU, SimpleRNN, "
@@ -59,31 +60,34 @@ def _chain(graph, return_sequences):
     ((dtype, shape),) = graph.declared.values()
     if not shape:
         raise ValueError("graph: expected an input of known rank")
-    layers, weights = zip(*_layers(graph.body, return_sequences), strict=True)
+    layers, weights = zip(*_layers(graph, return_sequences), strict=True)
     model = Sequential([L.Input(tuple(shape[1:])), *layers])
     for layer, arrays in zip(layers, weights, strict=True):
         layer.set_weights(arrays)
     rng = np.random.default_rng(0)
     for free in ((2, 5), (3, 4)):  # sizes of batch and time
         size = [n or free[min(axis, 1)] for axis, n in enumerate(shape)]
+        Budget(graph.memory_limit).check(size, 8)
         if isinstance(layers[0], L.Embedding):
             x = rng.integers(0, layers[0].input_dim, size)
         else:
             x = rng.standard_normal(size)
-        y, wanted = model.predict(x.astype(dtype), verbose=0), graph(x.astype(dtype))
+        wanted = graph(x.astype(dtype))  # first, as this is bounded
+        y = model.predict(x.astype(dtype), verbose=0)
         difference = abs(y - wanted).max() if y.shape == wanted.shape else np.inf
         if not difference <= 1e-4 * max(1, abs(wanted).max()):
             raise ValueError(f"graph: its layers in a chain are off by {difference:.3g}")
     return model
 
 
-def _layers(body, return_sequences):
+def _layers(graph, return_sequences):
     """Pairs of a layer and its weights, in the order of the nodes."""
+    body, budget = graph.body, Budget(graph.memory_limit)
     constants, made, of_shapes = dict(body.constants), [], set()
     recurrent = [node for node in body.nodes if node.op in GATES]
     for node in body.nodes:
         if node.op != "Loop" and all(name in constants for name in node.inputs if name):
-            outputs = node.run(constants, Budget(2**32))
+            outputs = node.run(constants, budget)
             constants.update(zip(node.outputs, outputs, strict=True))
             continue
         if node.op == "Shape" or {*node.inputs} - {*constants, ""} <= of_shapes:
