@@ -179,7 +179,7 @@ class Sequential(Layer):
             if layer.built:
                 layer.check_input_shape(shape)
             layer.build(shape)
-            shape = layer.compute_output_shape(shape)
+            shape = layer.output_shape = layer.compute_output_shape(shape)
 
     def compute_output_shape(self, input_shape):
         for layer in self._layers:

@@ -372,7 +372,7 @@ def test_backend(tmp_path):
         """
 import numpy as np
 from keras import backend as K
-from keras.layers import Dense
+from keras.layers import Dense, Input
 
 assert Dense(1).name == "dense" and Dense(1).name == "dense_1"
 K.clear_session()
@@ -382,6 +382,8 @@ x = np.array([[1.0, 3.0], [4.0, 2.0]])
 assert K.argmax(x).tolist() == [1, 0]
 assert K.mean(K.square(x), axis=-1).tolist() == [5, 10]
 assert K.sum(K.cast(K.equal(K.round(x), x), "float32"), keepdims=True).tolist() == [[4]]
+assert K.int_shape(x) == K.int_shape(x.tolist()) == (2, 2)
+assert K.int_shape(Input((3,))) == (None, 3)
 layer = Dense(2)
 layer.build((None, 3))
 K.set_value(layer.weights[0], np.ones((3, 2)))

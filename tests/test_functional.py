@@ -1,5 +1,8 @@
 """Models of layers called on each other: a chain is a Sequential, all else is refused by name."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -68,6 +71,24 @@ def test_shapes_are_known_on_the_way():
         layers.LSTM(2)(Input((3,)))
     with pytest.raises(ValueError, match=r"expected input of shape \(None, None, 4\)"):
         dense(Input((6, 3)))
+
+
+def test_copies_of_a_layer_are_in_no_model():
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    for again in (copy.deepcopy(model.layers[0]), pickle.loads(pickle.dumps(model.layers[0]))):
+        np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+        with pytest.raises(AttributeError, match="is in no model"):
+            again.output  # noqa: B018
+
+
+def test_a_layer_that_was_built_before():
+    """As the tutorials do that set an Embedding's weights first."""
+    embedding = layers.Embedding(20, 8, trainable=False)
+    embedding.build((1,))
+    inputs = Input((None,), dtype="int32")
+    model = Model(inputs, layers.LSTM(3)(embedding(inputs)))
+    assert model.layers[0].output_shape == (None, None, 8)
+    assert model.predict(X, verbose=0).shape == (12, 3)
 
 
 def test_models_share_layers():

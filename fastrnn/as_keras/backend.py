@@ -15,8 +15,8 @@ pow = np.power
 
 __all__ = [
     "argmax", "argmin", "backend", "cast", "clear_session", "epsilon", "floatx", "get_value",
-    "image_data_format", "pow", "set_epsilon", "set_floatx", "set_image_data_format", "set_value",
-    *_NUMPY,
+    "image_data_format", "int_shape", "pow", "set_epsilon", "set_floatx", "set_image_data_format",
+    "set_value", *_NUMPY,
 ]  # fmt: skip
 
 _epsilon = 1e-7
@@ -69,6 +69,11 @@ def set_image_data_format(data_format: str) -> None:
     """Raises ValueError for anything but "channels_last"."""
     if data_format != "channels_last":
         raise ValueError(f"data_format: expected 'channels_last', received {data_format!r}")
+
+
+def int_shape(x) -> tuple:
+    """The shape of an array, or of what a layer puts out, None where free."""
+    return tuple(np.shape(x) if not hasattr(x, "shape") else x.shape)
 
 
 def get_value(x):

@@ -293,6 +293,10 @@ class Layer:
             return variable.gradient
         return run.empty(self, f"unused gradient of {variable.name}", variable.shape)
 
+    def __getstate__(self):
+        """For pickle and copy: the copy is in no model."""
+        return {**self.__dict__, "_model": None}
+
     # --- config ---
 
     def get_config(self):
