@@ -127,7 +127,7 @@ void fr_rnn_pack(int cell, float *packed, const float *kernel, const float *recu
                  const float *bias, int64_t features, int64_t units) {
     const kernel_table *k = fr_kernels();
     int threads = fr_threads_for(2.0 * gates_of(cell) * (double)(units * (features + units)));
-    FOR_TASKS(part, k->pack_parts(cell, units), threads,
+    FOR_TASKS(part, k->pack_parts(features, units), threads,
               k->pack(cell, packed, kernel, recurrent_kernel, bias, features, units, part));
 }
 
@@ -286,6 +286,7 @@ int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *con
     run_pass(&(rnn_pass){rnn, count, split, scratch, k->backward, k->backward_scratch, &watch});
     if (is_stopped(&watch)) return FR_INTERRUPTED;
     for (int d = 0; d < count; d++) {
+        if (k->gradients_in_place(rnn + d, slice_of(rnn + d, 0, split.slices).rows)) continue;
         float *gradients[MAX_SLICES];
         for (int64_t s = 0; s < split.slices; s++)
             gradients[s] = scratch[d] + offset(k->backward_scratch, rnn + d, s, split);

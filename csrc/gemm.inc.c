@@ -6,7 +6,8 @@
  * floats and begins b_row after the one before. a is read a scalar at a time, either row-major
  * (a[r*stride + k]) or transposed (a[k*stride + r]); segments let one product run over several
  * pieces of memory. Of 4 vectors, a skewed tile adds the first segment to the first 3 and the rest
- * to the last 3. */
+ * to the last 3. The vectors of a row of c, and of init, are V apart; in a transposed tile `column`
+ * apart, and init may be NULL for zeros. */
 
 typedef struct {
     const float *a, *b;
@@ -15,7 +16,7 @@ typedef struct {
 enum tile_kind { ROWS, TRANSPOSED, SKEWED };
 
 typedef void (*tile_fn)(int64_t row, const segment *segments, int64_t count, float *c,
-                        int64_t c_row, const float *init, int64_t init_row);
+                        int64_t c_row, const float *init, int64_t init_row, int64_t column);
 
 /* As many accumulators as the registers hold beside one row of b and the broadcasts:
  * 24 of 32 on AVX-512 (6 x 4 measured best), 12 of 16 on AVX2, 8 of 16 without FMA. */
@@ -57,12 +58,15 @@ INLINE void accumulate(const int R, const int NV, const int V0, const int V1, co
 
 INLINE void tile(const int R, const int NV, const enum tile_kind kind, int64_t row,
                  const segment *segments, int64_t count, float *c, int64_t c_row,
-                 const float *init, int64_t init_row) {
+                 const float *init, int64_t init_row, int64_t column) {
+    const int64_t apart = kind == TRANSPOSED ? column : V;
     vf acc[MAX_TILE_ROWS * 4];
     UNROLL(12)
     for (int r = 0; r < R; r++)
         UNROLL(4)
-        for (int v = 0; v < NV; v++) acc[r * NV + v] = load(init + r * init_row + v * V);
+        for (int v = 0; v < NV; v++)
+            acc[r * NV + v] = kind == TRANSPOSED && !init
+                                  ? splat(0.0f) : load(init + r * init_row + v * apart);
 
     if (kind == SKEWED) accumulate(R, NV, 0, 3, 0, row, segments[0], acc);
     for (int64_t s = kind == SKEWED; s < count; s++)
@@ -70,14 +74,14 @@ INLINE void tile(const int R, const int NV, const enum tile_kind kind, int64_t r
     UNROLL(12)
     for (int r = 0; r < R; r++)
         UNROLL(4)
-        for (int v = 0; v < NV; v++) store(c + r * c_row + v * V, acc[r * NV + v]);
+        for (int v = 0; v < NV; v++) store(c + r * c_row + v * apart, acc[r * NV + v]);
 }
 
 #define TILE(R, NV, KIND)                                                                          \
     static void tile_##KIND##_##R##x##NV(int64_t row, const segment *segments, int64_t count,     \
                                          float *c, int64_t c_row, const float *init,              \
-                                         int64_t init_row) {                                      \
-        tile(R, NV, KIND, row, segments, count, c, c_row, init, init_row);                  \
+                                         int64_t init_row, int64_t column) {                      \
+        tile(R, NV, KIND, row, segments, count, c, c_row, init, init_row, column);                 \
     }
 #define TILES_OF_2(M, NV) M(1, NV) M(2, NV)
 #define TILES_OF_3(M, NV) TILES_OF_2(M, NV) M(3, NV)
@@ -116,14 +120,19 @@ static const tile_fn TILES[3][4][MAX_TILE_ROWS] = {
 
 /* All n rows of one column panel. init may be c itself, or one row for all with init_row 0. */
 static void gemm(enum tile_kind kind, int64_t n, int nv, const segment *segments, int64_t count,
-                 float *c, int64_t c_row, const float *init, int64_t init_row) {
+                 float *c, int64_t c_row, const float *init, int64_t init_row, int64_t column) {
     FOR_TILES(row, height, n, nv)
         TILES[kind][nv - 1][height - 1](row, segments, count, c + row * c_row, c_row,
-                                              init + row * init_row, init_row);
+                                        init + row * init_row, init_row, column);
 }
 static void gemm_add(enum tile_kind kind, int64_t n, int nv, const segment *segments, int64_t count,
                      float *c, int64_t c_row) {
-    gemm(kind, n, nv, segments, count, c, c_row, c, c_row);
+    gemm(kind, n, nv, segments, count, c, c_row, c, c_row, V);
+}
+/* Sums over the rows of a, to c or, if they are not the first, added to it. */
+static void gemm_sums(int first, int64_t n, int nv, const segment *segments, int64_t count, float *c,
+                      int64_t c_row, int64_t column) {
+    gemm(TRANSPOSED, n, nv, segments, count, c, c_row, first ? NULL : c, first ? 0 : c_row, column);
 }
 
 /* Columns in panels of at most 4 vectors, of even width. */

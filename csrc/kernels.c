@@ -27,6 +27,7 @@ const kernel_table TABLE = {
     .backward_scratch = rnn_backward_scratch,
     .forward = rnn_forward,
     .backward = rnn_backward,
+    .gradients_in_place = rnn_gradients_in_place,
     .unpack_gradient = rnn_unpack_gradient,
     .dense_packed_size = dense_packed_size,
     .dense_pack_parts = dense_pack_parts,

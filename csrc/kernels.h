@@ -21,7 +21,7 @@ typedef struct {
 typedef struct {
     int64_t (*packed_size)(int cell, int64_t features, int64_t units);
     int64_t (*packed_back_size)(int cell, int64_t features, int64_t units);
-    int64_t (*pack_parts)(int cell, int64_t units); /* packing is in this many independent parts */
+    int64_t (*pack_parts)(int64_t features, int64_t units); /* packing is in so many parts */
     void (*pack)(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
                  const float *bias, int64_t features, int64_t units, int64_t part);
     int64_t (*pack_back_parts)(int64_t features, int64_t units);
@@ -33,6 +33,7 @@ typedef struct {
     int64_t (*backward_scratch)(const fr_rnn *rnn, int64_t rows, int parts);
     void (*forward)(const fr_rnn *rnn, rnn_slice slice, float *saved);
     void (*backward)(const fr_rnn *rnn, rnn_slice slice, float *saved);
+    int (*gradients_in_place)(const fr_rnn *rnn, int64_t rows); /* or else packed: */
     /* Sum of the slices' packed gradients, one row k of [bias; kernel; recurrent_kernel]. */
     void (*unpack_gradient)(const fr_rnn *rnn, float *const *gradients, int64_t slices, int64_t k);
 

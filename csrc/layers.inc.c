@@ -66,7 +66,7 @@ static void dense_forward(float *y, const float *x, const float *packed, int act
         const segment whole = {x, panel + width, k, k, width};
         float buffer[MAX_TILE_ROWS * 4 * V];
         FOR_TILES(row, height, rows, nv) {
-            TILES[ROWS][nv - 1][height - 1](row, &whole, 1, buffer, width, panel, 0);
+            TILES[ROWS][nv - 1][height - 1](row, &whole, 1, buffer, width, panel, 0, V);
             for (int64_t r = 0; r < height; r++)
                 for (int64_t j = 0; j < filled; j += V)
                     store_n(y + (row + r) * n + first + j,

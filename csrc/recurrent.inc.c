@@ -111,29 +111,46 @@ static int64_t rnn_packed_size(int cell, int64_t features, int64_t units) {
     return l.k * l.columns;
 }
 
-static int64_t rnn_pack_parts(int cell, int64_t units) { return layout_of(cell, 1, units).chunks; }
+/* Rows are packed in blocks, so that the weights are read from front to back. */
+enum { PACK_ROWS = 16 };
+static int64_t rnn_pack_parts(int64_t features, int64_t units) {
+    return (features + units) / PACK_ROWS + 1;
+}
 
-static void pack_row(const layout *l, float *panel, const float *row, int64_t chunk,
+/* A row of Keras's weights to row k of all panels. */
+static void pack_row(const layout *l, float *packed, int64_t k, const float *row,
                      enum weights_kind kind) {
-    for (int64_t n = 0; n < runs_in(l, chunk); n++) {
-        const column_run run = run_of(l, chunk, kind, n);
-        for (int64_t j = 0; j < run.length; j++) panel[run.column + j] += row[run.source + j];
+    for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
+        const int64_t width = chunk_vectors(l, chunk) * V;
+        float *to = packed + chunk * l->k * 4 * V + k * width;
+        memset(to, 0, (size_t)width * sizeof(float));
+        for (int64_t n = 0; row && n < runs_in(l, chunk); n++) {
+            const column_run run = run_of(l, chunk, kind, n);
+            if (run.length == V) store(to + run.column, load(row + run.source));
+            else
+                for (int64_t j = 0; j < run.length; j++) to[run.column + j] = row[run.source + j];
+        }
     }
 }
 
 /* packed: per chunk (1 + features + units, columns of the chunk): bias, kernel, recurrent_kernel. */
 static void rnn_pack(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
-                     const float *bias, int64_t features, int64_t units, int64_t chunk) {
+                     const float *bias, int64_t features, int64_t units, int64_t part) {
     layout l = layout_of(cell, features, units);
-    const int64_t width = chunk_vectors(&l, chunk) * V, keras_row = l.gates * units;
-    float *panel = packed + chunk * l.k * 4 * V;
-    memset(panel, 0, (size_t)(l.k * width) * sizeof(float));
-    if (bias) pack_row(&l, panel, bias, chunk, OF_X);
-    if (bias && cell == FR_GRU) pack_row(&l, panel, bias + keras_row, chunk, OF_H);
-    for (int64_t k = 0; k < features; k++)
-        pack_row(&l, panel + (1 + k) * width, kernel + k * keras_row, chunk, OF_X);
-    for (int64_t k = 0; k < units; k++)
-        pack_row(&l, panel + (1 + features + k) * width, recurrent_kernel + k * keras_row, chunk, OF_H);
+    const int64_t keras_row = l.gates * units;
+    for (int64_t k = part * PACK_ROWS; k < least(l.k, (part + 1) * PACK_ROWS); k++) {
+        if (k > features)
+            pack_row(&l, packed, k, recurrent_kernel + (k - 1 - features) * keras_row, OF_H);
+        else
+            pack_row(&l, packed, k, k > 0 ? kernel + (k - 1) * keras_row : bias, OF_X);
+    }
+    if (part > 0 || !bias || cell != FR_GRU) return;
+    for (int64_t chunk = 0; chunk < l.chunks; chunk++) /* its bias of h */
+        for (int64_t n = 0; n < runs_in(&l, chunk); n++) {
+            const column_run run = run_of(&l, chunk, OF_H, n);
+            float *to = packed + chunk * l.k * 4 * V + run.column;
+            for (int64_t j = 0; j < run.length; j++) to[j] += bias[keras_row + run.source + j];
+        }
 }
 
 static int64_t rnn_packed_back_size(int cell, int64_t features, int64_t units) {
@@ -142,39 +159,57 @@ static int64_t rnn_packed_back_size(int cell, int64_t features, int64_t units) {
 }
 
 static int64_t rnn_pack_back_parts(int64_t features, int64_t units) {
-    return panel_count((units + V - 1) / V) + panel_count((features + V - 1) / V);
+    return (units + V - 1) / V + (features + V - 1) / V;
+}
+
+/* to (columns, rows) = from (rows, columns) transposed. */
+static void transpose(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows,
+                      int64_t columns) {
+    for (int64_t c = 0; c < columns; c += 4)
+        for (int64_t r = 0; r < rows; r += 4) {
+            const float *block = from + r * from_row + c;
+            float *out = to + c * to_row + r;
+            if (rows - r >= 4 && columns - c >= 4)
+                transpose_4x4(out, to_row, block, from_row);
+            else
+                for (int64_t i = 0; i < least(rows - r, 4); i++)
+                    for (int64_t j = 0; j < least(columns - c, 4); j++)
+                        out[j * to_row + i] = block[i * from_row + j];
+        }
 }
 
 /* packed: recurrent_kernel transposed, per panel of units (columns, panel width), then the kernel
- * transposed likewise. */
+ * transposed likewise. A part is V units or features. */
 static void rnn_pack_back(int cell, float *packed, const float *kernel,
                           const float *recurrent_kernel, int64_t features, int64_t units,
                           int64_t part) {
     layout l = layout_of(cell, features, units);
-    int64_t size = units, panels = panel_count(l.h_row / V);
     const float *weights = recurrent_kernel;
     enum weights_kind kind = OF_H;
-    if (part >= panels) {
-        part -= panels;
+    int64_t size = units;
+    if (part >= l.h_row / V) {
+        part -= l.h_row / V;
         packed += l.columns * l.h_row;
         weights = kernel;
         kind = OF_X;
         size = features;
         if (!kernel) return;
     }
-    int64_t vectors = (size + V - 1) / V;
-    int64_t first = panel_start(vectors, part) * V, width = panel_start(vectors, part + 1) * V - first;
-    int64_t filled = size - first < width ? size - first : width;
-    float *panel = packed + l.columns * first;
-    memset(panel, 0, (size_t)(l.columns * width) * sizeof(float));
-    for (int64_t chunk = 0; chunk < l.chunks; chunk++, panel += 4 * V * width)
+    const int64_t vectors = (size + V - 1) / V, filled = run_length(size, part * V, V);
+    int64_t panel = 0;
+    while (panel_start(vectors, panel + 1) <= part) panel++;
+    const int64_t first = panel_start(vectors, panel);
+    const int64_t width = (panel_start(vectors, panel + 1) - first) * V;
+    float *to = packed + l.columns * first * V + (part - first) * V;
+    weights += part * V * l.gates * units;
+    for (int64_t chunk = 0; chunk < l.chunks; chunk++, to += 4 * V * width) {
+        for (int64_t p = 0; p < chunk_vectors(&l, chunk) * V; p++) store(to + p * width, splat(0.0f));
         for (int64_t n = 0; n < runs_in(&l, chunk); n++) {
             const column_run run = run_of(&l, chunk, kind, n);
-            for (int64_t j = 0; j < filled; j++)
-                for (int64_t p = 0; p < run.length; p++)
-                    panel[(run.column + p) * width + j] =
-                        weights[(first + j) * l.gates * units + run.source + p];
+            transpose(to + run.column * width, width, weights + run.source, l.gates * units, filled,
+                      run.length);
         }
+    }
 }
 
 /* --- activations ----------------------------------------------------------------------------- */
@@ -550,7 +585,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                     segment of_x = segments[0];
                     of_x.a += r * rnn->x_row;
                     of_x.stride = rnn->x_time;
-                    gemm(tiles, count, nv, &of_x, 1, chunk_z + r * width, g_size, panel, 0);
+                    gemm(tiles, count, nv, &of_x, 1, chunk_z + r * width, g_size, panel, 0, V);
                 }
             }
             if (block > 1) segments[0].k = 0;
@@ -562,7 +597,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                 const float *init = block > 1 ? tile_z : panel;
                 if (block == 1 || recurrent)
                     TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
-                                                    block > 1 ? width : 0);
+                                                    block > 1 ? width : 0, V);
                 if (reset_before) continue;
                 if (l.cell == FR_SIMPLE_RNN)
                     WITH_TANH(rnn, simple_cells(act, keep, tile_z, chunk_h + row * l.h_row, l.h_row,
@@ -632,12 +667,19 @@ static int64_t block_inputs_size(const fr_rnn *rnn, int64_t rows) {
     return (size + V - 1) / V * V;
 }
 
-/* scratch: packed gradients (laid out as the packed weights), dh, dc, a copy of dc for masks; for
- * each part x of a block of steps; the gradient of r h' where that is multiplied. */
+/* One slice of whole vectors of units: gradients go straight to where Keras has them, unless they
+ * are added to often, which is slower there (rows are a power of two apart as a rule). */
+static int rnn_gradients_in_place(const fr_rnn *rnn, int64_t rows) {
+    return rows == rnn->batch && rnn->units % V == 0 && !is_gru(rnn->cell) &&
+           rnn->timesteps <= 4 * block_steps(rows, rnn->timesteps);
+}
+
+/* scratch: gradients laid out as the packed weights, where they are not in place; dh, dc, a copy of
+ * dc for masks; for each part x of a block of steps; the gradient of r h' where that is multiplied. */
 static int64_t rnn_backward_scratch(const fr_rnn *rnn, int64_t rows, int parts) {
     layout l = layout_of_run(rnn);
-    return l.k * l.columns + rows * l.h_row + 2 * cells_size(&l, rows) +
-           parts * block_inputs_size(rnn, rows) +
+    return (rnn_gradients_in_place(rnn, rows) ? 0 : l.k * l.columns) + rows * l.h_row +
+           2 * cells_size(&l, rows) + parts * block_inputs_size(rnn, rows) +
            (l.cell == FR_GRU_RESET_BEFORE ? rows * l.h_row : 0);
 }
 
@@ -696,10 +738,12 @@ static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, 
     }
 }
 
-/* This part's columns of the weights' gradients of the steps [t, t + count), added. */
-static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice, int64_t first,
-                             int64_t end, float *gradients, const float *dz, const float *h_before,
-                             const float *reset_h, float *xs, int64_t t, int64_t count) {
+/* Of this part's columns the weights' gradients of the steps [t, t + count), added to those of
+ * later steps if these are not the first. gradients: packed, or NULL for in place. */
+static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice, int64_t first_chunk,
+                             int64_t end, float *gradients, int first, const float *dz,
+                             const float *h_before, const float *reset_h, float *xs, int64_t t,
+                             int64_t count) {
     const int64_t rows = slice.rows, features = rnn->features, x_row = 1 + features;
     const int64_t g_size = gates_size(l, rows), h_size = rows * l->h_row;
     for (int64_t s = 0; s < count; s++)
@@ -710,33 +754,54 @@ static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice
                    (size_t)features * sizeof(float));
         }
     segment segments[MOST_BLOCK_STEPS];
-    for (int64_t chunk = first; chunk < end; chunk++) {
+    for (int64_t chunk = first_chunk; chunk < end; chunk++) {
         const int nv = chunk_vectors(l, chunk), of_x = chunk_vectors_of(l, chunk, OF_X);
-        const int64_t width = nv * V;
-        float *panel = gradients + chunk * l->k * 4 * V;
+        const int64_t width = nv * V, unit = chunk * l->chunk_units;
+        int64_t row = width, column = V;
+        float *bias, *of_kernel, *of_recurrent;
+        if (gradients) {
+            bias = gradients + chunk * l->k * 4 * V;
+            of_kernel = bias + width;
+            of_recurrent = bias + x_row * width;
+        } else {
+            row = l->gates * l->units;
+            if (l->cell == FR_LSTM) column = l->units;
+            bias = rnn->dbias ? rnn->dbias + unit : NULL;
+            of_kernel = rnn->dkernel + unit;
+            of_recurrent = rnn->drecurrent + unit;
+        }
         for (int64_t s = 0; s < count; s++)
             segments[s] = (segment){xs + s * rows * x_row, dz + s * g_size + chunk * rows * 4 * V,
                                     x_row, rows, width};
-        const int bias_apart = of_x < nv; /* it has all columns */
-        if (bias_apart) {
-            gemm_add(TRANSPOSED, 1, nv, segments, count, panel, width);
+        if (gradients && of_x == nv) { /* the bias in one with the kernel */
+            gemm_sums(first, x_row, nv, segments, count, bias, row, column);
+        } else {
+            if (bias) gemm_sums(first, 1, nv, segments, count, bias, row, column);
             for (int64_t s = 0; s < count; s++) segments[s].a++;
+            gemm_sums(first, features, of_x, segments, count, of_kernel, row, column);
         }
-        gemm_add(TRANSPOSED, x_row - bias_apart, of_x, segments, count, panel + bias_apart * width,
-                 width);
-        panel += x_row * width;
         for (enum weights_kind kind = OF_H; kind <= OF_RESET_H; kind++) {
             if (kind == OF_RESET_H && l->cell != FR_GRU_RESET_BEFORE) break;
-            const int64_t column = first_vector(l, chunk, kind) * V;
+            const int64_t offset = first_vector(l, chunk, kind) * V;
             for (int64_t s = 0; s < count; s++) {
                 segments[s].a = (kind == OF_H ? h_before : reset_h) + s * h_size;
-                segments[s].b = dz + s * g_size + chunk * rows * 4 * V + column;
+                segments[s].b = dz + s * g_size + chunk * rows * 4 * V + offset;
                 segments[s].stride = l->h_row;
             }
-            gemm_add(TRANSPOSED, l->units, chunk_vectors_of(l, chunk, kind), segments, count,
-                     panel + column, width);
+            gemm_sums(first, l->units, chunk_vectors_of(l, chunk, kind), segments, count,
+                      of_recurrent + offset, row, column);
         }
     }
+}
+
+/* Where every step was masked. */
+static void no_weight_gradients(const fr_rnn *rnn, const layout *l, float *gradients) {
+    const size_t columns = (size_t)(l->gates * l->units) * sizeof(float);
+    if (gradients) memset(gradients, 0, (size_t)(l->k * l->columns) * sizeof(float));
+    if (gradients) return;
+    memset(rnn->dkernel, 0, (size_t)rnn->features * columns);
+    memset(rnn->drecurrent, 0, (size_t)l->units * columns);
+    if (rnn->dbias) memset(rnn->dbias, 0, columns);
 }
 
 /* Adds dz times the transposed recurrent_kernel, this part's columns, to out. */
@@ -790,13 +855,13 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     const int64_t units_end = least(end * l.chunk_units, l.units);
     const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
     float *gates = saved, *cells = gates + steps * g_size, *hs = cells + (steps + 1) * c_size;
-    float *gradients = slice.scratch, *dh = gradients + l.k * l.columns, *dc = dh + h_size;
+    float *gradients = rnn_gradients_in_place(rnn, rows) ? NULL : slice.scratch;
+    float *dh = slice.scratch + (gradients ? l.k * l.columns : 0), *dc = dh + h_size;
     float *dc_kept = dc + c_size;
     float *xs = dc_kept + c_size + slice.part * block_inputs_size(rnn, rows);
     float *d_reset = xs + block_inputs_size(rnn, rows); /* such a slice is not parted */
 
     if (slice.part == 0) {
-        memset(gradients, 0, (size_t)(l.k * l.columns) * sizeof(float));
         memset(dh, 0, (size_t)h_size * sizeof(float));
         memset(dc, 0, (size_t)c_size * sizeof(float));
         for (int64_t r = 0; r < rows; r++) {
@@ -809,7 +874,7 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     }
     barrier_wait(slice.barrier, slice.parts, slice.watch);
 
-    int any_in_block = 0;
+    int any_in_block = 0, none_yet = 1;
     const int64_t watched = steps_watched(rnn, slice);
     for (int64_t t = steps - 1; t >= -1; t--) {
         if (is_stopped(slice.watch) || ((t + 1) % watched == 0 && fr_watch(slice.watch))) return;
@@ -871,12 +936,14 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         any_in_block |= any;
         if (t % block == 0 && any_in_block) {
             any_in_block = 0;
-            weight_gradients(rnn, &l, slice, first, end, gradients, dz, hs + t * h_size,
+            weight_gradients(rnn, &l, slice, first, end, gradients, none_yet, dz, hs + t * h_size,
                              hs + (steps + 1 + t) * h_size, xs, t,
                              t + block < steps ? block : steps - t);
+            none_yet = 0;
         }
     }
 
+    if (none_yet && slice.part == 0) no_weight_gradients(rnn, &l, gradients);
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = (slice.row + r) * l.units;
         if (rnn->dh0) {
@@ -895,10 +962,12 @@ static void unpack_row(const layout *l, float *const *gradients, int64_t slices,
         const int64_t at = chunk * l->k * 4 * V + k * chunk_vectors(l, chunk) * V;
         for (int64_t n = 0; n < runs_in(l, chunk); n++) {
             const column_run run = run_of(l, chunk, kind, n);
-            for (int64_t j = 0; j < run.length; j++) {
-                float sum = gradients[0][at + run.column + j];
-                for (int64_t s = 1; s < slices; s++) sum += gradients[s][at + run.column + j];
-                out[run.source + j] = sum;
+            for (int64_t s = 0; s < slices; s++) {
+                const float *from = gradients[s] + at + run.column;
+                float *to = out + run.source;
+                if (run.length == V) store(to, s ? load(to) + load(from) : load(from));
+                else
+                    for (int64_t j = 0; j < run.length; j++) to[j] = s ? to[j] + from[j] : from[j];
             }
         }
     }

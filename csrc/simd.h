@@ -130,6 +130,23 @@ INLINE float sum_lanes(vf x) {
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
+INLINE void transpose_4x4(float *to, int64_t to_row, const float *from, int64_t from_row) {
+    typedef float quad __attribute__((vector_size(16)));
+    typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+    quad rows[4];
+    for (int i = 0; i < 4; i++) rows[i] = *(const quad_unaligned *)(from + i * from_row);
+#define LOW(a, b) (quad){a[0], b[0], a[1], b[1]}
+#define HIGH(a, b) (quad){a[2], b[2], a[3], b[3]}
+    const quad low02 = LOW(rows[0], rows[2]), low13 = LOW(rows[1], rows[3]);
+    const quad high02 = HIGH(rows[0], rows[2]), high13 = HIGH(rows[1], rows[3]);
+    *(quad_unaligned *)to = LOW(low02, low13);
+    *(quad_unaligned *)(to + to_row) = HIGH(low02, low13);
+    *(quad_unaligned *)(to + 2 * to_row) = LOW(high02, high13);
+    *(quad_unaligned *)(to + 3 * to_row) = HIGH(high02, high13);
+#undef LOW
+#undef HIGH
+}
+
 #define LOG2E 1.44269504f
 #define LOG2E_LOW 1.92596299e-8f /* log2(e) - LOG2E */
 #define ROUND 12582912.0f        /* 1.5 * 2^23: adding and subtracting it rounds to a whole number */

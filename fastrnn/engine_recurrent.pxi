@@ -212,7 +212,7 @@ cdef class PackedRNN:
     cdef readonly int cell
     cdef Buffer forward, back
     cdef const char *isa_name
-    cdef bint has_back, has_input_back
+    cdef readonly bint has_back, has_input_back
     cdef public object version
 
     def __init__(self, features, units, cell="lstm"):
@@ -235,16 +235,25 @@ cdef class PackedRNN:
         if w is NULL or r is NULL:
             raise ValueError("kernel and recurrent_kernel: expected arrays, received None")
         cdef float *p = self.forward.get(fr_rnn_packed_size(self.cell, f, u))
-        cdef float *q = NULL
-        if training:
-            q = self.back.get(fr_rnn_packed_back_size(self.cell, f, u))
         with nogil:
             fr_rnn_pack(self.cell, p, w, r, b, f, u)
-            if training:
-                fr_rnn_pack_back(self.cell, q, w if input_gradient else NULL, r, f, u)
         self.isa_name = fr_isa()
-        self.has_back = training
-        self.has_input_back = input_gradient
+        self.has_back = self.has_input_back = False
+        if training:
+            self.pack_back(kernel if input_gradient else None, recurrent_kernel)
+
+    def pack_back(self, kernel, recurrent_kernel):
+        """What backward needs beside pack: of the same weights. kernel: None where it will not be
+        asked for dx."""
+        cdef int64_t f = self.features, u = self.units, columns = self.gates * self.units
+        cdef const float *w = floats("kernel", kernel, f, columns)
+        cdef const float *r = floats("recurrent_kernel", recurrent_kernel, u, columns)
+        if r is NULL or self.isa_name != fr_isa():
+            raise ValueError("pack_back: expected pack, and an array recurrent_kernel, before it")
+        cdef float *q = self.back.get(fr_rnn_packed_back_size(self.cell, f, u))
+        with nogil:
+            fr_rnn_pack_back(self.cell, q, w, r, f, u)
+        self.has_back, self.has_input_back = True, w is not NULL
 
     cdef float *bias(self, str name, object array) except? NULL:
         if self.cell == FR_GRU:

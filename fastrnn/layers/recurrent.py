@@ -153,20 +153,18 @@ class Recurrent(Layer):
 
     # --- computing ---
 
-    def packed(self, training, input_gradient):
+    def packed(self, training):
+        """The weights as the kernels take them; for training in the same memory each time."""
         bias = self.bias
         version = (
             self.kernel.version, self.recurrent_kernel.version, bias and bias.version,
-            training, input_gradient, _engine.isa(),
+            _engine.isa(),
         )  # fmt: skip
         packed = self._packed
         if packed is None or packed.version != version:
             if packed is None or not training:  # another thread may be using the old one
                 packed = _engine.PackedRNN(self.kernel.shape[0], self.units, self.cell)
-            packed.pack(
-                self.kernel.value, self.recurrent_kernel.value, bias and bias.value,
-                training, input_gradient,
-            )  # fmt: skip
+            packed.pack(self.kernel.value, self.recurrent_kernel.value, bias and bias.value)
             packed.version = version
             self._packed = packed
         return packed
@@ -302,7 +300,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
             last_states.append(kept)
             h_last, c_last = [*kept, None][:2]
             engine.set_direction(
-                d, layer.packed(run.training, run.training), *layer._codes, inputs[d], masks[d],
+                d, layer.packed(run.training), *layer._codes, inputs[d], masks[d],
                 layer.zero_output_for_mask, h0, c0, ys[d], lasts[d], h_last, c_last,
             )  # fmt: skip
         engine.forward(run.training)
@@ -342,7 +340,7 @@ def plan_directions(layers, x, ys, lasts, states=None):
     h, c = [*(states or []), None, None][:2]
     for d, layer in enumerate(layers):
         engine.set_direction(
-            d, layer.packed(False, False), *layer._codes, in_order(layer, x), h0=h, c0=c, y=ys[d],
+            d, layer.packed(False), *layer._codes, in_order(layer, x), h0=h, c0=c, y=ys[d],
             last=lasts[d], h_last=h, c_last=c,
         )  # fmt: skip
     return engine.forward
@@ -374,6 +372,9 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
             parts.append(dx)
             dx = in_order(layer, dx)
         ends = _state_gradients(layer, run, mask, dys[d], dlasts[d], dstates[d], (passes, d))
+        packed = layer.packed(True)
+        if not packed.has_back or need_dx > packed.has_input_back:
+            packed.pack_back(layer.kernel.value if need_dx else None, layer.recurrent_kernel.value)
         passes.set_gradients(d, *layer.gradients(run), *ends, dx, share and d > 0, None, None)
     passes.backward()
     if not need_dx:
