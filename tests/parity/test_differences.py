@@ -3,6 +3,7 @@
 `python tests/parity/test_differences.py` writes the page's list of what fastrnn does not have."""
 
 import contextlib
+import inspect
 import os
 import pathlib
 import re
@@ -89,6 +90,13 @@ def test_unrolled_backward_layer_with_a_mask():
     ours, rolled, unrolled = outputs
     np.testing.assert_allclose(ours, rolled, atol=1e-6)
     assert abs(rolled - unrolled).max() > 1e-3
+
+
+def test_implementation_1_with_dropout():
+    x = np.ones((3, 4, 2), np.float32)
+    fastrnn.layers.LSTM(2, dropout=0.5, implementation=1)(x, training=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Rank of input"):
+        keras.layers.LSTM(2, dropout=0.5, implementation=1)(x, training=True)
 
 
 def test_bidirectional_with_two_numbers_of_units():
@@ -256,6 +264,24 @@ def test_loss_weights():
     assert losses[1] == pytest.approx(losses[0] / 2)
     with pytest.raises(ValueError, match="loss_weights"):
         fastrnn.Sequential([fastrnn.layers.Dense(1)]).compile("sgd", "mse", loss_weights=0.5)
+
+
+def test_arguments_that_are_not_taken():
+    keras.layers.BatchNormalization(renorm=True)
+    with pytest.raises(ValueError, match="renorm"):
+        fastrnn.layers.BatchNormalization(renorm=True)
+    keras.metrics.SparseTopKCategoricalAccuracy(from_sorted_ids=True)
+    with pytest.raises(TypeError, match="from_sorted_ids"):
+        fastrnn.metrics.SparseTopKCategoricalAccuracy(from_sorted_ids=True)
+    model = fastrnn.Sequential([fastrnn.Input((2,))])
+    for name, given, option in (
+        ("add", fastrnn.layers.Dense(1), "rebuild"),
+        ("save", "m.keras", "zipped"),
+        ("save_weights", "m.weights.h5", "max_shard_size"),
+    ):
+        assert option in inspect.signature(getattr(keras.Sequential, name)).parameters
+        with pytest.raises(TypeError, match=option):
+            getattr(model, name)(given, **{option: 1})
 
 
 def test_rates_are_checked():

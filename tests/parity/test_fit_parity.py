@@ -38,6 +38,10 @@ def draw(seed):
     of_steps = "class_weight" in fit and labels.ndim > 1
     if held == "split" and len(x) > 4 and not of_steps:
         fit["validation_split"] = 0.3
+    if held != "none":
+        fit["validation_batch_size"] = random_of.pick(rng, (None, None, 3))
+        fit["validation_freq"] = random_of.pick(rng, (1, 1, 2))
+    fit["initial_epoch"] = random_of.pick(rng, (0, 0, fit["epochs"] - 1))
     config["fit"] = fit
     model = make(fastrnn, config, None)
     weights = [random_of.random_weight(rng, w.path, w.shape) for w in model.weights]

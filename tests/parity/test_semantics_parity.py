@@ -136,6 +136,78 @@ def test_arguments_and_their_defaults(spec, tally):
     tally.compared("arguments")
 
 
+# named in test_differences.py
+NOT_TAKEN = {
+    "add": {"rebuild"},
+    "save": {"zipped"},
+    "save_weights": {"max_shard_size"},
+    "SparseTopKCategoricalAccuracy": {"from_sorted_ids"},
+}
+METHODS = (
+    "add", "compile", "evaluate", "fit", "get_layer", "load_weights", "predict",
+    "predict_on_batch", "save", "save_weights", "test_on_batch", "train_on_batch",
+)  # fmt: skip
+
+
+def classes(module):
+    """(class of fastrnn, class of Keras) for all names of a module that both have."""
+    for name in dir(getattr(keras, module)):
+        pair = [getattr(getattr(lib, module), name, None) for lib in (fastrnn, keras)]
+        if all(map(inspect.isclass, pair)):
+            yield pair
+
+
+def same_arguments(mine, theirs, name, keywords=()):
+    """Keras's arguments and defaults, in its order; `keywords` are accepted without being named."""
+    own, wanted = inspect.signature(mine).parameters, inspect.signature(theirs).parameters
+    variable = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    wanted = {n: p for n, p in wanted.items() if p.kind not in variable}
+    missing = set(wanted) - set(own) - set(keywords)
+    assert missing == NOT_TAKEN.get(name, set()), name
+    for argument in set(wanted) & set(own) - {"name"}:  # a loss is named after its class by None
+        assert own[argument].default == wanted[argument].default, (name, argument)
+    assert [n for n in own if n in wanted] == [n for n in wanted if n in own], name
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["callbacks", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"],
+)
+def test_arguments_of_other_classes(module, tally):
+    pairs = list(classes(module))
+    assert len(pairs) >= 4
+    for mine, theirs in pairs:
+        keywords = ()
+        if module == "optimizers" and theirs is not keras.optimizers.Optimizer:
+            keywords = set(inspect.signature(theirs.__init__).parameters)
+            keywords -= set(inspect.signature(mine.__init__).parameters) | {"kwargs"}
+            defaults = inspect.signature(theirs.__init__).parameters
+            for option in keywords:
+                mine(**{option: defaults[option].default})
+        same_arguments(mine.__init__, theirs.__init__, theirs.__name__, keywords)
+        tally.compared("arguments")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_arguments_of_a_model(method, tally):
+    mine, theirs = (getattr(lib.Sequential, method) for lib in (fastrnn, keras))
+    same_arguments(mine, theirs, method)
+    tally.compared("arguments")
+
+
+def test_masking_wants_all_features_equal(tally):
+    """A step that equals mask_value in some features only is kept; a masked one becomes 0."""
+    x = np.random.default_rng(9).integers(-1, 1, (20, 6, 2)).astype(np.float32)
+    for value in (0.0, -1.0):
+        mine, theirs = fastrnn.layers.Masking(value), keras.layers.Masking(value)
+        expected = mine.compute_mask(x), mine(x)
+        np.testing.assert_array_equal(expected[0], theirs.compute_mask(comparison.tensor(x)))
+        np.testing.assert_array_equal(expected[1], theirs(x))
+        assert (mine(x)[~mine.compute_mask(x)] == 0).all()
+        assert ((x == value).any(axis=-1) & mine.compute_mask(x)).any()
+    tally.compared("masking")
+
+
 @BOTH
 @pytest.mark.parametrize("option", ["go_backwards", "stateful", "return_sequences", "return_state"])
 def test_directions_have_to_fit(library, option):
