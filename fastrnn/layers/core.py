@@ -261,16 +261,23 @@ class Masking(Layer):
             self.reject_shape("(batch, timesteps, ...)", shape)
 
     def compute_mask(self, inputs, mask=None):
-        return (inputs != np.float32(self.mask_value)).any(axis=-1)
+        x, value = np.asarray(inputs), np.float32(self.mask_value)
+        kept = np.asarray(x[..., 0] != value)
+        doubtful = np.flatnonzero(~kept)  # for most steps the first feature tells
+        steps = x.reshape(-1, x.shape[-1]).take(doubtful, axis=0)
+        kept.reshape(-1)[doubtful] = (steps != value).any(axis=-1)
+        return kept
 
     def forward(self, x, run, mask=None):
+        run.saved[self] = x
+        if self.mask_value == 0:
+            return x  # masked steps are zero already
         y = run.empty(self, "y", x.shape)
-        kept = run.saved[self] = self.compute_mask(x)[..., None]
-        np.multiply(x, kept, out=y)
+        np.multiply(x, self.compute_mask(x)[..., None], out=y)
         return y
 
     def backward(self, dy, run, need_dx=True):
-        return dy * run.saved[self]
+        return dy * self.compute_mask(run.saved[self])[..., None]
 
     def get_config(self):
         return {**super().get_config(), "mask_value": self.mask_value}
