@@ -12,6 +12,8 @@ typedef struct {
     _Alignas(128) atomic_int phase;
 } step_barrier;
 
+enum { LONG_WAIT = 4096 }; /* in turns of the loop, some 50 us: the other thread has lost its CPU */
+
 /* Returns at once where the pass is stopped: the other threads may not come. */
 static inline void barrier_wait(step_barrier *barrier, int parts, pass_watch *watch) {
     if (parts == 1) return;
@@ -25,10 +27,13 @@ static inline void barrier_wait(step_barrier *barrier, int parts, pass_watch *wa
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
-        if (spins > 4096) {
-            if (is_stopped(watch)) return;
-            sched_yield(); /* the thread waited for may need this CPU */
+        if (spins < LONG_WAIT) continue;
+        if (is_stopped(watch)) return;
+        if (spins == LONG_WAIT) {
+            const int late = 1 + atomic_fetch_add_explicit(&watch->late, 1, memory_order_relaxed);
+            if (late == watch->most_late) atomic_store(&watch->stopped, TOO_LATE);
         }
+        sched_yield(); /* to the thread waited for */
     }
 }
 

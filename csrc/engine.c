@@ -108,7 +108,7 @@ int fr_watch(pass_watch *watch) {
     if (omp_get_thread_num() != 0) return is_stopped(watch);
 #endif
     if (interrupt && now() - watch->asked > 0.05) {
-        if (interrupt()) atomic_store(&watch->stopped, 1);
+        if (interrupt()) atomic_store(&watch->stopped, INTERRUPTED);
         watch->asked = now();
     }
     return is_stopped(watch);
@@ -232,6 +232,14 @@ static void run_slice(const rnn_pass *pass, int d, int64_t s, int part, step_bar
                              : NULL);
 }
 
+/* Threads that share a layer's units meet at every step: where other programs take the CPUs away,
+ * each meeting can last a time slice. A forward pass that sees this begins again on one thread, and
+ * so do all for the next tenth of a second. */
+static _Atomic double alone_until;
+static int most_late(const fr_rnn *rnn) {
+    return 4 + (int)(rnn->timesteps < 1 << 20 ? rnn->timesteps / 64 : 1 << 14);
+}
+
 /* A direction that adds to dx follows the one before it on the same thread. */
 static void run_pass(const rnn_pass *pass) {
     const fr_rnn *rnn = pass->rnn;
@@ -241,7 +249,8 @@ static void run_pass(const rnn_pass *pass) {
     const int chains = together ? 1 : count;
 #ifdef _OPENMP
     const int parts = pass->split.parts;
-    if (parts > 1 && !together) {
+    pass_watch *watch = pass->watch;
+    if (parts > 1 && !together && now() >= alone_until) {
         const int wanted = (int)(count * slices) * parts;
         step_barrier barriers[2] = {0};
         int enough = 0;
@@ -254,7 +263,9 @@ static void run_pass(const rnn_pass *pass) {
             run_slice(pass, id / parts, 0, id % parts, &barriers[id / parts]);
             restore(mode);
         }
-        if (enough) return;
+        if (atomic_load(&watch->late) >= most_late(rnn)) alone_until = now() + 0.1;
+        if (is_stopped(watch) == TOO_LATE) atomic_store(&watch->stopped, 0);
+        else if (enough) return;
     }
 #endif
     FOR_TASKS(task, chains * slices, fr_threads_for(flops_of(rnn, count)), {
@@ -271,6 +282,7 @@ int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *cons
     fr_rnn no_dx[2]; /* dx_add orders the backward only */
     for (int d = 0; d < count; d++) no_dx[d] = rnn[d], no_dx[d].dx = NULL;
     pass_watch watch = fr_new_watch();
+    watch.most_late = most_late(rnn);
     run_pass(&(rnn_pass){no_dx, count, split, scratch, k->forward, k->forward_scratch, &watch});
     return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }

@@ -37,11 +37,14 @@ static inline void restore(float_mode mode) {
 #endif
 }
 
-/* One pass that can be interrupted: a flag for its threads. fr_watch, to be called between pieces of
+/* One pass that can be stopped: a flag for its threads. fr_watch, to be called between pieces of
  * work of a millisecond or less, sets it; it answers whether to stop. */
+enum { INTERRUPTED = 1, TOO_LATE };
 typedef struct {
     atomic_int stopped;
-    double asked; /* when, in seconds */
+    double asked;      /* when, in seconds */
+    atomic_int late;   /* how often a thread had to wait for one that was not running */
+    int most_late;     /* when this often, the pass stops as TOO_LATE; 0 for never */
 } pass_watch;
 
 pass_watch fr_new_watch(void);

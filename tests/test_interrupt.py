@@ -1,6 +1,8 @@
-"""A signal in the midst of a long kernel: heard there, and nothing is left broken."""
+"""Long kernels: a signal is heard in their midst; threads that lose their CPUs are no hold-up."""
 
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -97,3 +99,24 @@ def test_dense(threads, interrupted, rng):
     dw = np.full((k, n), 7, np.float32)
     interrupted(lambda: layer.backward(None, dw, None, y, x, y, 0))
     assert (dw == 7).all()
+
+
+def test_threads_without_a_cpu_do_not_hold_each_other_up(rng):
+    """Threads that share a layer's units meet at each step; other programs take their CPUs away."""
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    before = _engine.get_num_threads()
+    try:
+        run, last, _ = long_run(rng, 1, 60, 512)
+        _engine.set_num_threads(1)
+        run.forward()
+        expected = last.copy()
+        _engine.set_num_threads(2)
+        for _ in range(20):
+            last[:] = np.nan
+            run.forward()
+            np.testing.assert_allclose(last, expected, rtol=1e-5, atol=1e-6)
+    finally:
+        _engine.set_num_threads(before)
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
