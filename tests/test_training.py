@@ -315,6 +315,9 @@ def test_config_round_trip(data):
     np.testing.assert_array_equal(
         twin.predict(data[0], verbose=0), model.predict(data[0], verbose=0)
     )
+    config = model.get_config()
+    bare = fastrnn.Sequential.from_config(config["layers"])  # Keras 1's form
+    assert bare.get_config()["layers"] == config["layers"]
     with pytest.raises(ValueError, match="unknown layer 'Lambda'"):
         fastrnn.Sequential.from_config({"layers": [{"class_name": "Lambda", "config": {}}]})
 

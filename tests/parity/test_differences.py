@@ -99,6 +99,16 @@ def test_implementation_1_with_dropout():
         keras.layers.LSTM(2, dropout=0.5, implementation=1)(x, training=True)
 
 
+def test_weights_given_to_a_bidirectional():
+    given = [random_of.normal(rng(), *shape) for shape in ((3, 8), (2, 8), (8,)) * 2]
+    taken = []
+    for library in (fastrnn, keras):
+        layer = library.layers.Bidirectional(library.layers.LSTM(2), weights=given)
+        layer.build((None, 4, 3))
+        taken.append(all((w == g).all() for w, g in zip(layer.get_weights(), given, strict=True)))
+    assert taken == [True, False]
+
+
 def test_bidirectional_with_two_numbers_of_units():
     x = random_of.normal(rng(), 2, 4, 3)
 

@@ -451,3 +451,11 @@ def test_both_hard_sigmoids(tally):
     np.testing.assert_allclose(old, np.clip(0.2 * x + 0.5, 0, 1), atol=1e-6)
     assert fastrnn.activations.get("hard_sigmoid") is fastrnn.activations.hard_sigmoid
     tally.compared("activations")
+
+
+@BOTH
+def test_weights_given_to_an_embedding(library, tally):
+    table = random_of.normal(np.random.default_rng(10), 4, 3)
+    embedded = library.layers.Embedding(4, 3, weights=[table])(np.array([[2, 0]]))
+    np.testing.assert_array_equal(np.asarray(embedded), table[[[2, 0]]])
+    tally.compared("initial weights")
