@@ -100,10 +100,21 @@ def get_num_threads():
 cdef extern from "Python.h":
     int PyErr_CheckSignals()  # declared without "except": the exception is raised by raise_status
 
+cdef bint asking_for_signals = False
+
 cdef int signals_arrived() noexcept with gil:
-    return PyErr_CheckSignals()
+    global asking_for_signals
+    asking_for_signals = True
+    cdef int raised = PyErr_CheckSignals()
+    asking_for_signals = False
+    return raised
 
 fr_set_interrupt(signals_arrived)
+
+
+def in_kernel():
+    """For a signal's handler: does it run in the midst of a kernel, which an exception ends?"""
+    return asking_for_signals
 
 
 cdef int raise_status(int status) except -1:

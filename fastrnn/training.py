@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from fastrnn import activations, losses, metrics, optimizers
+from fastrnn import _engine, activations, losses, metrics, optimizers
 from fastrnn.callbacks import CallbackList
 from fastrnn.data import ArrayBatches, batches, class_weights, single
 from fastrnn.layers.core import Activation
@@ -249,8 +249,9 @@ def fit(
     )  # fmt: skip
     model.stop_training, model.initial_epoch = False, initial_epoch
     callbacks.on_train_begin()
+    logs = {}
     try:
-        with _interruptible(model):
+        with contextlib.suppress(_Interrupted), _interruptible(model):
             logs = _epochs(
                 model, data, epochs, steps_per_epoch, class_weight, callbacks, validation,
                 validation_steps, validation_freq,
@@ -325,13 +326,20 @@ def _epochs(
     return logs
 
 
+class _Interrupted(Exception):
+    pass
+
+
 @contextlib.contextmanager
 def _interruptible(model):
-    """Ctrl-C ends training after the batch; the second Ctrl-C is a KeyboardInterrupt at once."""
+    """Ctrl-C ends training after the batch, or in the midst of it where a kernel takes long, which
+    leaves the weights as they were before it; the second Ctrl-C is a KeyboardInterrupt at once."""
 
     def interrupt(number, frame):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         model.stop_training = model.history.interrupted = True
+        if _engine.in_kernel():
+            raise _Interrupted
 
     if (
         threading.current_thread() is not threading.main_thread()

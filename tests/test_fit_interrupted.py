@@ -59,6 +59,23 @@ def test_the_history_so_far(model, capsys):
     assert len(history.epoch) == 3
 
 
+def test_in_a_long_kernel(capsys):
+    model = Sequential([layers.LSTM(512, input_shape=(None, 8)), layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = np.zeros((16, 1500, 8), np.float32)
+    model.fit(x[:, :2], x[:, 0, 0], verbose=0)
+    before = model.get_weights()
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    history = model.fit(x, x[:, 0, 0], epochs=9, verbose=0)
+    timer.join()
+    assert history.interrupted and history.epoch == []
+    assert capsys.readouterr().out == "\nInterrupted: training ends\n"
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert np.isfinite(model.fit(x[:, :2], x[:, 0, 0], verbose=0).history["loss"]).all()
+
+
 def test_a_validation_is_finished(model):
     press = Press(hook="on_test_batch_begin")
     history = model.fit(X, Y, 4, 9, 0, [press], validation_data=(X, Y))
