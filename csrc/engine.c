@@ -63,13 +63,25 @@ int fr_set_isa(const char *name) {
 
 /* --- threads --------------------------------------------------------------------------------- */
 
-static int thread_count = 1;
-static int pool_started; /* threads do not survive fork(): a child made after that runs alone */
+static atomic_int thread_count = 1;
+static atomic_int threads_taken;
+static atomic_int pool_started; /* threads do not survive fork(): a child made after that runs alone */
 static int alone;
 
-void fr_pool_starts(void) { pool_started = 1; }
+static void after_fork(void) {
+    alone = pool_started;
+    threads_taken = 0;
+}
 
-static void after_fork(void) { alone = pool_started; }
+int fr_take_threads(int wanted) {
+    wanted = wanted < 1 ? 1 : wanted;
+    const int others = atomic_fetch_add(&threads_taken, wanted);
+    const int left = fr_threads() - others, taken = wanted <= left ? wanted : left > 1 ? left : 1;
+    if (taken < wanted) atomic_fetch_sub(&threads_taken, wanted - taken);
+    if (taken > 1 && !pool_started) pool_started = 1;
+    return taken;
+}
+void fr_give_threads(int taken) { atomic_fetch_sub(&threads_taken, taken); }
 
 void fr_set_threads(int threads) {
     static int registered;
@@ -251,18 +263,20 @@ static void run_pass(const rnn_pass *pass) {
     const int parts = pass->split.parts;
     pass_watch *watch = pass->watch;
     if (parts > 1 && !together && now() >= alone_until) {
-        const int wanted = (int)(count * slices) * parts;
+        const int wanted = (int)(count * slices) * parts, taken = fr_take_threads(wanted);
         step_barrier barriers[2] = {0};
         int enough = 0;
-        fr_pool_starts();
+        if (taken == wanted && slices == 1) {
 #pragma omp parallel num_threads(wanted)
-        if (omp_get_num_threads() == wanted && slices == 1) {
-            float_mode mode = flush_subnormals();
-            const int id = omp_get_thread_num();
-            if (id == 0) enough = 1;
-            run_slice(pass, id / parts, 0, id % parts, &barriers[id / parts]);
-            restore(mode);
+            if (omp_get_num_threads() == wanted) {
+                float_mode mode = flush_subnormals();
+                const int id = omp_get_thread_num();
+                if (id == 0) enough = 1;
+                run_slice(pass, id / parts, 0, id % parts, &barriers[id / parts]);
+                restore(mode);
+            }
         }
+        fr_give_threads(taken);
         if (atomic_load(&watch->late) >= most_late(rnn)) alone_until = now() + 0.1;
         if (is_stopped(watch) == TOO_LATE) atomic_store(&watch->stopped, 0);
         else if (enough) return;

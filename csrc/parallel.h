@@ -8,7 +8,10 @@
 #include <xmmintrin.h>
 #endif
 
-void fr_pool_starts(void); /* notes that this process now has threads */
+/* How many threads, at most `wanted`, a caller may run on, so that all callers together have no more
+ * than fr_threads(), but one each; to be given back. */
+int fr_take_threads(int wanted);
+void fr_give_threads(int taken);
 
 /* Subnormal numbers cost a hundred cycles each: flush them within the kernels, and give the
  * caller's float environment back. */
@@ -57,13 +60,12 @@ static inline int is_stopped(pass_watch *watch) {
 #define FOR_TASKS(task, tasks, threads, body)                                                      \
     do {                                                                                           \
         const int64_t tasks_ = (tasks);                                                            \
-        const int threads_ = tasks_ < (threads) ? (int)tasks_ : (threads);                         \
+        const int threads_ = fr_take_threads(tasks_ < (threads) ? (int)tasks_ : (threads));        \
         if (threads_ <= 1) {                                                                       \
             float_mode mode_ = flush_subnormals();                                                 \
             for (int64_t task = 0; task < tasks_; task++) body;                                    \
             restore(mode_);                                                                        \
         } else {                                                                                   \
-            fr_pool_starts();                                                                     \
             _Pragma("omp parallel num_threads(threads_)") {                                        \
                 float_mode mode_ = flush_subnormals();                                             \
                 _Pragma("omp for schedule(dynamic, 1)")                                            \
@@ -71,6 +73,7 @@ static inline int is_stopped(pass_watch *watch) {
                 restore(mode_);                                                                    \
             }                                                                                      \
         }                                                                                          \
+        fr_give_threads(threads_);                                                                 \
     } while (0)
 
 #endif
