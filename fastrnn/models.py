@@ -210,6 +210,8 @@ class Sequential(Layer):
                 continue
             y = layer.forward(x, run, mask)
             mask = layer.compute_mask(x, mask)
+            if mask is not None and mask.all():
+                mask = None  # the same, and faster
             x = y
             if layer.activity_regularizer is not None and not isinstance(y, list):
                 run.losses.append(float(layer.activity_regularizer(y)) / len(y))

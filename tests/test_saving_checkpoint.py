@@ -76,7 +76,7 @@ def test_a_model_that_says_what_it_saved(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"filepath": "m"}, r"filepath: expected .*\.keras or \.h5, received 'm'"),
+        ({"filepath": "m"}, r"filepath: expected .*\.keras or \.h5 or \.hdf5, received 'm'"),
         ({"filepath": "m.keras", "save_weights_only": True}, "filepath: expected .*safetensors"),
         ({"filepath": "m.h5", "save_freq": "batch"}, "save_freq: expected"),
         ({"filepath": "m.h5", "period": 0}, "period: expected"),
