@@ -301,12 +301,17 @@ int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *cons
     return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }
 
+int fr_rnn_needs_back(const fr_rnn *rnn) {
+    return rnn->dx != NULL || rnn->batch * rnn->timesteps > 24;
+}
+
 int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch) {
     const kernel_table *k = fr_kernels();
     int status = check(rnn, count, split);
     if (status) return status;
     for (int d = 0; d < count; d++)
-        if (!rnn[d].saved || !rnn[d].packed_back || !rnn[d].dkernel || !rnn[d].drecurrent)
+        if (!rnn[d].saved || !rnn[d].dkernel || !rnn[d].drecurrent ||
+            (!rnn[d].packed_back && fr_rnn_needs_back(rnn + d)))
             return FR_BAD_ARGUMENT;
     pass_watch watch = fr_new_watch();
     run_pass(&(rnn_pass){rnn, count, split, scratch, k->backward, k->backward_scratch, &watch});

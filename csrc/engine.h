@@ -64,7 +64,7 @@ typedef struct {
 
     /* Backward only. dy follows y's shape and dh_last, dc_last the last states (h_last and last
      * are one there: the caller adds both gradients). dx is overwritten, or added to. */
-    const float *packed_back;        /* from fr_rnn_pack_back */
+    const float *packed_back;        /* from fr_rnn_pack_back, or NULL: see fr_rnn_needs_back */
     const float *dy;                 /* or NULL; zero at masked steps, see fr_mask_gradient */
     int64_t dy_row, dy_time;
     const float *dh_last, *dc_last;  /* (batch, units), or NULL for zeros */
@@ -97,6 +97,8 @@ int64_t fr_rnn_saved_size(const fr_rnn *rnn, fr_rnn_split split);
 int64_t fr_rnn_forward_scratch(const fr_rnn *rnn, fr_rnn_split split); /* 0 if saved is set */
 int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split);
 int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch);
+/* For a few rows and steps packing for the backward takes longer than doing without. */
+int fr_rnn_needs_back(const fr_rnn *rnn);
 int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch);
 
 /* Gradient of y -> of h where a mask repeats (or zeroes) outputs: moves each masked step's dy to

@@ -804,10 +804,35 @@ static void no_weight_gradients(const fr_rnn *rnn, const layout *l, float *gradi
     if (rnn->dbias) memset(rnn->dbias, 0, columns);
 }
 
+/* dz of one row times `count` rows, from unit k on, of the recurrent_kernel as the forward has it. */
+INLINE void dots_with_dz(const int count, const fr_rnn *rnn, const layout *l, enum weights_kind kind,
+                         const float *dz, int64_t rows, int64_t row, int64_t k, float *out) {
+    vf sums[8] = {0};
+    for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
+        const int64_t width = chunk_vectors(l, chunk) * V, column = first_vector(l, chunk, kind) * V;
+        const float *d = dz + chunk * rows * 4 * V + row * width + column;
+        const float *weights =
+            rnn->packed + chunk * l->k * 4 * V + (1 + rnn->features + k) * width + column;
+        for (int v = 0; v < chunk_vectors_of(l, chunk, kind); v++) {
+            const vf dv = load(d + v * V);
+            UNROLL(8)
+            for (int i = 0; i < count; i++) sums[i] += load(weights + i * width + v * V) * dv;
+        }
+    }
+    for (int i = 0; i < count; i++) out[i] += sum_lanes(sums[i]);
+}
+
 /* Adds dz times the transposed recurrent_kernel, this part's columns, to out. */
 static void state_gradient(const fr_rnn *rnn, const layout *l, enum weights_kind kind,
                            const float *dz, rnn_slice slice, int64_t unit, int64_t units_end,
                            float *out) {
+    for (int64_t row = 0; row < slice.rows && !rnn->packed_back; row++) {
+        float *to = out + row * l->h_row;
+        int64_t k = unit;
+        for (; k + 8 <= units_end; k += 8) dots_with_dz(8, rnn, l, kind, dz, slice.rows, row, k, to + k);
+        for (; k < units_end; k++) dots_with_dz(1, rnn, l, kind, dz, slice.rows, row, k, to + k);
+    }
+    if (!rnn->packed_back) return;
     const int64_t vectors = l->h_row / V;
     for (int64_t panel = 0; panel < panel_count(vectors); panel++) {
         const int64_t from = panel_start(vectors, panel);

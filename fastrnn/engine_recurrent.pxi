@@ -59,6 +59,7 @@ cdef extern from "engine.h" nogil:
     int64_t fr_rnn_forward_scratch(const fr_rnn *rnn, fr_rnn_split split)
     int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split)
     int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float **scratch)
+    int fr_rnn_needs_back(const fr_rnn *rnn)
     int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float **scratch)
     int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn)
 
@@ -396,6 +397,10 @@ cdef class RNNRun:
         l.dc0 = floats("dc0", dc0, batch, units)
         self.gradient_arrays[d] = (dkernel, drecurrent, dbias, dy, dh_last, dc_last, dx, dh0, dc0)
 
+    def needs_back(self, int d):
+        """Must the weights of a direction with its gradients set be packed for backward?"""
+        return fr_rnn_needs_back(&self.rnn[d])
+
     def mask_gradient(self, int d, dh, dy):
         """Gradient of the outputs y -> of the states h, for a masked direction; both (batch,
         timesteps, units) in the direction's order of time."""
@@ -408,15 +413,17 @@ cdef class RNNRun:
         """Backward through time after forward(keep=True); may be called once."""
         cdef float *scratch[2]
         cdef int d, status
+        cdef PackedRNN packed
         if self.saved_isa is NULL or self.saved_isa != fr_isa():
             raise ValueError("backward needs a forward(keep=True) on the same instruction set before it")
         for d in range(self.count):
             self.check_packed(d)
-            if not (<PackedRNN>self.packed[d]).has_back:
-                raise ValueError("weights must be packed with training=True")
-            if self.rnn[d].dx is not NULL and not (<PackedRNN>self.packed[d]).has_input_back:
+            packed = self.packed[d]
+            if self.rnn[d].dx is not NULL and not packed.has_input_back:
                 raise ValueError("dx: weights must be packed with input_gradient=True")
-            self.rnn[d].packed_back = (<PackedRNN>self.packed[d]).back.data
+            if self.needs_back(d) and not packed.has_back:
+                raise ValueError("weights must be packed with training=True")
+            self.rnn[d].packed_back = packed.back.data if packed.has_back else NULL
             scratch[d] = (<Buffer>self.scratch[d]).get(
                 fr_rnn_backward_scratch(&self.rnn[d], self.split))
         self.saved_isa = NULL

@@ -372,10 +372,11 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
             parts.append(dx)
             dx = in_order(layer, dx)
         ends = _state_gradients(layer, run, mask, dys[d], dlasts[d], dstates[d], (passes, d))
-        packed = layer.packed(True)
-        if not packed.has_back or need_dx > packed.has_input_back:
-            packed.pack_back(layer.kernel.value if need_dx else None, layer.recurrent_kernel.value)
         passes.set_gradients(d, *layer.gradients(run), *ends, dx, share and d > 0, None, None)
+        packed = layer.packed(True)
+        missing = not packed.has_back or need_dx > packed.has_input_back
+        if missing and passes.needs_back(d):
+            packed.pack_back(layer.kernel.value if need_dx else None, layer.recurrent_kernel.value)
     passes.backward()
     if not need_dx:
         return None
