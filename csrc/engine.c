@@ -334,17 +334,19 @@ int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *con
 int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn) {
     if (!rnn->mask || !dy || !dh) return FR_BAD_ARGUMENT;
     const int64_t units = rnn->units, steps = rnn->timesteps;
-    memset(dh, 0, (size_t)(rnn->batch * steps * units) * sizeof(float));
-    for (int64_t b = 0; b < rnn->batch; b++) {
+    const double work = 4.0 * (double)rnn->batch * (double)(steps * units);
+    FOR_TASKS(b, rnn->batch, fr_threads_for(work), {
+        const uint8_t *mask = rnn->mask + b * rnn->mask_row;
         int64_t shown = -1;
+        memset(dh + b * steps * units, 0, (size_t)(steps * units) * sizeof(float));
         for (int64_t t = 0; t < steps; t++) {
-            const int masked = !rnn->mask[b * rnn->mask_row + t * rnn->mask_time];
+            const int masked = !mask[t * rnn->mask_time];
             if (!masked) shown = t;
             if (shown < 0 || (masked && rnn->zero_output_for_mask)) continue;
-            float *to = dh + (b * steps + shown) * units;
-            const float *from = dy + b * rnn->dy_row + t * rnn->dy_time;
+            float *restrict to = dh + (b * steps + shown) * units;
+            const float *restrict from = dy + b * rnn->dy_row + t * rnn->dy_time;
             for (int64_t j = 0; j < units; j++) to[j] += from[j];
         }
-    }
+    });
     return FR_OK;
 }
