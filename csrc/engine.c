@@ -248,7 +248,9 @@ static void run_slice(const rnn_pass *pass, int d, int64_t s, int part, step_bar
 /* Threads that share a layer's units meet at every step: where other programs take the CPUs away,
  * each meeting can last a time slice. A forward pass that sees this begins again on one thread, and
  * so do all for the next tenth of a second. */
+#ifdef _OPENMP
 static _Atomic double alone_until;
+#endif
 static int most_late(const fr_rnn *rnn) {
     return 4 + (int)(rnn->timesteps < 1 << 20 ? rnn->timesteps / 64 : 1 << 14);
 }
