@@ -33,14 +33,6 @@ class Press(callbacks.Callback):
         self.ended = True
 
 
-@pytest.fixture(autouse=True)
-def usual_handler():
-    """A shell that starts a program in the background has it ignore Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def model():
     model = Sequential([layers.LSTM(3, input_shape=(4, 2)), layers.Dense(1)])
