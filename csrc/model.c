@@ -1,6 +1,6 @@
 /* libfastrnn: reads a network from the file that fastrnn/interop/c_export.py writes, and runs it. */
 #include "fastrnn.h"
-#include "engine.h"
+#include "kernels.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -131,7 +131,7 @@ static int read_direction(reader *r, const record *rec, int64_t features, direct
         return FASTRNN_NOT_A_MODEL;
     *d = (direction){.cell = (int)n[0], .units = n[1], .activation = (int)n[2],
                      .recurrent_activation = (int)n[3], .flags = (int)n[4]};
-    const int64_t columns = (d->cell == FR_LSTM ? 4 : d->cell == FR_SIMPLE_RNN ? 1 : 3) * d->units;
+    const int64_t columns = gates_of(d->cell) * d->units;
     const int64_t biases = !(d->flags & BIAS) ? 0 : d->cell == FR_GRU ? 2 : 1;
     const int64_t shapes[3][2] = {{features, columns}, {d->units, columns}, {biases, columns}};
     float *arrays[3];

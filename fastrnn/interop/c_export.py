@@ -78,7 +78,9 @@ class _Writer:
         self.fixed = False  # does a layer depend on their number?
 
     def add(self, kind, *numbers, arrays=b""):
-        entry = _record(kind, *numbers) + arrays
+        self.append(_record(kind, *numbers) + arrays)
+
+    def append(self, entry):
         self.layers.append(entry + bytes(-len(entry) % 8))
 
     def model(self, model):
@@ -131,8 +133,7 @@ class _Writer:
         return _record("recurrent", *numbers) + _floats(*(w.value for w in layer.weights))
 
     def _recurrent(self, layer):
-        entry = self.directed(layer)
-        self.layers.append(entry + bytes(-len(entry) % 8))
+        self.append(self.directed(layer))
         self._after(layer.return_sequences)
 
     def _Bidirectional(self, layer):
@@ -173,13 +174,7 @@ class _Writer:
     def _BatchNormalization(self, layer):
         if layer.axis not in (-1, len(layer.input_shape) - 1):
             self.refuse(layer, f"expected axis -1, received {layer.axis}")
-        scale = 1 / np.sqrt(layer.moving_variance.value + np.float32(layer.epsilon))
-        if layer.scale:
-            scale = scale * layer.gamma.value
-        offset = -layer.moving_mean.value * scale
-        if layer.center:
-            offset = offset + layer.beta.value
-        self.add("scale", arrays=_floats(scale, offset))
+        self.add("scale", arrays=_floats(*layer.scale_and_offset()))
 
     def _LayerNormalization(self, layer):
         rank = len(layer.input_shape)

@@ -303,12 +303,7 @@ def _embedding(writer, layer, x, shape, mask):
 
 @exporter("BatchNormalization")
 def _batch_normalization(writer, layer, x, shape, mask):
-    scale = 1 / np.sqrt(layer.moving_variance.value + np.float32(layer.epsilon))
-    if layer.scale:
-        scale = scale * layer.gamma.value
-    offset = -layer.moving_mean.value * scale
-    if layer.center:
-        offset = offset + layer.beta.value
+    scale, offset = layer.scale_and_offset()
     spread = [1] * len(shape)
     spread[layer.axis] = -1
     return writer.add("Add", writer.add("Mul", x, scale.reshape(spread)), offset.reshape(spread))

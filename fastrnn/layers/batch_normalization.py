@@ -85,6 +85,18 @@ class BatchNormalization(Layer):
             return y
         return np.ascontiguousarray(np.moveaxis(y, -1, self.axis))
 
+    def _affine(self, mean, variance):
+        inverse = 1 / np.sqrt(variance + np.float32(self.epsilon))
+        scale = inverse * self.gamma.value if self.scale else inverse
+        offset = -mean * scale
+        if self.center:
+            offset += self.beta.value
+        return inverse, scale, offset
+
+    def scale_and_offset(self):
+        """What inference multiplies each channel by, and what it then adds: (channels) each."""
+        return self._affine(self.moving_mean.value, self.moving_variance.value)[1:]
+
     def forward(self, x, run, mask=None):
         x = self._channels_last(x)
         training = run.training and self.trainable
@@ -101,11 +113,7 @@ class BatchNormalization(Layer):
             self.moving_mean.touch(), self.moving_variance.touch()
         else:
             mean, variance, used = self.moving_mean.value, self.moving_variance.value, None
-        inverse = 1 / np.sqrt(variance + np.float32(self.epsilon))
-        scale = inverse * self.gamma.value if self.scale else inverse
-        offset = -mean * scale
-        if self.center:
-            offset += self.beta.value
+        inverse, scale, offset = self._affine(mean, variance)
         y = run.empty(self, "y", x.shape)
         _engine.batch_norm_forward(y, x, scale, offset)
         if run.training:
