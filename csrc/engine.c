@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -99,6 +100,19 @@ int fr_threads_for(double flops) {
     if (omp_in_parallel()) return 1;
 #endif
     return threads >= most ? most : threads < 1 ? 1 : (int)threads;
+}
+
+/* --- memory ---------------------------------------------------------------------------------- */
+
+/* Weights and saved states of some MB are read in strides that outrun the table of small pages. LSTM(512)
+ * on 16 rows, one thread of an AVX2 EPYC: forward x 1.08, backward 1.07; LSTM(64), backward 1.04. */
+void fr_use_large_pages(void *memory, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 4096, from = ((uintptr_t)memory + page - 1) & ~(page - 1);
+    if (bytes >= 4 << 20) madvise((void *)from, (size_t)((uintptr_t)memory + (size_t)bytes - from), MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
 }
 
 /* --- interrupts --------------------------------------------------------------------------------- */

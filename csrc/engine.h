@@ -24,6 +24,7 @@ int fr_set_isa(const char *name);       /* FR_BAD_ARGUMENT if unknown or not on 
 void fr_set_threads(int threads);       /* >= 1; a process made by fork() stays at one thread */
 int fr_threads(void);
 int fr_threads_for(double flops);       /* how many threads pay for this much work */
+void fr_use_large_pages(void *memory, int64_t bytes); /* where the system has them, from 4 MB on */
 
 /* What a long pass of a recurrent or dense layer calls now and then, at most 20 times a second and
  * only on the thread that called; it ends with FR_INTERRUPTED if the answer is not 0. */

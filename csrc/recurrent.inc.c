@@ -262,21 +262,22 @@ INLINE vf slope(int kind, vf y) {
 
 /* --- the cell -------------------------------------------------------------------------------- */
 
-/* LSTM or GRU on 4 vectors of z, replaced by i, f, g, o or n, z, r, s. c: the state before,
- * replaced by the new one (for GRU that is h). Returns h. */
-INLINE vf cell(int kind, int act, int rec, vf gates[4], vf *c) {
+/* The first half of a cell: LSTM or GRU on 4 vectors of z, replaced by i, f, g, o or n, z, r, s.
+ * c: the state before, replaced by the new one (for GRU that is h). */
+INLINE void cell(int kind, int act, int rec, vf gates[4], vf *c) {
+    const int usual = __builtin_constant_p(act) && act == FR_TANH && rec == FR_SIGMOID;
     if (kind == FR_GRU) {
-        gates[1] = activate(rec, gates[1]);
-        gates[2] = activate(rec, gates[2]);
+        if (usual) saturate(2, (int[]){0, 0}, gates + 1);
+        else
+            for (int g = 1; g < 3; g++) gates[g] = activate(rec, gates[g]);
         gates[0] = activate(act, gates[0] + gates[2] * gates[3]);
-        return *c = gates[0] + gates[1] * (*c - gates[0]);
+        *c = gates[0] + gates[1] * (*c - gates[0]);
+        return;
     }
-    gates[0] = activate(rec, gates[0]);
-    gates[1] = activate(rec, gates[1]);
-    gates[2] = activate(act, gates[2]);
-    gates[3] = activate(rec, gates[3]);
+    if (usual) saturate(4, (int[]){0, 0, 1, 0}, gates);
+    else
+        for (int g = 0; g < 4; g++) gates[g] = activate(g == 2 ? act : rec, gates[g]);
     *c = gates[1] * *c + gates[0] * gates[2];
-    return gates[3] * activate(act, *c);
 }
 
 /* gates: as cell() left them, replaced by dz; dc: gradient of c from the step after, replaced by
@@ -311,17 +312,21 @@ INLINE void transpose_groups(vf v[4]) {
     v[3] = PIECES(high01, high23, 2, 3, 6, 7);
 }
 
-/* rows of one full chunk. z: (rows, 4V), made gates if keep; c_before, c: (rows, V). */
+/* rows of one full chunk. z: (rows, 4V), made gates if keep; c_before, c: (rows, V). The outputs are
+ * made from the finished states, so that no row waits for its own. */
 INLINE void cells_full(int kind, int act, int rec, int keep, float *z, const float *c_before, float *c,
                        float *h, int64_t h_row, int64_t rows) {
-    for (int64_t r = 0; r < rows; r++, z += 4 * V) {
-        vf gates[4] = {load(z), load(z + V), load(z + 2 * V), load(z + 3 * V)};
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = z + r * 4 * V;
+        vf gates[4] = {load(row), load(row + V), load(row + 2 * V), load(row + 3 * V)};
         vf state = load(c_before + r * V);
-        store(h + r * h_row, cell(kind, act, rec, gates, &state));
+        cell(kind, act, rec, gates, &state);
         store(c + r * V, state);
-        if (keep)
-            for (int g = 0; g < 4; g++) store(z + g * V, gates[g]);
+        if (kind == FR_GRU) store(h + r * h_row, state);
+        for (int g = keep ? 0 : 3; g < 4; g++) store(row + g * V, gates[g]);
     }
+    for (int64_t r = 0; r < rows && kind != FR_GRU; r++)
+        store(h + r * h_row, load(z + (4 * r + 3) * V) * activate(act, load(c + r * V)));
 }
 
 /* All rows of the tail. z: (rows, groups, V); c_before, c: (rows, groups, V/4). */
@@ -332,7 +337,8 @@ INLINE void cells_tail(int kind, int act, int rec, int keep, const layout *l, fl
         vf gates[4] = {load(z), load(z + V), load(z + 2 * V), load(z + 3 * V)};
         transpose_groups(gates);
         vf state = load(c_before + n * V);
-        vf out = cell(kind, act, rec, gates, &state);
+        cell(kind, act, rec, gates, &state);
+        const vf out = kind == FR_GRU ? state : gates[3] * activate(act, state);
         store(c + n * V, state);
         for (int j = 0; j < 4 && row < rows; j++) {
             memcpy(h + row * l->h_row + group * GROUP, (float *)&out + j * GROUP,
@@ -510,6 +516,8 @@ static void reset_before_cells(const fr_rnn *rnn, const layout *l, float *z, flo
     }
 }
 
+enum { CELL_ROWS = 12 }; /* the cells of so many rows are computed at once, to overlap */
+
 /* After how many steps to look whether to stop: some 10 million operations. */
 static int64_t steps_watched(const fr_rnn *rnn, rnn_slice slice) {
     const double step = 2.0 * gates_of(rnn->cell) * (double)(slice.rows * rnn->units) *
@@ -592,20 +600,24 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             const int64_t cells_at = l.cell == FR_SIMPLE_RNN ? 0 : chunk * rows * V;
             const float *chunk_c_before = c_before + cells_at;
             float *chunk_c = c + cells_at;
+            int64_t done = 0; /* rows whose cells are computed */
             FOR_TILES(row, height, rows, nv) {
-                float *tile_z = step_z || in_groups(&l, chunk) ? chunk_z + row * width : z;
+                const int own = step_z || in_groups(&l, chunk); /* has every row a place in chunk_z? */
+                float *tile_z = chunk_z + (own ? row : row - done) * width;
                 const float *init = block > 1 ? tile_z : panel;
                 if (block == 1 || recurrent)
                     TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
                                                     block > 1 ? width : 0, V);
-                if (reset_before) continue;
+                const int64_t ready = row + height - done;
+                if (reset_before || (ready < CELL_ROWS && row + height < rows)) continue;
+                float *z_ready = chunk_z + (own ? done : 0) * width;
+                float *h_ready = chunk_h + done * l.h_row;
                 if (l.cell == FR_SIMPLE_RNN)
-                    WITH_TANH(rnn, simple_cells(act, keep, tile_z, chunk_h + row * l.h_row, l.h_row,
-                                                nv, height));
+                    WITH_TANH(rnn, simple_cells(act, keep, z_ready, h_ready, l.h_row, nv, ready));
                 else if (chunk < l.full)
-                    WITH_CELL(rnn, cells_full(kind, act, rec, keep, tile_z, chunk_c_before + row * V,
-                                              chunk_c + row * V, chunk_h + row * l.h_row, l.h_row,
-                                              height));
+                    WITH_CELL(rnn, cells_full(kind, act, rec, keep, z_ready, chunk_c_before + done * V,
+                                              chunk_c + done * V, h_ready, l.h_row, ready));
+                done += ready;
             }
             if (in_groups(&l, chunk))
                 WITH_CELL(rnn, cells_tail(kind, act, rec, keep, &l, chunk_z, chunk_c_before, chunk_c,

@@ -151,42 +151,63 @@ INLINE void transpose_4x4(float *to, int64_t to_row, const float *from, int64_t 
 #define LOG2E_LOW 1.92596299e-8f /* log2(e) - LOG2E */
 #define ROUND 12582912.0f        /* 1.5 * 2^23: adding and subtracting it rounds to a whole number */
 
-/* exp(x) = scale * (1 + p), scale a power of two, for x clamped to +-87.
+/* exp(factor x) = scale * (1 + p), scale a power of two, of n vectors side by side: one alone would
+ * wait for each of its operations. x: clamped so that |factor x| <= 87.
  * p = 2^f - 1, |f| <= 1/2, by a minimax polynomial of degree 6 (relative error 1.1e-8). */
-INLINE void exp_parts(vf x, vf *scale, vf *p) {
-    x = at_most(87.0f, at_least(-87.0f, x));
-    vf n = (x * LOG2E + ROUND) - ROUND;
-    vf f = (x * LOG2E - n) + x * LOG2E_LOW; /* one rounding each where there is FMA */
-    vf q = splat(1.5403508e-4f);
-    q = q * f + 1.3390736e-3f;
-    q = q * f + 9.6182376e-3f;
-    q = q * f + 5.5503573e-2f;
-    q = q * f + 2.4022649e-1f;
-    q = q * f + 6.9314718e-1f;
-    *p = f * q;
-    *scale = (vf)((__builtin_convertvector(n, vi) + 127) << 23);
+INLINE void exp_parts(const int n, const float factor[], const vf x[], vf scale[], vf p[]) {
+    static const float COEFFICIENTS[] = {1.3390736e-3f, 9.6182376e-3f, 5.5503573e-2f, 2.4022649e-1f,
+                                         6.9314718e-1f};
+    vf f[4], q[4];
+#define EACH UNROLL(4) for (int i = 0; i < n; i++)
+    EACH {
+        const vf whole = x[i] * (factor[i] * LOG2E) + ROUND;
+        scale[i] = (vf)(((vi)whole << 23) + 0x3f800000); /* the number's low bits are ROUND's whole */
+        f[i] = whole - ROUND;
+    }
+    EACH f[i] = x[i] * (factor[i] * LOG2E) - f[i];
+    EACH f[i] = f[i] + x[i] * (factor[i] * LOG2E_LOW);
+    EACH q[i] = 1.5403508e-4f * f[i] + COEFFICIENTS[0];
+    UNROLL(4)
+    for (int k = 1; k < 5; k++) EACH q[i] = q[i] * f[i] + COEFFICIENTS[k];
+    EACH p[i] = f[i] * q[i];
 }
+INLINE vf clamp(float bound, vf x) { return at_most(bound, at_least(-bound, x)); }
 INLINE vf vexp(vf x) {
     vf scale, p;
-    exp_parts(x, &scale, &p);
+    x = clamp(87.0f, x);
+    exp_parts(1, (float[]){1.0f}, &x, &scale, &p);
     return scale * p + scale;
 }
 INLINE vf vexpm1(vf x) {
     vf scale, p;
-    exp_parts(x, &scale, &p);
+    x = clamp(87.0f, x);
+    exp_parts(1, (float[]){1.0f}, &x, &scale, &p);
     return scale * p + (scale - 1.0f);
 }
-/* sigmoid errs by at most 2.9 ulp on AVX-512, 3.7 on AVX2, 45 (at -64; near 0 by 2) without FMA; by
- * 1.8e-7 in all. tanh by 4.0, 5.1, 3.9 ulp, or 2.4e-7. Over every 499th float32. */
-INLINE vf vsigmoid(vf x) { return reciprocal(1.0f + vexp(-x)); }
 
-/* tanh(x) = e / (e + 2) with e = exp(2x) - 1, which is exact near 0; saturated beyond +-9.1. */
+/* Of each of n vectors sigmoid or, where is_tanh, tanh: tanh(x) = e / (e + 2) with e = exp(2x) - 1,
+ * which is exact near 0; saturated beyond +-9.1.
+ * sigmoid errs by at most 2.9 ulp on AVX-512, 3.3 on AVX2, 45 (at -64; near 0 by 2) without FMA; by
+ * 1.8e-7 in all. tanh by 4.0, 5.1, 3.9 ulp, or 2.4e-7. Over every 499th float32. */
+INLINE void saturate(const int n, const int is_tanh[], vf x[]) {
+    vf scale[4], p[4], d[4], r[4];
+    float factor[4];
+    EACH factor[i] = is_tanh[i] ? 2.0f : -1.0f;
+    EACH x[i] = clamp(is_tanh[i] ? 9.1f : 87.0f, x[i]);
+    exp_parts(n, factor, x, scale, p);
+    EACH x[i] = is_tanh[i] ? scale[i] * p[i] + (scale[i] - 1.0f) : splat(1.0f);
+    EACH d[i] = is_tanh[i] ? x[i] + 2.0f : scale[i] * p[i] + (scale[i] + 1.0f);
+    EACH r[i] = reciprocal(d[i]);
+    EACH x[i] = is_tanh[i] ? x[i] * r[i] : r[i];
+}
+#undef EACH
+INLINE vf vsigmoid(vf x) {
+    saturate(1, (int[]){0}, &x);
+    return x;
+}
 INLINE vf vtanh(vf x) {
-    x = at_most(9.1f, at_least(-9.1f, x));
-    vf scale, p;
-    exp_parts(x + x, &scale, &p);
-    vf e = scale * p + (scale - 1.0f);
-    return e * reciprocal(e + 2.0f);
+    saturate(1, (int[]){1}, &x);
+    return x;
 }
 
 /* log(x) for normal x > 0: mantissa in [sqrt(1/2), sqrt(2)), atanh series in s = (m-1)/(m+1). */

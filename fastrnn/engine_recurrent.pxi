@@ -8,6 +8,7 @@ cdef extern from "engine.h" nogil:
     void fr_set_threads(int threads)
     int fr_threads()
     int fr_threads_for(double flops)
+    void fr_use_large_pages(void *memory, int64_t bytes)
     void fr_set_interrupt(int (*asked)() noexcept)
 
     enum: FR_GRU
@@ -156,6 +157,7 @@ cdef class Buffer:
             self.memory = malloc(size * 4 + 64)
             if self.memory is NULL:
                 raise MemoryError(f"cannot allocate {size} floats")
+            fr_use_large_pages(self.memory, size * 4)
             self.data = <float *>((<uintptr_t>self.memory + 63) & ~<uintptr_t>63)
             self.size = size
         return self.data
