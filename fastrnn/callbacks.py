@@ -34,6 +34,21 @@ _FALLING = (
 
 _OLDER_OF_TENSORBOARD = ("batch_size", "write_grads", "embeddings_layer_names", "embeddings_data")
 _file_numbers = itertools.count()
+_RENAMED = {"acc": "accuracy", "val_acc": "val_accuracy"}
+_RENAMED |= {new: old for old, new in _RENAMED.items()}
+
+
+class Logs(dict):
+    """Values by name. What is not there under the name "accuracy" may be there as "acc", as Keras 1
+    and 2 called it, and the reverse."""
+
+    def __missing__(self, name):
+        if _RENAMED.get(name) in self:
+            return self[_RENAMED[name]]
+        raise KeyError(name)
+
+    def get(self, name, default=None):
+        return self[name] if name in self or _RENAMED.get(name) in self else default
 
 
 class Callback:
@@ -228,7 +243,7 @@ class History(Callback):
     interrupted = False
 
     def __init__(self):
-        self.history = {}
+        self.history = Logs()
         self.epoch = []
 
     def on_train_begin(self, logs=None):
@@ -357,14 +372,15 @@ class MonitorCallback(Callback):
 
     def _current(self, logs: dict | None) -> float | None:
         """The monitored value, warning if there is none."""
-        logs = logs or {}
-        if self.monitor not in logs:
+        logs = Logs(logs or {})
+        current = logs.get(self.monitor)
+        if current is None:
             warnings.warn(
                 f"{type(self).__name__}: monitor {self.monitor!r} is not available; "
                 f"available are {', '.join(logs) or 'no values'}",
                 stacklevel=4,
             )
-        return logs.get(self.monitor)
+        return current
 
     def _improves(self, current: float, best: float | None) -> bool:
         if best is None:
@@ -490,7 +506,14 @@ class ModelCheckpoint(MonitorCallback):
             if current is not None and not self._improves(current, self.best):
                 return
             self.best = self.best if current is None else current
-        path = self.filepath.format(**{"epoch": self._epoch + 1, **logs})
+        known = Logs({"epoch": self._epoch + 1, **logs})
+        try:
+            path = self.filepath.format_map(known)
+        except KeyError as error:
+            raise KeyError(
+                f"filepath: expected names of {', '.join(known)} in {self.filepath!r}, received "
+                f"{error.args[0]!r}"
+            ) from None
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if self.save_weights_only:
             self.model.save_weights(path)

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from fastrnn import _engine, activations, losses, metrics, optimizers
-from fastrnn.callbacks import CallbackList
+from fastrnn.callbacks import CallbackList, Logs
 from fastrnn.data import ArrayBatches, batches, class_weights, single
 from fastrnn.layers.core import Activation
 from fastrnn.layers.dense import Dense
@@ -89,7 +89,7 @@ class Compiled:
                 metric.update_state(y, y_pred, weight)
 
     def logs(self):
-        logs = {"loss": self.loss_sum / max(self.samples, 1)}
+        logs = Logs(loss=self.loss_sum / max(self.samples, 1))
         for metric, _ in self.resolved or ():
             result = metric.result()
             logs[metric.name] = float(result) if np.ndim(result) == 0 else result

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import timeit
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -554,3 +555,46 @@ class TestOlderSpellings:
             cb.TensorBoard(log=tmp_path)
         pytest.importorskip("tensorboardX", reason="TensorBoard writes with it")
         cb.TensorBoard(tmp_path, batch_size=32, write_grads=True)
+
+
+# --- accuracy under its other name ---
+
+
+@pytest.mark.parametrize("compiled, asked", [("accuracy", "acc"), ("acc", "accuracy")])
+def test_accuracy_is_found_by_its_name_in_another_version_of_keras(tmp_path, compiled, asked):
+    seen = []
+
+    class Watch(cb.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((logs.get(asked), logs.get(f"val_{asked}"), logs.get("nothing", 7)))
+
+    model = Sequential([Dense(1, activation="sigmoid", input_shape=(2,))])
+    model.compile("adam", "binary_crossentropy", metrics=[compiled])
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    y = (x[:, 0] > 0).astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what is monitored is there
+        history = model.fit(
+            x, y, epochs=2, validation_split=0.5, verbose=0,
+            callbacks=[
+                Watch(),
+                cb.EarlyStopping(f"val_{asked}", patience=5),
+                cb.ModelCheckpoint(f"{tmp_path}/{{val_{asked}:.3f}}.weights.h5",
+                                          save_weights_only=True),
+            ],
+        ).history  # fmt: skip
+    assert sorted(history) == sorted(["loss", compiled, "val_loss", f"val_{compiled}"])
+    assert history[asked] == history[compiled]
+    assert [s[:2] for s in seen] == list(zip(history[asked], history[f"val_{asked}"], strict=True))
+    assert seen[0][2] == 7
+    assert (tmp_path / f"{history[f'val_{compiled}'][0]:.3f}.weights.h5").is_file()
+    with pytest.raises(KeyError, match="precision"):
+        history["precision"]
+
+
+def test_a_name_in_the_path_of_a_checkpoint_that_is_not_in_the_logs(tmp_path):
+    model = Sequential([Dense(1, input_shape=(2,))])
+    model.compile("adam", "mse")
+    checkpoint = cb.ModelCheckpoint(f"{tmp_path}/{{val_loss:.2f}}.keras")
+    with pytest.raises(KeyError, match="filepath: expected names of epoch, loss .*'val_loss'"):
+        model.fit(np.zeros((4, 2)), np.zeros(4), verbose=0, callbacks=[checkpoint])
