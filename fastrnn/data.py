@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from fastrnn import random
-from fastrnn.layers.base import as_input
+from fastrnn.layers.base import as_input, as_numbers
 
 _TO_DENSE = ("toarray", "to_tensor")  # methods of SciPy's sparse arrays, of ragged tensors
 
@@ -43,6 +43,10 @@ class ArrayBatches:
         self.shuffle = bool(shuffle)
         self.steps = -(-self.samples // self.batch_size)
         self._buffers = [None] * 3
+
+    def first(self):
+        """x and y of the first samples, as many as in a batch."""
+        return self.x[: self.batch_size], None if self.y is None else self.y[: self.batch_size]
 
     def __iter__(self):
         arrays = (self.x, self.y, self.sample_weight)
@@ -177,9 +181,7 @@ def _from_pandas(frame, name):
 
 
 def as_target(y):
-    y = np.asarray(y)
-    if y.dtype.kind not in "biuf":
-        raise ValueError(f"y: expected an array of numbers, received dtype {y.dtype}")
+    y = as_numbers(y, "y")
     return np.ascontiguousarray(y, np.float32 if y.dtype.kind in "bf" else np.int64)
 
 

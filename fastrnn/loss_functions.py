@@ -95,6 +95,9 @@ def class_labels(y_true, y_pred: np.ndarray) -> np.ndarray:
 
     Raises ValueError for other shapes.
     """
+    y_true = np.asarray(y_true)
+    if y_true.dtype.kind == "f" and not np.isfinite(y_true).all():
+        raise ValueError("y_true: expected labels, received NaN or infinity")
     labels = np.ascontiguousarray(y_true, np.int64)
     shape = y_pred.shape[:-1]
     if labels.shape != shape:

@@ -73,6 +73,9 @@ class Loss(Configurable):
     def call(self, y_true, y_pred):
         raise NotImplementedError(f"{type(self).__name__} must define call(y_true, y_pred)")
 
+    def check_shapes(self, targets, outputs):
+        """Raise ValueError if targets of this shape cannot be compared with such outputs."""
+
     def gradient(self, y_true, y_pred):
         raise ValueError(
             f"loss: expected {self.name!r} to define gradient(y_true, y_pred), the derivative of "
@@ -243,6 +246,14 @@ class _FunctionLoss(Loss):
 
     def __init__(self, reduction="sum_over_batch_size", name=None, dtype=None):
         super().__init__(name or self._function.__name__, reduction)
+
+    def check_shapes(self, targets, outputs):
+        if targets in (outputs, (*outputs, 1)) or (*targets, 1) == outputs:
+            return
+        hint = ""
+        if targets in (outputs[:-1], (*outputs[:-1], 1)):
+            hint = "; class numbers need to_categorical, or a loss sparse_categorical_crossentropy"
+        raise ValueError(f"y: expected shape {outputs} as the outputs, received {targets}{hint}")
 
     def call(self, y_true, y_pred):
         return self._function(y_true, y_pred, **self._function_options())
@@ -450,6 +461,15 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     ):
         super().__init__(reduction, name)
         self.from_logits, self.ignore_class, self.axis = bool(from_logits), ignore_class, axis
+
+    def check_shapes(self, targets, outputs):
+        labels = outputs[:-1]
+        if targets in (labels, (*labels, 1)):
+            return
+        hint = "; one-hot classes need a loss categorical_crossentropy" * (targets == outputs)
+        raise ValueError(
+            f"y: expected class numbers of shape {labels}, received shape {targets}{hint}"
+        )
 
     def _inputs(self, y_true, y_pred, sample_weight, mask):
         return np.asarray(y_true), np.asarray(y_pred, np.float32)

@@ -18,6 +18,7 @@ from fastrnn.layers.symbolic import Symbolic
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
+from fastrnn.utils import unknown_arguments
 
 # Arguments of fit_generator and its like, of Keras 1 and 2, that say nothing about the result.
 _OF_QUEUES = (
@@ -169,17 +170,25 @@ class Sequential(Layer):
         super().build(tuple(input_shape))
 
     def create_weights(self, input_shape):
-        shape = input_shape
+        shape, below = input_shape, None
         for layer in self._layers:
             if isinstance(shape, list):
                 raise ValueError(
                     f"layer {layer.name!r}: expected one input, received the {len(shape)} outputs "
                     "of the layer below"
                 )
-            if layer.built:
-                layer.check_input_shape(shape)
-            layer.build(shape)
+            try:
+                if layer.built:
+                    layer.check_input_shape(shape)
+                layer.build(shape)
+            except ValueError as error:
+                if below is None or getattr(below, "return_sequences", True):
+                    raise
+                raise ValueError(
+                    f"{error}; with return_sequences=True, {below.name!r} gives all time steps"
+                ) from None
             shape = layer.output_shape = layer.compute_output_shape(shape)
+            below = layer
 
     def compute_output_shape(self, input_shape):
         for layer in self._layers:
@@ -189,10 +198,9 @@ class Sequential(Layer):
     def check_call(self, shape):
         if self._input_layer is not None:
             declared = self._input_layer.batch_input_shape
-            if len(declared) != len(shape) or any(
-                size not in (None, given) for size, given in zip(declared, shape, strict=True)
-            ):
-                self.reject_shape(declared, shape)
+            if not _fits(shape, declared):
+                lacks_batch = _fits(shape, declared[1:])
+                self.reject_shape(declared, shape, "; x[None] is one sample" * lacks_batch)
         for layer in self._layers:
             layer.check_call(shape)
             shape = layer.compute_output_shape(shape)
@@ -288,7 +296,7 @@ class Sequential(Layer):
         steps_per_execution and jit_compile are accepted and change nothing."""
         kwargs.pop("sample_weight_mode", None)
         if kwargs:
-            raise TypeError(f"compile: unknown arguments {sorted(kwargs)}")
+            raise TypeError(unknown_arguments(self.compile, kwargs))
         if loss_weights not in (None, 1, 1.0, [1], [1.0]):
             raise ValueError(f"loss_weights: a Sequential has one loss, received {loss_weights!r}")
         if isinstance(loss, (list, tuple)) and len(loss) == 1:
@@ -335,7 +343,7 @@ class Sequential(Layer):
         default 32; sample_weight (samples) or (samples, timesteps); nb_epoch is the older name of
         epochs; queues are workers and others of Keras 2, which change nothing.
         Source: https://keras.io/api/models/model_training_apis/"""
-        _check_queues(queues)
+        _check_queues(self.fit, queues)
         if nb_epoch is not None:
             epochs = nb_epoch
         return training.fit(
@@ -357,7 +365,7 @@ class Sequential(Layer):
         **queues,
     ) -> float | list[float] | dict[str, float]:
         """The loss, or [loss, metrics...], or a dict by name, over all samples."""
-        _check_queues(queues)
+        _check_queues(self.evaluate, queues)
         logs = training.evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
         return self._results(logs, return_dict)
 
@@ -367,7 +375,7 @@ class Sequential(Layer):
         """Outputs for all samples, (samples, ...), float32, or a list of them if the last layer has
         several; several threads may call it at once."""
         if queues:
-            _check_queues(queues)
+            _check_queues(self.predict, queues)
         small = (
             type(x) is np.ndarray
             and x.ndim
@@ -576,6 +584,12 @@ class Model(metaclass=_Sequentials):
         )
 
 
+def _fits(shape, declared) -> bool:
+    return len(shape) == len(declared) and all(
+        size in (None, given) for size, given in zip(declared, shape, strict=True)
+    )
+
+
 def _tensors(name, given):
     tensors = list(given) if isinstance(given, (list, tuple)) else [given]
     if not tensors or not all(isinstance(tensor, Symbolic) for tensor in tensors):
@@ -585,10 +599,10 @@ def _tensors(name, given):
     return tensors
 
 
-def _check_queues(options):
-    unknown = sorted(options.keys() - set(_OF_QUEUES))
+def _check_queues(method, options):
+    unknown = options.keys() - set(_OF_QUEUES)
     if unknown:
-        raise TypeError(f"unknown arguments {unknown}")
+        raise TypeError(unknown_arguments(method, unknown))
 
 
 def serialize_model(model):

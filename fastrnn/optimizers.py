@@ -4,6 +4,7 @@
 `variables` whose `value` and `gradient` are views into them.
 """
 
+import inspect
 import math
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import numpy as np
 
 from . import schedules
 from ._engine import Update, clip, scale, sum_of_squares
-from .utils import Configurable, deserialize_object, serialize_object, snake_case
+from .utils import Configurable, deserialize_object, did_you_mean, serialize_object, snake_case
 from .variable import aligned
 
 # Options in the configs of Keras 2 that say nothing about the result.
@@ -65,6 +66,7 @@ class Optimizer(Configurable):
         if unknown:
             raise ValueError(
                 f"{type(self).__name__}: expected only known options, received {', '.join(unknown)}"
+                + did_you_mean(unknown[0], inspect.signature(type(self)).parameters)
             )
         if sum(clipping is not None for clipping in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ValueError(

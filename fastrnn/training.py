@@ -120,6 +120,15 @@ def _need_targets(y):
         raise ValueError("y: expected targets for training or evaluating, received None")
 
 
+def _check(model, x, y):
+    """Build the model for a batch, and raise ValueError unless the batch fits it and its loss."""
+    _need_targets(y)
+    model.build((None, *x.shape[1:]))
+    model.check_call(x.shape)
+    loss = model.compiled.loss_for(model, y)
+    loss.check_shapes(y.shape, (len(x), *model.compute_output_shape(x.shape)[1:]))
+
+
 def _logits_layer(model, activation):
     """The layer whose activation, the network's last operation, the loss can take over; or None."""
     layer = model.layers[-1]
@@ -198,8 +207,7 @@ def loss_and_gradients(model, x, y, sample_weight=None):
 def _one_batch(model, x, y, sample_weight):
     _need_targets(y)
     whole = ArrayBatches(x, y, sample_weight, 2**62, False, model.input_dtype)
-    model.build((None, *whole.x.shape[1:]))
-    model.check_call(whole.x.shape)
+    _check(model, whole.x, whole.y)
     return whole
 
 
@@ -239,7 +247,12 @@ def fit(
         data.sample_weight = class_weights(
             data.y, class_weight, data.sample_weight, model.output_shape
         )
-        model.check_call((min(data.batch_size, data.samples), *data.x.shape[1:]))
+        _check(model, *data.first())
+        if isinstance(validation, ArrayBatches):
+            try:
+                _check(model, *validation.first())
+            except ValueError as error:
+                raise ValueError(f"validation_data: {error}") from None
         compiled.prepare(model)
     steps = steps_per_epoch or data.steps
 
@@ -291,9 +304,7 @@ def _epochs(
                 break
             batch_x, batch_y, weight = batch
             if not isinstance(data, ArrayBatches):
-                _need_targets(batch_y)
-                model.build((None, *batch_x.shape[1:]))
-                model.check_call(batch_x.shape)
+                _check(model, batch_x, batch_y)
                 compiled.prepare(model)
                 weight = class_weights(batch_y, class_weight, weight, model.output_shape)
             if wants_logs:
@@ -365,6 +376,11 @@ def _validates(frequency, epoch):
 
 
 def _validation_batches(given, batch_size, dtype, steps):
+    if hasattr(given, "shape"):
+        raise ValueError(
+            "validation_data: expected (x, y), (x, y, sample_weight) or an iterable of batches, "
+            f"received an array of shape {tuple(given.shape)}"
+        )
     if isinstance(given, (tuple, list)):
         if not 2 <= len(given) <= 3:
             raise ValueError(
@@ -372,7 +388,10 @@ def _validation_batches(given, batch_size, dtype, steps):
                 "parts"
             )
         x, y, weight = (*given, None)[:3]
-        return ArrayBatches(x, y, weight, batch_size, False, dtype)
+        try:
+            return ArrayBatches(x, y, weight, batch_size, False, dtype)
+        except ValueError as error:
+            raise ValueError(f"validation_data: {error}") from None
     return batches(given, None, None, batch_size, False, dtype, steps)
 
 
@@ -402,10 +421,8 @@ def _evaluate(model, data, steps, callbacks):
     compiled.reset()
     run = model.take_run()
     for step, (x, y, weight) in enumerate(itertools.islice(data, steps)):
-        _need_targets(y)
         if step == 0 or not isinstance(data, ArrayBatches):
-            model.build((None, *x.shape[1:]))
-            model.check_call(x.shape)
+            _check(model, x, y)
         callbacks.on_test_batch_begin(step)
         test_step(model, x, y, weight, run)
         callbacks.on_test_batch_end(step, compiled.logs() if callbacks.wants_batch_logs else None)

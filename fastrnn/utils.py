@@ -1,10 +1,11 @@
 """Helpers for users (`to_categorical`, `pad_sequences`, `set_random_seed`) and for the modules
 that turn names and configs into objects."""
 
+import difflib
 import inspect
 import random as python_random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -58,6 +59,18 @@ def set_random_seed(seed: int) -> None:
     python_random.seed(seed)
     np.random.seed(seed)
     random.set_seed(seed)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known: the one most like it, if any is."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_arguments(function: Callable, given: Iterable[str]) -> str:
+    """The message about arguments that a function or a class does not have."""
+    meant = did_you_mean(min(given), inspect.signature(function).parameters)
+    return f"{function.__name__}: unknown arguments {sorted(given)}{meant}"
 
 
 class Configurable:
@@ -135,7 +148,7 @@ def deserialize_object(
     if found is None:
         raise ValueError(
             f"{kind}: expected one of {', '.join(sorted(table))} or a name in custom_objects, "
-            f"received {name!r}"
+            f"received {name!r}{did_you_mean(name, known)}"
         )
     if not inspect.isclass(found):
         return found

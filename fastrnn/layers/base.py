@@ -8,7 +8,7 @@ import numpy as np
 from fastrnn import _engine, activations, constraints, initializers, regularizers
 from fastrnn.layers import symbolic
 from fastrnn.run import Run
-from fastrnn.utils import snake_case
+from fastrnn.utils import snake_case, unknown_arguments
 from fastrnn.variable import Variable
 
 _names = collections.Counter()
@@ -69,14 +69,32 @@ def engine_activation(function) -> int | None:
     return _engine.ACTIVATIONS.get(name) if function is getattr(activations, name, None) else None
 
 
+_NOT_NUMBERS = {  # kinds of dtypes, and what makes numbers of them
+    "O": "; sequences of different lengths need pad_sequences first",
+    "U": "; text needs preprocessing.text.Tokenizer first, names of classes numpy.unique",
+}
+
+
+def as_numbers(given, name) -> np.ndarray:
+    """An array of whatever numbers; raise ValueError for anything else."""
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        if not isinstance(given, (list, tuple)):
+            raise
+        array = np.empty(len(given), object)  # lists of different lengths
+    kind = array.dtype.kind
+    if kind not in "biuf":
+        raise ValueError(
+            f"{name}: expected an array of numbers, received dtype {array.dtype}"
+            + _NOT_NUMBERS.get(kind, "")
+        )
+    return array
+
+
 def as_input(inputs, dtype, name="inputs") -> np.ndarray:
     """A C-contiguous array of the dtype that the network computes in."""
-    array = np.asarray(inputs)
-    if array.dtype == object or array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name}: expected an array of numbers, received dtype {array.dtype}; ragged sequences "
-            "need pad_sequences first"
-        )
+    array = as_numbers(inputs, name)
     if dtype == np.int32 and array.dtype != np.int32 and array.size:
         low, high = array.min().item(), array.max().item()
         if not (low >= -(2**31) and high < 2**31):  # also refuses NaN
@@ -119,7 +137,7 @@ class Layer:
         for unused in ("autocast", "quantization_config"):
             kwargs.pop(unused, None)
         if kwargs:
-            raise ValueError(f"{type(self).__name__}: unknown arguments {sorted(kwargs)}")
+            raise ValueError(unknown_arguments(type(self), kwargs))
         self.built = False
         self.input_shape = self.output_shape = None
         self._variables = []
@@ -233,10 +251,10 @@ class Layer:
     def compute_mask(self, inputs, mask=None):
         return mask if self.supports_masking else None
 
-    def reject_shape(self, expected, shape):
+    def reject_shape(self, expected, shape, hint=""):
         raise ValueError(
             f"layer {self.name!r} ({type(self).__name__}): expected input of shape {expected}, "
-            f"received {tuple(shape)}"
+            f"received {tuple(shape)}{hint}"
         )
 
     # --- computing ---

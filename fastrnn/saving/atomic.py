@@ -13,6 +13,8 @@ def write_file(path, data: bytes) -> None:
     """
     path = os.path.realpath(path)
     folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"filepath: expected a folder that exists, received {folder!r}")
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(6)}.tmp")
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o666
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -1,0 +1,103 @@
+"""Typical mistakes: the message names the argument, what was expected and what came."""
+
+import numpy as np
+import pytest
+
+from fastrnn import optimizers
+from fastrnn.layers import LSTM, Dense, Embedding, Input
+from fastrnn.models import Sequential
+
+RNG = np.random.default_rng(0)
+X = RNG.random((20, 6, 3)).astype(np.float32)
+Y = RNG.integers(0, 3, 20)
+
+
+def network(outputs=3, loss="sparse_categorical_crossentropy", compiled=True):
+    activation = "softmax" if outputs > 1 else "sigmoid"
+    model = Sequential([Input((6, 3)), LSTM(4), Dense(outputs, activation=activation)])
+    if compiled:
+        model.compile("adam", loss, metrics=["accuracy"])
+    return model
+
+
+def fit(x=X, y=Y, model=None, **options):
+    (network() if model is None else model).fit(x, y, verbose=0, **options)
+
+
+def one_hot(**options):
+    return network(loss="categorical_crossentropy", **options)
+
+
+@pytest.mark.parametrize(
+    "mistake, message",
+    [
+        (lambda: network().predict(X[0]), r"received \(6, 3\); x\[None\] is one sample"),
+        (lambda: fit(X[:, :, :2]), r"of shape \(None, 6, 3\), received \(20, 6, 2\)$"),
+        (lambda: fit([[1, 2], [3]], [0, 1]), "x: .*dtype object; .*lengths need pad_sequences"),
+        (lambda: fit(["a text"], [0]), "x: expected an array of numbers.*<U6; text needs .*Token"),
+        (lambda: fit(y=["a", "b"] * 10), "y: expected an array of numbers.*<U1; .*names of class"),
+        (lambda: fit(X.astype(complex)), "x: .* received dtype complex128$"),
+        (lambda: fit(y=None), "y: expected targets .* received None"),
+        (lambda: fit(y=np.eye(3)[Y]), r"y: .*of shape \(20,\).*\(20, 3\); .* categorical_c"),
+        (lambda: fit(y=np.zeros((20, 2))), r"y: .*numbers of shape \(20,\), received .*\(20, 2\)$"),
+        (lambda: fit(model=one_hot()), r"y: .*\(20, 3\).*\(20,\); class numbers need to_c"),
+        (
+            lambda: fit(y=np.eye(4)[Y], model=one_hot()),
+            r"y: expected shape \(20, 3\) as the outputs, received \(20, 4\)$",
+        ),
+        (lambda: fit(y=Y + 2), r"expected labels in \[0, 3\).* received [34]"),
+        (lambda: fit(y=np.full(20, np.nan)), "expected labels, received NaN"),
+        (lambda: fit(((X, np.eye(3)) for _ in "a"), None), "y: expected as many samples as x"),
+        (lambda: fit(((X, Y[:, None, None]) for _ in "a"), None), r"y: .*received .*\(20, 1, 1\)$"),
+        (lambda: network().evaluate(X, np.eye(3)[Y]), "y: expected class numbers"),
+        (lambda: network().train_on_batch(X, np.eye(3)[Y]), "y: expected class numbers"),
+        (lambda: fit(validation_data=X), r"validation_data: .*array of shape \(20, 6, 3\)"),
+        (lambda: fit(validation_data=(X, Y[:3])), "validation_data: y: expected as many samples"),
+        (lambda: network(compiled=False).compile("adamm", "mse"), "adamm'; did you mean 'adam'"),
+        (lambda: network(loss="mean_square_error"), "loss: .*; did you mean 'mean_squared_error'"),
+        (lambda: LSTM(4, retrun_sequences=1), "LSTM: .*; did you mean 'return_sequences'"),
+        (lambda: LSTM(4, input_sizes=3), r"LSTM: unknown arguments \['input_sizes'\]$"),
+        (lambda: optimizers.Adam(learning_rat=1), "Adam: .*; did you mean 'learning_rate'"),
+        (
+            lambda: Sequential([Input((6, 3)), LSTM(4, name="low"), LSTM(4)]),
+            r"\(batch, timesteps, features\) .*; with return_sequences=True, 'low' gives",
+        ),
+    ],
+)
+def test_values(mistake, message):
+    with pytest.raises(ValueError, match=message):
+        mistake()
+
+
+@pytest.mark.parametrize("name, meant", [("epoch", "epochs"), ("units", None)])
+def test_unknown_arguments_of_fit(name, meant):
+    end = f"; did you mean '{meant}'?" if meant else ""
+    with pytest.raises(TypeError) as error:
+        fit(**{name: 3})
+    assert str(error.value) == f"fit: unknown arguments ['{name}']{end}"
+
+
+def test_validation_data_is_looked_at_before_training():
+    model = network()
+    before = model.get_weights()
+    for held in ((X[:, :, :2], Y), (X, np.eye(3)[Y])):
+        with pytest.raises(ValueError, match="^validation_data: "):
+            fit(model=model, validation_data=held)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_forgotten_compile_and_index_out_of_range():
+    with pytest.raises(RuntimeError, match=r"call compile\(optimizer=..., loss=...\) before"):
+        fit(model=network(compiled=False))
+    model = Sequential([Embedding(10, 4), LSTM(4), Dense(1)])
+    model.compile("adam", "mse")
+    with pytest.raises(IndexError, match=r"indices from 0 to 9 \(input_dim - 1\), received 10"):
+        fit(np.full((4, 5), 10), np.zeros(4), model)
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.weights.h5"):
+        network().load_weights(tmp_path / "nowhere.weights.h5")
+    with pytest.raises(FileNotFoundError, match="expected a folder that exists, received .*/none'"):
+        network().save(tmp_path / "none" / "m.keras")
