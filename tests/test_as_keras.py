@@ -251,6 +251,7 @@ from keras.utils import Progbar, to_categorical
 from keras.utils.np_utils import to_categorical as older
 from tensorflow import keras as tf_keras
 from tensorflow.keras.layers import LSTM as tf_LSTM
+from tensorflow.optimizers import SGD
 from tensorflow.python.keras.layers import LSTM as python_LSTM
 import tensorflow.compat.v1.keras.layers as v1
 
@@ -261,7 +262,7 @@ for ours, theirs in [
     (L.LSTM, (LSTM, layers.LSTM, keras.layers.LSTM, tf_keras.layers.LSTM, tf_LSTM, python_LSTM,
               v1.LSTM)),
     (L.Layer, (Layer, keras.Layer)),
-    (L.Input, (keras.Input, tf.keras.Input)),
+    (L.Input, (keras.Input, tf.keras.Input, keras.models.Input)),
     (L.Activation, (Activation,)), (L.Dense, (Dense,)), (L.Dropout, (Dropout,)),
     (L.Embedding, (Embedding,)), (L.Conv1D, (Conv1D,)),
     (L.BatchNormalization, (BatchNormalization,)), (L.GRU, (GRU,)), (L.SimpleRNN, (SimpleRNN,)),
@@ -270,7 +271,10 @@ for ours, theirs in [
     (fastrnn.datasets.imdb.load_data, (imdb.load_data,)),
     (fastrnn.datasets.mnist.load_data, (mnist.load_data, tf.keras.datasets.mnist.load_data)),
     (fastrnn.initializers.RandomNormal, (RandomNormal,)),
-    (fastrnn.losses.mean_squared_error, (mse, keras.losses.MSE)),
+    (fastrnn.losses.mean_squared_error, (mse, keras.losses.MSE, tf.losses.mse)),
+    (fastrnn.losses.Huber, (tf.losses.Huber,)), (fastrnn.metrics.AUC, (tf.metrics.AUC,)),
+    (fastrnn.initializers.GlorotUniform, (tf.initializers.GlorotUniform,)),
+    (fastrnn.optimizers.SGD, (SGD, tf.compat.v1.keras.optimizers.SGD)),
     (fastrnn.losses.binary_crossentropy, (binary_crossentropy,)),
     (fastrnn.models.load_model, (load_model,)),
     (fastrnn.optimizers.Adam, (Adam, adam, tf.keras.optimizers.legacy.Adam)),
@@ -370,7 +374,7 @@ def test_what_fastrnn_has_is_where_keras_has_it(tmp_path):
     assert set(missing) <= {"keras.layers.Identity"}
 
 
-# --- keras.backend and the tutorials' MNIST ---
+# --- keras.backend, keras.wrappers and the tutorials' MNIST ---
 
 
 def test_backend(tmp_path):
@@ -404,6 +408,92 @@ for call in (lambda: K.set_value(0.1, 1), lambda: K.set_floatx("float64")):
 """,
         tmp_path,
     )
+
+
+def test_modules_in_what_is_sent_to_another_process(tmp_path):
+    sent = code(
+        "import keras.layers, pickle\n"
+        "print(pickle.dumps([keras, keras.layers, keras.models.Sequential]).hex())",
+        tmp_path,
+    )
+    program = f"""
+import pickle
+keras, layers, Sequential = pickle.loads(bytes.fromhex({sent.strip()!r}))
+assert keras.__version__ and keras.layers is layers and keras.Sequential is Sequential
+"""
+    assert python("-c", program, cwd=tmp_path) == (0, "", "")
+
+
+WRAPPERS = """
+import numpy as np
+from keras.layers import LSTM, Dense
+from keras.models import Sequential
+from keras.wrappers.scikit_learn import KerasClassifier, KerasRegressor
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+def build(units=4, outputs=1, loss="binary_crossentropy"):
+    model = Sequential([LSTM(units, input_shape=(5, 2))])
+    model.add(Dense(outputs, activation="softmax" if outputs > 1 else "sigmoid"))
+    model.compile("adam", loss, metrics=["accuracy"])
+    return model
+
+rng = np.random.default_rng(0)
+y = rng.integers(0, 3, 90)
+x = rng.normal(y[:, None, None], 0.3, (90, 5, 2))
+names = np.array(["a", "b", "c"])[y]
+for loss, targets, classes in (
+    ("categorical_crossentropy", names, "abc"),
+    ("sparse_categorical_crossentropy", names[:, None], "abc"),
+    ("categorical_crossentropy", np.eye(3)[y], range(3)),
+):
+    one = KerasClassifier(build, outputs=3, loss=loss, units=2, epochs=1, verbose=0)
+    try:
+        check_is_fitted(one)
+    except NotFittedError:
+        pass
+    again = clone(one).set_params(units=8, epochs=30, batch_size=8)
+    assert one.get_params()["units"] == 2 and again.get_params()["units"] == 8
+    history = again.fit(x, targets, epochs=40)  # fit's own argument counts
+    assert len(history.epoch) == 40 and again.model.layers[0].units == 8
+    assert list(again.classes_) == list(classes)
+    assert again.predict_proba(x).shape == (90, 3)
+    assert set(again.predict(x)) <= set(classes) and again.score(x, targets) > 0.8
+two = KerasClassifier(build_fn=build, epochs=2, verbose=0)
+two.fit(x, y > 0)
+assert np.allclose(two.predict_proba(x).sum(axis=1), 1) and two.predict(x).dtype == bool
+
+number = KerasRegressor(lambda: build(loss="mse"), epochs=2, verbose=0)
+number.fit(x, y / 2)
+assert number.predict(x).shape == (90,)
+loss = number.model.evaluate(x, y / 2, verbose=0)[0]
+assert number.score(x, y / 2) == -loss
+for mistake, expected in (
+    (lambda: KerasClassifier(build, unit=3), "build: unknown arguments ['unit']; did you mean 'u"),
+    (lambda: KerasClassifier(), "build_fn: expected a function that returns a model, received No"),
+    (lambda: KerasRegressor(lambda: 3).fit(x, y), "build_fn: expected to return a Sequential, rec"),
+):
+    try:
+        mistake()
+    except ValueError as error:
+        assert expected in str(error), error
+    else:
+        raise SystemExit("no error")
+"""
+
+
+def test_wrappers_for_scikit_learn(tmp_path):
+    pytest.importorskip("sklearn")
+    code(WRAPPERS, tmp_path)
+
+
+def test_wrappers_without_scikit_learn(tmp_path):
+    (tmp_path / "sklearn.py").write_text("raise ImportError('not here')")
+    program = "import fastrnn.as_keras\nfrom keras.wrappers.scikit_learn import KerasClassifier"
+    status, _, err = python("-c", program, cwd=tmp_path, before=str(tmp_path))
+    assert status == 1
+    assert "fastrnn.sklearn needs scikit-learn >= 1.6: pip install 'fastrnn[sklearn]'" in err
 
 
 def test_input_data(data, tmp_path):

@@ -12,10 +12,14 @@ import sys
 from functools import partial
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from types import ModuleType
 
 # What fastrnn follows; scripts ask for it.
 _VERSIONS = {"keras": "3.15.1", "tensorflow": "2.21.0"}
-_KERAS = re.compile(r"^tensorflow\.(python\.|contrib\.|compat\.v[12]\.)?keras\b")
+_KERAS = re.compile(
+    r"^tensorflow\.(python\.|contrib\.|compat\.v[12]\.)?keras\b"
+    r"|^tensorflow(?=\.(initializers|losses|metrics|optimizers)\b)"
+)
 
 # Keras's path: the module of fastrnn whose names are there. Those of Keras 1 and 2 are among them.
 _LAYER_MODULES = (
@@ -52,6 +56,7 @@ _MODULES = {
     "keras.saving": "saving",
     "keras.utils": "utils",
     **{f"keras.utils.{name}": "utils" for name in _UTIL_MODULES},
+    "keras.wrappers.scikit_learn": "as_keras.scikit_learn",
     "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
 }
 
@@ -86,6 +91,7 @@ _NAMES = {
     "keras.engine.topology": _ENGINE,
     "keras.engine.training": {"Model": "models.Model"},
     "keras.losses": _LOSSES,
+    "keras.models": {"Input": "layers.Input"},
     "keras.metrics": {
         **_LOSSES,
         "Metric": "metric.Metric",
@@ -103,6 +109,7 @@ _NAMES = {
     "tensorflow.compat.v1.random": _SEED,
     "tensorflow.compat.v2.keras": {},
     "tensorflow.contrib.keras": {},
+    **{f"tensorflow.{name}": {} for name in ("initializers", "losses", "metrics", "optimizers")},
     "tensorflow.keras": {},
     "tensorflow.python.keras": {},
     "tensorflow.random": _SEED,
@@ -144,6 +151,17 @@ def _offered(path):
     return found | {name: _get(place) for name, place in _NAMES.get(path, {}).items()}
 
 
+def _import(name):
+    return importlib.import_module(name)
+
+
+class _Module(ModuleType):
+    """A module of Keras; what is sent to another process with it imports fastrnn.as_keras there."""
+
+    def __reduce__(self):
+        return _import, (self.__name__,)
+
+
 class _Finder:
     """Finds modules of Keras, and none of others; loads them as packages with the names above."""
 
@@ -161,7 +179,7 @@ class _Finder:
 
     @staticmethod
     def create_module(spec):
-        return None
+        return _Module(spec.name)
 
     @classmethod
     def exec_module(cls, module):
