@@ -176,30 +176,41 @@ def test_programs_on_real_data(tmp_path, name, file, pattern, target):
     [
         ("addition_rnn.py", 0.9),
         ("bidirectional_lstm_imdb.py", 0.9),
+        ("grid_search.py", 0.8),
         ("imdb_cnn_lstm.py", 0.9),
+        ("imdb_lstm_keras1.py", 0.8),
         ("intermediate_output.py", 0.8),
+        ("jena_generators.py", 0.7),
         ("lstm_character_level_text_generation.py", 0.9),
+        ("lstm_models_for_time_series.py", 0.8),
         ("lstm_stateful.py", 0.5),
         ("mnist_hierarchical_rnn.py", 0.8),
         ("mnist_irnn.py", 0.9),
+        ("named_entities.py", 0.9),
+        ("pretrained_embeddings.py", 0.9),
         ("reuters_mlp.py", 0.9),
         ("sequence_autoencoder.py", 0.9),
+        ("stock_prediction_keras1.py", 0.9),
+        ("text_generation_checkpoints.py", 0.8),
+        ("timeseries_classification.py", 0.9),
+        ("timeseries_generator.py", 0.9),
         ("timeseries_weather_forecasting.py", 0.9),
         ("working_with_rnns.py", 0.8),
     ],
 )
 def test_tutorials(data, tmp_path, name, score):
-    if name == "lstm_stateful.py" or name.startswith("timeseries"):
-        pytest.importorskip("pandas", reason="the tutorial uses pandas")
-    if name.startswith("timeseries"):
-        pytest.importorskip("matplotlib", reason="the tutorial uses Matplotlib")
+    text = (SCRIPTS / "tutorials" / name).read_text()
+    for package in ("matplotlib", "pandas", "sklearn"):
+        if re.search(rf"^(import|from) {package}\b", text, re.M) or "plot_model" in text:
+            pytest.importorskip(package, reason="the tutorial uses it")
     seeded = tmp_path / "seeded.py"
     path = str(SCRIPTS / "tutorials" / name)
     seeded.write_text(
         "import keras, runpy\nkeras.utils.set_random_seed(3)\n"
         f"runpy.run_path({path!r}, run_name='__main__')\n"
     )
-    out = script(seeded, tmp_path, FASTRNN_DATA=str(data), MPLBACKEND="agg")
+    quiet = {"PYTHONWARNINGS": "ignore"} if "keras1" in name else {}  # of what Keras 1 had
+    out = script(seeded, tmp_path, FASTRNN_DATA=str(data), MPLBACKEND="agg", **quiet)
     (found,) = numbers(r"^score: ([\d.-]+)$", out.splitlines()[-1])
     assert found > score
 
