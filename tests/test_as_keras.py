@@ -421,6 +421,20 @@ for call in (lambda: K.set_value(0.1, 1), lambda: K.set_floatx("float64")):
     )
 
 
+def test_devices(tmp_path):
+    code(
+        """
+import tensorflow as tf
+
+assert tf.config.list_physical_devices("GPU") == tf.config.list_logical_devices("GPU") == []
+assert tf.config.experimental.list_physical_devices("GPU") == []
+assert [d.device_type for d in tf.config.list_physical_devices()] == ["CPU"]
+assert not tf.test.is_gpu_available()
+""",
+        tmp_path,
+    )
+
+
 def test_modules_in_what_is_sent_to_another_process(tmp_path):
     sent = code(
         "import keras.layers, pickle\n"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastrnn import optimizers
-from fastrnn.layers import LSTM, Dense, Embedding, Input
+from fastrnn.layers import LSTM, Dense, Embedding, Input, Layer
 from fastrnn.models import Sequential
 
 RNG = np.random.default_rng(0)
@@ -94,6 +94,16 @@ def test_forgotten_compile_and_index_out_of_range():
     model.compile("adam", "mse")
     with pytest.raises(IndexError, match=r"indices from 0 to 9 \(input_dim - 1\), received 10"):
         fit(np.full((4, 5), 10), np.zeros(4), model)
+
+
+def test_layers_written_for_keras():
+    class Double(Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    model = Sequential([Input((6, 3)), Double(name="twice")])
+    with pytest.raises(NotImplementedError, match=r"'twice' \(Double\): expected a method forward"):
+        model.predict(X, verbose=0)
 
 
 def test_files_that_are_not_there(tmp_path):

@@ -57,7 +57,10 @@ _MODULES = {
     "keras.utils": "utils",
     **{f"keras.utils.{name}": "utils" for name in _UTIL_MODULES},
     "keras.wrappers.scikit_learn": "as_keras.scikit_learn",
+    "tensorflow.config": "as_keras.devices",
+    "tensorflow.config.experimental": "as_keras.devices",
     "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
+    "tensorflow.test": "as_keras.devices",
 }
 
 # Keras's path: names there that fastrnn keeps elsewhere, or under another name.

@@ -260,10 +260,16 @@ class Layer:
     # --- computing ---
 
     def forward(self, x, run, mask=None):
-        raise NotImplementedError
+        self._lacks("forward(x, run, mask)")
 
     def backward(self, dy, run, need_dx=True):
-        raise NotImplementedError
+        self._lacks("backward(dy, run, need_dx)")
+
+    def _lacks(self, method):
+        raise NotImplementedError(
+            f"layer {self.name!r} ({type(self).__name__}): expected a method {method} on arrays, "
+            "found none; layers say their gradients themselves (see fastrnn.layers.Layer)"
+        )
 
     def __call__(self, inputs, *, mask=None, training=None, **kwargs):
         """The layer's output for an array of inputs, batch first; builds the layer if needed.
