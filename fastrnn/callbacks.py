@@ -385,7 +385,7 @@ class MonitorCallback(Callback):
     def _improves(self, current: float, best: float | None) -> bool:
         if best is None:
             return current == current
-        return self._sign * (current - best) > self.min_delta
+        return self._sign * (current - self._sign * self.min_delta - best) > 0
 
 
 class EarlyStopping(MonitorCallback):
@@ -432,6 +432,7 @@ class EarlyStopping(MonitorCallback):
             self.best = current
             if self.baseline is None or self._improves(current, self.baseline):
                 self.wait = 0
+            self.best_epoch = epoch
         if self.restore_best_weights and (improved or self.best_weights is None):
             self.best_weights = self.model.get_weights()
             self.best_epoch = epoch
@@ -504,6 +505,10 @@ class ModelCheckpoint(MonitorCallback):
         if self.save_best_only:
             current = self._current(logs)
             if current is not None and not self._improves(current, self.best):
+                if self.verbose:
+                    best = math.nan if self.best is None else self.best
+                    name, number = self.monitor, self._epoch + 1
+                    write(f"\nEpoch {number}: {name} did not improve from {best:.5f}\n")
                 return
             self.best = self.best if current is None else current
         known = Logs({"epoch": self._epoch + 1, **logs})

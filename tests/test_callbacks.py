@@ -301,6 +301,11 @@ class TestEarlyStopping:
         model = train(callback, losses(3, 1, 2, 2, 0))
         assert (model.weights, callback.best_epoch, callback.stopped_epoch) == (1, 1, 3)
 
+    def test_knows_the_best_epoch_without_its_weights(self):
+        callback = cb.EarlyStopping(patience=2)
+        model = train(callback, losses(3, 1, 2, 2, 0))
+        assert (model.weights, callback.best_epoch, callback.best_weights) == (3, 1, None)
+
     def test_restores_the_best_weights_even_if_never_stopped(self):
         callback = cb.EarlyStopping(patience=9, restore_best_weights=True)
         assert train(callback, losses(3, 1, 2)).weights == 1

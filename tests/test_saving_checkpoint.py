@@ -71,6 +71,16 @@ def test_best_only(data, tmp_path):
 def test_a_model_that_says_what_it_saved(data, tmp_path, capsys):
     fit(network(), data, ModelCheckpoint(tmp_path / "m.keras", verbose=1), epochs=1)
     assert f"Epoch 1: saved to {tmp_path / 'm.keras'}" in capsys.readouterr().out
+    best = ModelCheckpoint(tmp_path / "best.keras", save_best_only=True, verbose=1)
+    best.model = network()
+    for epoch, loss in enumerate([float("nan"), 0.5, 0.6]):
+        best.on_epoch_begin(epoch)
+        best.on_epoch_end(epoch, {"val_loss": loss})
+    assert capsys.readouterr().out.split("\n")[1::2] == [
+        "Epoch 1: val_loss did not improve from nan",
+        f"Epoch 2: saved to {tmp_path / 'best.keras'}",
+        "Epoch 3: val_loss did not improve from 0.50000",
+    ]
 
 
 @pytest.mark.parametrize(
