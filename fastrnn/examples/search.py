@@ -1,6 +1,8 @@
 """Search the hyper-parameters of a classifier of sequences, with Optuna or scikit-learn.
 
 The sequences are noise in which two bumps differ in height; which one is higher is to be found.
+Networks come from a function of the choices, as in KerasTuner. KerasTuner's own tuners need one of
+Keras's backends beside fastrnn; they then search what their `run_trial` builds and scores.
 Needs one of: pip install 'fastrnn[optuna]', 'fastrnn[sklearn]'
 """
 
@@ -103,8 +105,8 @@ def by_optuna(data, new, args):
 
 
 def by_sklearn(data, new, args):
-    """scikit-learn draws from the choices, and compares by cross-validation on all CPUs. As in
-    KerasTuner, a function builds the network; each choice of its arguments is a candidate."""
+    """scikit-learn draws from the choices, and compares by cross-validation on all CPUs. Each
+    choice of the arguments of `build` is a candidate."""
     try:
         from fastrnn.sklearn import LSTMClassifier
     except ImportError as error:

@@ -225,6 +225,17 @@ def test_older_spellings():
         theirs.fit(x, x[:, 0, :1], nb_epoch=2, verbose=0)
 
 
+def test_accuracy_by_its_other_name():
+    x, y = np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)
+    for library in (keras, fastrnn):
+        model = library.Sequential([library.Input((3,)), library.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=["accuracy"])
+        history = model.fit(x, y, verbose=0).history
+        assert "acc" not in history
+        with pytest.raises(KeyError) if library is keras else contextlib.nullcontext():
+            assert history["acc"] == history["accuracy"]
+
+
 def test_both_kinds_of_weights():
     x, y = np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)
     for library, raises in ((keras, True), (fastrnn, False)):
