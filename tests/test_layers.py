@@ -700,3 +700,10 @@ def test_the_kernels_run_layers_with_the_default_activations(make, monkeypatch):
     monkeypatch.setattr(make, "recurrence", None)  # the NumPy form, for other activations
     model = fastrnn.Sequential([fastrnn.Input((4, 3)), make(5)])
     assert np.isfinite(model.predict(np.ones((2, 4, 3)), verbose=0)).all()
+
+
+def test_names_of_the_two_directions_after_loading():
+    layer = L.Bidirectional(L.LSTM(3, name="rnn"))
+    for _ in range(2):
+        assert [part.name for part in layer.sublayers] == ["forward_rnn", "backward_rnn"]
+        layer = L.Bidirectional.from_config(layer.get_config())

@@ -219,7 +219,7 @@ def _unbuilt_copy(layer, prefix):
         twin = type(layer).from_config(layer.get_config())
     else:
         twin = copy.deepcopy(layer)
-    twin.name = prefix + layer.name.removeprefix(prefix)
+    twin.name = prefix + layer.name.removeprefix("forward_")
     return twin
 
 
