@@ -34,13 +34,13 @@ _FALLING = (
 
 _OLDER_OF_TENSORBOARD = ("batch_size", "write_grads", "embeddings_layer_names", "embeddings_data")
 _file_numbers = itertools.count()
-_RENAMED = {"acc": "accuracy", "val_acc": "val_accuracy"}
+_RENAMED = {"acc": "accuracy", "val_acc": "val_accuracy", "lr": "learning_rate"}
 _RENAMED |= {new: old for old, new in _RENAMED.items()}
 
 
 class Logs(dict):
     """Values by name. What is not there under the name "accuracy" may be there as "acc", as Keras 1
-    and 2 called it, and the reverse."""
+    and 2 called it, and the reverse; likewise "learning_rate" and "lr"."""
 
     def __missing__(self, name):
         if _RENAMED.get(name) in self:

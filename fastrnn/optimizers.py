@@ -21,6 +21,26 @@ from .variable import aligned
 _IGNORED = ("is_legacy_optimizer", "jit_compile", "loss_scale_factor")
 
 
+class LearningRate(float):
+    """The learning rate of an optimizer: a number that can be assigned to, as Keras's variable."""
+
+    _optimizer: "Optimizer"
+
+    def __new__(cls, value, optimizer):
+        rate = super().__new__(cls, value)
+        rate._optimizer = optimizer
+        return rate
+
+    def assign(self, value) -> None:
+        self._optimizer.learning_rate = value
+
+    def numpy(self) -> np.float32:
+        return np.float32(self)
+
+    def __reduce__(self):
+        return float, (float(self),)
+
+
 class Optimizer(Configurable):
     """What all optimizers have: learning rate, clipping, weight decay, averaging, accumulation.
 
@@ -96,16 +116,12 @@ class Optimizer(Configurable):
 
     @property
     def learning_rate(self) -> float:
-        """The rate at the present step, before `decay`; set it to a number, schedule or function.
+        """The rate at the present step, before `decay`; set it to a number, schedule or function,
+        or call its `assign`, as if it were a variable.
 
         Raises TypeError where a number would replace a schedule.
         """
-        rate = self._learning_rate
-        if isinstance(rate, float):
-            return rate
-        if isinstance(rate, schedules.LearningRateSchedule):
-            return float(rate(self._calls))
-        return float(rate())
+        return LearningRate(self._rate(), self)
 
     @learning_rate.setter
     def learning_rate(self, rate):
@@ -127,6 +143,14 @@ class Optimizer(Configurable):
         self._learning_rate = float(rate)
 
     lr = learning_rate
+
+    def _rate(self):
+        rate = self._learning_rate
+        if isinstance(rate, float):
+            return rate
+        if isinstance(rate, schedules.LearningRateSchedule):
+            return float(rate(self._calls))
+        return float(rate())
 
     @property
     def iterations(self) -> int:
@@ -191,7 +215,7 @@ class Optimizer(Configurable):
         if not steps or self._accumulate(store, steps):
             if self.clipnorm or self.global_clipnorm or self.clipvalue:
                 self._clip(store)
-            rate = self.learning_rate
+            rate = self._rate()
             if self.decay:
                 rate /= 1.0 + self.decay * self.iterations
             rate = float(np.float32(rate))  # as files keep it: training goes on with the same bits

@@ -409,6 +409,10 @@ layer = Dense(2)
 layer.build((None, 3))
 K.set_value(layer.weights[0], np.ones((3, 2)))
 assert K.get_value(layer.weights[0]).tolist() == np.ones((3, 2)).tolist()
+from keras.optimizers import Adam
+rate = Adam(0.5)
+K.set_value(rate.lr, K.get_value(rate.lr) / 2)
+assert K.eval(rate.lr) == rate.learning_rate == 0.25
 for call in (lambda: K.set_value(0.1, 1), lambda: K.set_floatx("float64")):
     try:
         call()

@@ -376,6 +376,7 @@ class TestLearningRateScheduler:
     def test_sets_the_rate(self, schedule):
         model = train(cb.LearningRateScheduler(schedule), losses(1, 1))
         assert model.history.history["learning_rate"] == pytest.approx([0.05, 0.025])
+        assert model.history.history["lr"] == model.history.history["learning_rate"]
         assert model.optimizer.learning_rate == pytest.approx(0.025)
 
     def test_says_what_it_did(self, output):

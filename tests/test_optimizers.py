@@ -1,3 +1,4 @@
+import copy
 import math
 import pickle
 
@@ -251,7 +252,10 @@ def test_learning_rate_may_be_set_or_called():
     optimizer = optimizers.Adam()
     assert float(optimizer.learning_rate) == float(optimizer.lr) == 0.001
     optimizer.lr = np.float32(0.5)
-    assert optimizer.learning_rate == 0.5 and type(optimizer.learning_rate) is float
+    assert optimizer.learning_rate == 0.5 and isinstance(optimizer.learning_rate, float)
+    optimizer.learning_rate.assign(0.25)
+    assert optimizer.lr == optimizer.lr.numpy() == 0.25
+    assert copy.deepcopy(optimizer.lr) == pickle.loads(pickle.dumps(optimizer.lr)) == 0.25
     rates = iter([3.0, 2.0])
     optimizer.learning_rate = lambda: next(rates)
     assert [optimizer.learning_rate, optimizer.learning_rate] == [3.0, 2.0]

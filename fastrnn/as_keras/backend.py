@@ -14,9 +14,9 @@ globals().update({name: getattr(np, name) for name in _NUMPY})
 pow = np.power
 
 __all__ = [
-    "argmax", "argmin", "backend", "cast", "clear_session", "epsilon", "floatx", "get_value",
-    "image_data_format", "int_shape", "pow", "set_epsilon", "set_floatx", "set_image_data_format",
-    "set_value", *_NUMPY,
+    "argmax", "argmin", "backend", "cast", "clear_session", "epsilon", "eval", "floatx",
+    "get_value", "image_data_format", "int_shape", "pow", "set_epsilon", "set_floatx",
+    "set_image_data_format", "set_value", *_NUMPY,
 ]  # fmt: skip
 
 _epsilon = 1e-7
@@ -81,12 +81,11 @@ def get_value(x):
     return x.numpy() if isinstance(x, Variable) else x
 
 
+eval = get_value
+
+
 def set_value(x, value) -> None:
-    """Give a weight another value. Raises TypeError for a number such as optimizer.lr, which is
-    set as an attribute."""
-    if not isinstance(x, Variable):
-        raise TypeError(
-            f"x: expected a weight, received {x!r}; write model.optimizer.learning_rate = value "
-            "where it is the learning rate"
-        )
+    """Give a weight or a learning rate another value. Raises TypeError for anything else."""
+    if not hasattr(x, "assign"):
+        raise TypeError(f"x: expected a weight or a learning rate, received {x!r}")
     x.assign(value)
