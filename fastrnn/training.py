@@ -459,17 +459,17 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
         if callbacks:
             callbacks.on_predict_batch_begin(step)
         y, _ = model.propagate(batch, run)
-        if isinstance(y, list):
-            parts.append([part.copy() for part in y])
-        elif not isinstance(data, ArrayBatches):
-            parts.append(y.copy())
-        else:
+        if isinstance(data, ArrayBatches) and not isinstance(y, list):
             if whole is None:
                 whole = np.empty((data.samples, *y.shape[1:]), np.float32)
-            whole[done : done + len(y)] = y
+            kept = whole[done : done + len(y)]
+            kept[...] = y
             done += len(y)
+        else:
+            kept = [part.copy() for part in y] if isinstance(y, list) else y.copy()
+            parts.append(kept)
         if callbacks:
-            callbacks.on_predict_batch_end(step)
+            callbacks.on_predict_batch_end(step, {"outputs": kept})
     model.give_run(run)
     if callbacks:
         callbacks.on_predict_end()

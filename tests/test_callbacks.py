@@ -604,3 +604,19 @@ def test_a_name_in_the_path_of_a_checkpoint_that_is_not_in_the_logs(tmp_path):
     checkpoint = cb.ModelCheckpoint(f"{tmp_path}/{{val_loss:.2f}}.keras")
     with pytest.raises(KeyError, match="filepath: expected names of epoch, loss .*'val_loss'"):
         model.fit(np.zeros((4, 2)), np.zeros(4), verbose=0, callbacks=[checkpoint])
+
+
+def test_batches_that_predict_has_done_are_in_the_logs():
+    outputs = []
+
+    class Watch(cb.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            outputs.append(logs["outputs"])
+
+    model = Sequential([Dense(2, input_shape=(3,))])
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    for data in (x, iter([x[:4], x[4:8], x[8:]])):
+        outputs.clear()
+        y = model.predict(data, batch_size=4, verbose=0, callbacks=[Watch()])
+        assert [len(part) for part in outputs] == [4, 4, 2]
+        np.testing.assert_array_equal(np.concatenate(outputs), y)
