@@ -5,6 +5,7 @@ import comparison
 import configurations as random_of
 import numpy as np
 import pytest
+import scipy.stats
 from comparison import floatx, keras, tensor, tf
 
 import fastrnn
@@ -255,3 +256,33 @@ def test_regularizer_or_constraint(module, name, options, tally):
         )
         case = f"test_regularizer_or_constraint[{name}]"
         comparison.agree(tally, module, case, options, actual, expected, lambda e=expected: e)
+
+
+@pytest.mark.parametrize(
+    "name, shape, options",
+    [
+        ("LSTM", (None, 28, 28), {"units": 64}),
+        ("GRU", (None, 5, 20), {"units": 12}),
+        ("SimpleRNN", (None, 5, 20), {"units": 30}),
+        ("Dense", (None, 128), {"units": 10}),
+        ("Conv1D", (None, 9, 16), {"filters": 8, "kernel_size": 3}),
+        ("Embedding", (None, 5), {"input_dim": 200, "output_dim": 16}),
+    ],
+)
+def test_initial_weights_are_drawn_from_one_distribution(name, shape, options):
+    drawn = []
+    for library in (keras, fastrnn):
+        library.utils.set_random_seed(SEED)
+        layers = [getattr(library.layers, name)(**options) for _ in range(20)]
+        for layer in layers:
+            layer.build(shape)
+        drawn.append([np.stack(w) for w in zip(*(la.get_weights() for la in layers), strict=True)])
+    for theirs, ours in zip(*drawn, strict=True):
+        if np.ptp(theirs, axis=0).max() == 0:  # biases are always the same
+            np.testing.assert_array_equal(ours, theirs)
+        else:
+            assert scipy.stats.ks_2samp(theirs.ravel(), ours.ravel()).pvalue > 1e-3
+        if theirs.ndim == 3:  # orthogonal weights are so in both
+            grams = [w @ w.transpose(0, 2, 1) for w in (theirs, ours)]
+            orthogonal = [np.allclose(g, np.eye(g.shape[1]), atol=1e-5) for g in grams]
+            assert orthogonal[0] == orthogonal[1]
