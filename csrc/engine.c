@@ -65,6 +65,7 @@ int fr_set_isa(const char *name) {
 /* --- threads --------------------------------------------------------------------------------- */
 
 static atomic_int thread_count = 1;
+static atomic_int within_cpus; /* and no more than the CPUs of the thread that calls */
 static atomic_int threads_taken;
 static atomic_int pool_started; /* threads do not survive fork(): a child made after that runs alone */
 static int alone;
@@ -74,10 +75,39 @@ static void after_fork(void) {
     threads_taken = 0;
 }
 
+#ifdef _OPENMP
+#ifndef CLOCK_MONOTONIC_COARSE
+#define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+#endif
+/* CPUs that the calling thread may use (its affinity, or OpenMP's places). Asking takes 0.6 us, so
+ * that an answer holds for the rest of a tick of the clock: 1 to 10 ms. */
+static int cpus(int anew) {
+    static _Thread_local struct timespec asked;
+    static _Thread_local int answer;
+    struct timespec tick;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &tick);
+    if (anew || tick.tv_nsec != asked.tv_nsec || tick.tv_sec != asked.tv_sec) {
+        answer = omp_get_num_procs();
+        asked = tick;
+    }
+    return answer > 1 ? answer : 1;
+}
+#else
+static int cpus(int anew) { return 1; }
+#endif
+
+static int usable_threads(int anew) {
+    if (alone) return 1;
+    const int most = thread_count, here = within_cpus && most > 1 ? cpus(anew) : most;
+    return here < most ? here : most;
+}
+int fr_threads(void) { return usable_threads(1); }
+
 int fr_take_threads(int wanted) {
     wanted = wanted < 1 ? 1 : wanted;
     const int others = atomic_fetch_add(&threads_taken, wanted);
-    const int left = fr_threads() - others, taken = wanted <= left ? wanted : left > 1 ? left : 1;
+    const int left = (wanted > 1 ? usable_threads(0) : 1) - others;
+    const int taken = wanted <= left ? wanted : left > 1 ? left : 1;
     if (taken < wanted) atomic_fetch_sub(&threads_taken, wanted - taken);
     if (taken > 1 && !pool_started) pool_started = 1;
     return taken;
@@ -88,18 +118,22 @@ void fr_set_threads(int threads) {
     static int registered;
     if (!registered) registered = pthread_atfork(NULL, NULL, after_fork) == 0;
     thread_count = threads < 1 ? 1 : threads > MAX_SLICES ? MAX_SLICES : threads;
+    within_cpus = 0;
 }
-
-int fr_threads(void) { return alone ? 1 : thread_count; }
+void fr_set_threads_within_cpus(int threads) {
+    fr_set_threads(threads);
+    within_cpus = 1;
+}
 
 /* Waking a thread costs some 5 us; below 400,000 operations a thread it does not pay. */
 int fr_threads_for(double flops) {
-    double threads = flops / 4e5;
-    int most = fr_threads();
+    const double threads = flops / 4e5;
+    if (threads < 2) return 1;
 #ifdef _OPENMP
     if (omp_in_parallel()) return 1;
 #endif
-    return threads >= most ? most : threads < 1 ? 1 : (int)threads;
+    const int most = usable_threads(0);
+    return threads >= most ? most : (int)threads;
 }
 
 /* --- memory ---------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@ cdef extern from "engine.h" nogil:
     const char *fr_isa_name(int index)
     int fr_set_isa(const char *name)
     void fr_set_threads(int threads)
+    void fr_set_threads_within_cpus(int threads)
     int fr_threads()
     int fr_threads_for(double flops)
     void fr_use_large_pages(void *memory, int64_t bytes)
@@ -92,6 +93,11 @@ def set_num_threads(threads):
     if isinstance(threads, bool) or not hasattr(threads, "__index__") or not 1 <= threads <= 1024:
         raise ValueError(f"threads: expected a whole number from 1 to 1024, received {threads!r}")
     fr_set_threads(threads)
+
+
+def set_num_threads_within_cpus(int threads):
+    """At most so many threads, and no more than the CPUs that the calling thread may use then."""
+    fr_set_threads_within_cpus(threads)
 
 
 def get_num_threads():

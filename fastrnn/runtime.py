@@ -57,21 +57,17 @@ def _cgroup_cpus(root: str = "/") -> float:
     return min(_quota(Path(f"{mount}{group}")) for mount in mounts for group in groups)
 
 
-def _default_threads() -> int:
+def _use_default_threads() -> None:
     """FASTRNN_NUM_THREADS, then OMP_NUM_THREADS, then the CPUs this process may use."""
     for name in ("FASTRNN_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "").split(",")[0].strip()
         if text.isdigit() and 1 <= int(text) <= 1024:
-            return int(text)
+            return set_num_threads(int(text))
         if text and name == "FASTRNN_NUM_THREADS":
             raise ValueError(f"{name}: expected a whole number from 1 to 1024, received {text!r}")
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
-    return max(1, math.ceil(min(cpus, _cgroup_cpus(), 1024)))
+    _engine.set_num_threads_within_cpus(max(1, math.ceil(min(_cgroup_cpus(), 1024))))
 
 
-set_num_threads(_default_threads())
+_use_default_threads()
 if os.environ.get("FASTRNN_ISA"):
     _engine.set_isa(os.environ["FASTRNN_ISA"])

@@ -8,6 +8,9 @@ import pytest
 from fastrnn.runtime import _cgroup_cpus
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or sets the affinity")
+two_cpus = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs"
+)
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is missing here")
 
 # A model whose calls are big enough to be spread over two threads.
@@ -150,6 +153,47 @@ except ValueError as error:
 def test_affinity_counts(fresh_python):
     pin = "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
     assert fresh_python(pin + COUNT, **NEITHER) == "1"
+
+
+@two_cpus
+def test_a_later_affinity_counts(fresh_python):
+    """That of the thread which calls, unless a number of threads was set."""
+    fresh_python(
+        f"{MODEL.replace('fastrnn.set_num_threads(2)', '')}"
+        """
+import threading
+def pool():  # the engine's threads, beside the others
+    model.predict(x, verbose=0)
+    return len(os.listdir("/proc/self/task")) - others
+cpus = sorted(os.sched_getaffinity(0))[:2]
+assert fastrnn.get_num_threads() >= 2
+os.sched_setaffinity(0, cpus[:1])
+time.sleep(0.05)  # a pass asks once a tick of the clock
+others = len(os.listdir("/proc/self/task"))
+assert fastrnn.get_num_threads() == 1 and pool() == 0
+os.sched_setaffinity(0, cpus)
+time.sleep(0.05)
+assert fastrnn.get_num_threads() == 2 and pool() == 1
+counts = []
+def pinned():
+    os.sched_setaffinity(0, cpus[:1])  # of this thread alone
+    counts.append(fastrnn.get_num_threads())
+thread = threading.Thread(target=pinned)
+thread.start()
+thread.join()
+assert counts == [1] and fastrnn.get_num_threads() == 2
+fastrnn.set_num_threads(2)
+os.sched_setaffinity(0, cpus[:1])
+assert fastrnn.get_num_threads() == 2
+""",
+        **NEITHER,
+    )
+
+
+@two_cpus
+def test_threads_bound_by_openmp_count(fresh_python):
+    """GNU's OpenMP pins the first thread to one CPU as it is loaded."""
+    assert int(fresh_python(COUNT, **NEITHER, OMP_PROC_BIND="true")) >= 2
 
 
 @pytest.mark.parametrize(
