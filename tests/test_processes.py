@@ -1,7 +1,11 @@
 """Threads, forks and what else a server does with processes; each test in processes of its own."""
 
+import concurrent.futures
 import os
+import signal
+import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -117,6 +121,44 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 assert np.allclose(received, expected, rtol=1e-3), (received, expected)
 """
     )
+
+
+@forks
+@pytest.mark.parametrize("kind", ["sync", "gthread"])
+def test_gunicorn_serves_a_preloaded_model(tmp_path, kind):
+    pytest.importorskip("gunicorn", reason="needs gunicorn")
+    (tmp_path / "server.py").write_text(
+        f"import os, numpy as np\n{MODEL}"
+        """
+expected = model.predict(x, verbose=0)  # on two threads, before the fork
+predictor = model.compile_inference()
+def application(environ, start_response):
+    same = np.allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+    same = same and np.allclose(predictor(x), expected, atol=1e-6)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {same}".encode()]
+"""
+    )
+    options = ["--preload", "--workers=2", "--threads=2", f"--worker-class={kind}", "--timeout=30"]
+    command = [sys.executable, "-m", "gunicorn", *options, "--bind=127.0.0.1:0", "server"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            address = next(line.split()[-2] for line in server.stderr if "Listening at" in line)
+
+            def ask(_):
+                with direct.open(address, timeout=30) as response:
+                    return response.read().decode().split()
+
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(ask, range(40)))
+            server.send_signal(signal.SIGTERM)
+            log = server.communicate(timeout=30)[1]
+        finally:
+            server.kill()
+    assert server.returncode == 0, log
+    assert {same for _, same in answers} == {"True"}
+    assert len({worker for worker, _ in answers}) <= 2, log  # none hung and was replaced
 
 
 # --- how many threads -----------------------------------------------------------------------------
