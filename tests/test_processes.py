@@ -13,7 +13,8 @@ from fastrnn.runtime import _cgroup_cpus
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or sets the affinity")
 two_cpus = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs"
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two CPUs",
 )
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is missing here")
 
