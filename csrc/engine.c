@@ -103,11 +103,36 @@ static int usable_threads(int anew) {
 }
 int fr_threads(void) { return usable_threads(1); }
 
+/* GNU's OpenMP ends the process when it cannot make a thread. So before a caller's first region of
+ * more threads than it has had, as many are made here. */
+#ifdef _OPENMP
+static void *through(void *gate) {
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+static int can_start(int threads) {
+    static _Thread_local int started = 1;
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* all of them are there at once */
+    pthread_t made[MAX_SLICES];
+    int n = started;
+    pthread_mutex_lock(&gate);
+    while (n < threads && pthread_create(&made[n], NULL, through, &gate) == 0) n++;
+    pthread_mutex_unlock(&gate);
+    for (int i = started; i < n; i++) pthread_join(made[i], NULL);
+    if (n >= threads) started = threads;
+    return n >= threads;
+}
+#else
+static int can_start(int threads) { return 0; }
+#endif
+
 int fr_take_threads(int wanted) {
     wanted = wanted < 1 ? 1 : wanted;
     const int others = atomic_fetch_add(&threads_taken, wanted);
     const int left = (wanted > 1 ? usable_threads(0) : 1) - others;
-    const int taken = wanted <= left ? wanted : left > 1 ? left : 1;
+    int taken = wanted <= left ? wanted : left > 1 ? left : 1;
+    if (taken > 1 && !can_start(taken)) taken = 1;
     if (taken < wanted) atomic_fetch_sub(&threads_taken, wanted - taken);
     if (taken > 1 && !pool_started) pool_started = 1;
     return taken;

@@ -105,3 +105,23 @@ def call(model):
 {LIMITED}"""
     )
     assert int(errors) > 10
+
+
+def test_no_memory_for_threads(fresh_python):
+    """Then the pass runs on one thread; OpenMP alone would end the process."""
+    fresh_python(
+        f"""{PRELUDE}
+model, (x, _) = classifier(), data(300, 50)
+fastrnn.set_num_threads(1)
+expected = model.predict(x, verbose=0)
+fastrnn.set_num_threads(4)
+limit = status("VmSize") + 2 ** 22  # less than one thread's stack
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+threads = len(os.listdir("/proc/self/task"))
+assert np.allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+assert len(os.listdir("/proc/self/task")) == threads
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+assert np.allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+assert len(os.listdir("/proc/self/task")) > threads
+"""
+    )
