@@ -76,6 +76,7 @@ struct fastrnn_session {
     const fastrnn_model *model;
     float *memory;
     int64_t size;
+    fr_rnn_split splits[]; /* of the recurrent layers in this call */
 };
 
 static float *new_floats(int64_t n) {
@@ -399,15 +400,11 @@ static void set_directions(const layer *l, fastrnn_shape in, const float *x, con
 }
 
 /* Floats of scratch that a layer needs; with states, also a place for h and c of each row. */
-static int64_t scratch_of(const layer *l, fastrnn_shape in, int64_t places[2], fr_rnn_split *split) {
-    fr_rnn rnn[2];
-    if (!l->count) return 0;
-    set_directions(l, in, NULL, NULL, NULL, rnn);
-    *split = fr_rnn_best_split(rnn, l->count);
+static int64_t scratch_of(const layer *l, const fr_rnn *rnn, fr_rnn_split split, int64_t places[2]) {
     int64_t total = 0;
     for (int d = 0; d < l->count; d++) {
         places[d] = total;
-        total += (fr_rnn_forward_scratch(&rnn[d], *split) + 15) / 16 * 16;
+        total += (fr_rnn_forward_scratch(&rnn[d], split) + 15) / 16 * 16;
     }
     return total;
 }
@@ -422,12 +419,12 @@ static void merge(int how, float *y, int64_t rows, int64_t units) {
 
 /* states: (batch, all states) or NULL; hc: room for this layer's h and c. */
 static int run_recurrent(const layer *l, fastrnn_shape in, const float *x, const uint8_t *mask,
-                         float *y, float *scratch, float *states, int64_t states_row, float *hc) {
+                         float *y, fr_rnn_split split, float *scratch, float *states,
+                         int64_t states_row, float *hc) {
     fr_rnn rnn[2];
-    fr_rnn_split split;
     int64_t places[2];
     set_directions(l, in, x, mask, y, rnn);
-    scratch_of(l, in, places, &split);
+    scratch_of(l, rnn, split, places);
     float *const parts[2] = {scratch + places[0], scratch + places[l->count - 1]};
     const direction *d = l->directions;
     const size_t bytes = (size_t)d->units * sizeof(float);
@@ -543,13 +540,18 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
     if (status) return status;
 
     /* Two places for what layers give, in turns; scratch; states of a layer; the mask. */
-    int64_t widest = 0, scratch = 0, units = 0, places[2];
-    fr_rnn_split split;
+    int64_t widest = 0, scratch = 0, units = 0;
     fastrnn_shape now = shape;
     for (int64_t i = 0; i < model->count; i++) {
         const layer *l = &model->layers[i];
-        const int64_t needed = scratch_of(l, now, places, &split);
-        if (needed > scratch) scratch = needed;
+        if (l->count) { /* split once: the number of threads may change meanwhile */
+            fr_rnn rnn[2];
+            int64_t places[2];
+            set_directions(l, now, NULL, NULL, NULL, rnn);
+            session->splits[i] = fr_rnn_best_split(rnn, l->count);
+            const int64_t needed = scratch_of(l, rnn, session->splits[i], places);
+            if (needed > scratch) scratch = needed;
+        }
         if (l->directions[0].units > units) units = l->directions[0].units;
         now = shape_after(l, now);
         const int64_t floats = rows_of(now) * (l->count == 2 ? 2 : 1) * now.features;
@@ -573,8 +575,8 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
             mask = mask_steps(l, now, in, mask_at) ? mask_at : NULL;
             if (mask && state) return FASTRNN_NOT_STREAMABLE;
         }
-        status = l->count ? run_recurrent(l, now, in, mask, out, scratch_at, state,
-                                          model->input.state, hc)
+        status = l->count ? run_recurrent(l, now, in, mask, out, session->splits[i], scratch_at,
+                                          state, model->input.state, hc)
                           : run_layer(l, now, in, out, mask);
         if (!next.timesteps || l->kind == REPEAT) mask = NULL;
         in = out;
@@ -586,7 +588,7 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
 
 int fastrnn_session_new(fastrnn_session **session, const fastrnn_model *model) {
     if (!session || !model) return FASTRNN_BAD_ARGUMENT;
-    *session = calloc(1, sizeof **session);
+    *session = calloc(1, sizeof **session + (size_t)model->count * sizeof *(*session)->splits);
     if (!*session) return FASTRNN_OUT_OF_MEMORY;
     (*session)->model = model;
     return FASTRNN_OK;

@@ -1,6 +1,7 @@
 """The C library built from csrc/ by its Makefile: networks without Python."""
 
 import ctypes
+import itertools
 import os
 import shutil
 import struct
@@ -268,6 +269,34 @@ def test_many_threads_share_a_model(library):
     assert not wrong
 
 
+def test_threads_are_set_while_models_run(library):
+    model, _ = model_of("lstm")
+    x = np.random.default_rng(0).standard_normal((64, 90, *model.input_shape[2:]), np.float32)
+    expected = model.predict(x, verbose=0)
+    _, c_model = library.read(fastrnn.to_c(model))
+    done = threading.Event()
+
+    def set_threads():
+        for n in itertools.count():
+            library.c.fastrnn_set_threads(1 + n % 8)
+            if done.is_set():
+                break
+
+    thread = threading.Thread(target=set_threads)
+    thread.start()
+    try:
+        session = library.session(c_model)
+        for rows in (64, 3, 64, 17) * 25:
+            status, y = library.run(session, c_model, x[:rows])
+            assert status == OK
+            close(y, expected[:rows])
+    finally:
+        done.set()
+        thread.join()
+        library.c.fastrnn_set_threads(1)
+    library.c.fastrnn_session_free(session)
+
+
 def test_statuses(library, tmp_path):
     c = library.c
     model, x = model_of("words")
@@ -311,25 +340,42 @@ def test_damaged_files_are_refused(library):
     assert library.read(data[:12] + struct.pack("<I", zlib.crc32(body)) + body)[0] == NOT_A_MODEL
 
 
-def test_damaged_files_under_sanitizers(tmp_path):
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory):
+    """Folder of fuzz_model and short_memory under sanitizers."""
+    folder = tmp_path_factory.mktemp("sanitized")
     flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
     probe = subprocess.run(
-        ["cc", *flags.split(), "-x", "c", "-", "-o", tmp_path / "probe"],
+        ["cc", *flags.split(), "-x", "c", "-", "-o", folder / "probe"],
         input=b"int main(void) { return 0; }", capture_output=True,
     )  # fmt: skip
     if probe.returncode:
         pytest.skip("the C compiler has no sanitizers")
-    make(tmp_path, f"CFLAGS={flags}", "SETS=base", f"{tmp_path}/fuzz_model")
-    for name in MODELS:
-        path = tmp_path / "model.fastrnn"
-        fastrnn.to_c(model_of(name)[0], path)
-        run = subprocess.run(
-            [tmp_path / "fuzz_model", path, "500"], capture_output=True, text=True,
-            env={**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1"},
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr
-        refused, ran = (int(part.split()[-1]) for part in run.stdout.split(","))
-        assert refused > 50 and ran > 10
+    programs = [f"{folder}/fuzz_model", f"{folder}/short_memory"]
+    return make(folder, f"CFLAGS={flags}", "SETS=base", *programs)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_damaged_files_under_sanitizers(name, sanitized, tmp_path):
+    path = tmp_path / "model.fastrnn"
+    fastrnn.to_c(model_of(name)[0], path)
+    run = subprocess.run(
+        [sanitized / "fuzz_model", path, "500"], capture_output=True, text=True,
+        env={**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    refused, ran = (int(part.split()[-1]) for part in run.stdout.split(","))
+    assert refused > 50 and ran > 10
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_allocations_that_fail(name, sanitized, tmp_path):
+    """One after another; the session and the model go on."""
+    path = tmp_path / "model.fastrnn"
+    fastrnn.to_c(model_of(name)[0], path)
+    run = subprocess.run([sanitized / "short_memory", path], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert int(run.stdout) >= 4
 
 
 def test_layers_without_a_place_in_the_library_are_named():

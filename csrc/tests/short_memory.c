@@ -1,0 +1,61 @@
+/* Loads and runs a model again and again, while one allocation after another fails:
+ *
+ *     short_memory MODEL
+ *
+ * Each time the failing call says so, and the session and the model go on as before. Prints how
+ * many allocations have failed. */
+#include <stdlib.h>
+
+static long before_failure;
+
+static void *unless_it_fails(void *memory) {
+    if (before_failure-- != 0) return memory;
+    free(memory);
+    return NULL;
+}
+static void *short_malloc(size_t size) { return unless_it_fails(malloc(size)); }
+static void *short_calloc(size_t n, size_t size) { return unless_it_fails(calloc(n, size)); }
+static void *short_aligned_alloc(size_t to, size_t n) { return unless_it_fails(aligned_alloc(to, n)); }
+
+#define malloc short_malloc
+#define calloc short_calloc
+#define aligned_alloc short_aligned_alloc
+#include "../model.c"
+
+#include <stdio.h>
+
+enum { BATCH = 3, STEPS = 50, ROOM = 1 << 20 };
+
+static int failures;
+static void check(int right) {
+    if (!right) printf("wrong after %d failures\n", failures), exit(1);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return 2;
+    static float x[ROOM], y[ROOM]; /* zeros are good indices too */
+    for (;; failures++) {
+        fastrnn_model *model = NULL;
+        fastrnn_session *session = NULL;
+        fastrnn_input input;
+        fastrnn_shape shape;
+        before_failure = failures;
+        int status = fastrnn_model_load(&model, argv[1]);
+        if (!status) {
+            fastrnn_model_input(model, &input);
+            const int64_t steps = input.timesteps ? input.timesteps : input.sequences ? STEPS : 1;
+            fastrnn_model_output(model, BATCH, steps, &shape);
+            const int64_t size = BATCH * (shape.timesteps ? shape.timesteps : 1) * shape.features;
+            check(BATCH * steps * input.features <= ROOM && size <= ROOM);
+            status = fastrnn_session_new(&session, model);
+            if (!status) status = fastrnn_run(session, x, BATCH, steps, NULL, y);
+            if (status && session) check(fastrnn_run(session, x, BATCH, steps, NULL, y) == FASTRNN_OK);
+        }
+        check(status == FASTRNN_OK || status == FASTRNN_OUT_OF_MEMORY);
+        fastrnn_session_free(session);
+        fastrnn_model_free(model);
+        if (status == FASTRNN_OK) break;
+    }
+    printf("%d\n", failures);
+    return 0;
+}
