@@ -40,7 +40,7 @@ INLINE void accumulate(const int R, const int NV, const int V0, const int V1, co
     const float *a3 = a + 3 * stride, *a6 = a + 6 * stride, *a9 = a + 9 * stride;
     for (int64_t k = s.k; k > 0; k--) {
         vf x[MAX_TILE_ROWS], bv[4];
-        if (R * NV + R + 1 > REGISTERS) { /* those of b first: GCC spills otherwise (6 x 2 on AVX2 x 0.54) */
+        if (R * NV + R + 1 > REGISTERS) { /* b's first, or GCC spills: 6 x 2 on AVX2 x 0.54 */
             UNROLL(4)
             for (int v = V0; v < V1; v++) bv[v] = load(b + v * V);
             UNROLL(12)
