@@ -225,6 +225,7 @@ def test_search_in_parallel(backend, used):
     """The same results as alone, no hanging, and no more threads than CPUs."""
     environment = {name: v for name, v in os.environ.items() if not name.endswith("_NUM_THREADS")}
     environment["PYTHONPATH"] = str(Path(fastrnn.__file__).parents[1])
+    environment["JOBLIB_START_METHOD"] = "fork"  # from Python 3.14 on not what it is by default
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PARALLEL, backend, used],
         env=environment, capture_output=True, text=True, timeout=120,
