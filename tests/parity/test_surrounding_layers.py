@@ -191,7 +191,13 @@ def test_outputs_gradients_and_masks(name, seed, tally):
 
     theirs = getattr(keras.layers, name)(**options)
     own = getattr(fastrnn.layers, name)(**options)
-    theirs(x), own(x)
+    own(x)
+    try:
+        theirs(x)
+    except tf.errors.UnimplementedError:
+        if options.get("data_format") != "channels_first":
+            raise
+        pytest.skip("TensorFlow has no convolution of channels_first on this CPU")
     assert own.compute_output_shape(x.shape) == theirs.compute_output_shape(x.shape)
     assert [w.name for w in own.weights] == [w.name for w in theirs.weights]
     weights = [rng.standard_normal(w.shape).astype(np.float32) for w in theirs.weights]
