@@ -171,7 +171,8 @@ void fr_use_large_pages(void *memory, int64_t bytes) {
     const uintptr_t end = (uintptr_t)memory + (uintptr_t)bytes;
     if (bytes >= 4 << 20) madvise((void *)from, end - from, MADV_HUGEPAGE);
 #else
-    (void)memory, (void)bytes;
+    (void)memory;
+    (void)bytes;
 #endif
 }
 

@@ -81,7 +81,10 @@ struct fastrnn_session {
 
 static float *new_floats(int64_t n) {
     if (n < 0 || n > INT64_MAX / 8) return NULL;
-    return aligned_alloc(64, ((size_t)n * sizeof(float) + 63) / 64 * 64 + 64);
+    const int64_t bytes = (n * (int64_t)sizeof(float) + 63) / 64 * 64 + 64;
+    float *memory = aligned_alloc(64, (size_t)bytes);
+    if (memory) fr_use_large_pages(memory, bytes);
+    return memory;
 }
 
 static int has_sequences(const layer *l) { return l->directions[0].flags & RETURN_SEQUENCES; }

@@ -155,8 +155,8 @@ INLINE void transpose_4x4(float *to, int64_t to_row, const float *from, int64_t 
  * wait for each of its operations. x: clamped so that |factor x| <= 87.
  * p = 2^f - 1, |f| <= 1/2, by a minimax polynomial of degree 6 (relative error 1.1e-8). */
 INLINE void exp_parts(const int n, const float factor[], const vf x[], vf scale[], vf p[]) {
-    static const float COEFFICIENTS[] = {1.3390736e-3f, 9.6182376e-3f, 5.5503573e-2f, 2.4022649e-1f,
-                                         6.9314718e-1f};
+    static const float COEFFICIENTS[] = {1.5403508e-4f, 1.3390736e-3f, 9.6182376e-3f,
+                                         5.5503573e-2f, 2.4022649e-1f, 6.9314718e-1f};
     vf f[4], q[4];
 #define EACH UNROLL(4) for (int i = 0; i < n; i++)
     EACH {
@@ -166,24 +166,20 @@ INLINE void exp_parts(const int n, const float factor[], const vf x[], vf scale[
     }
     EACH f[i] = x[i] * (factor[i] * LOG2E) - f[i];
     EACH f[i] = f[i] + x[i] * (factor[i] * LOG2E_LOW);
-    EACH q[i] = 1.5403508e-4f * f[i] + COEFFICIENTS[0];
-    UNROLL(4)
-    for (int k = 1; k < 5; k++) EACH q[i] = q[i] * f[i] + COEFFICIENTS[k];
+    EACH q[i] = splat(COEFFICIENTS[0]);
+    UNROLL(5)
+    for (int k = 1; k < 6; k++) EACH q[i] = q[i] * f[i] + COEFFICIENTS[k];
     EACH p[i] = f[i] * q[i];
 }
 INLINE vf clamp(float bound, vf x) { return at_most(bound, at_least(-bound, x)); }
-INLINE vf vexp(vf x) {
+INLINE vf exp_and(float more, vf x) {
     vf scale, p;
     x = clamp(87.0f, x);
     exp_parts(1, (float[]){1.0f}, &x, &scale, &p);
-    return scale * p + scale;
+    return scale * p + (scale + more);
 }
-INLINE vf vexpm1(vf x) {
-    vf scale, p;
-    x = clamp(87.0f, x);
-    exp_parts(1, (float[]){1.0f}, &x, &scale, &p);
-    return scale * p + (scale - 1.0f);
-}
+INLINE vf vexp(vf x) { return exp_and(0.0f, x); }
+INLINE vf vexpm1(vf x) { return exp_and(-1.0f, x); }
 
 /* Of each of n vectors sigmoid or, where is_tanh, tanh: tanh(x) = e / (e + 2) with e = exp(2x) - 1,
  * which is exact near 0; saturated beyond +-9.1.
