@@ -287,6 +287,7 @@ static int check(const fr_rnn *rnn, int count, fr_rnn_split split) {
         const fr_rnn *l = rnn + d;
         if (l->batch < split.slices || l->timesteps < 1 || l->features < 1 || l->units < 1)
             return FR_BAD_SIZE;
+        if (l->mask && (l->batch >= INT32_MAX || l->timesteps >= INT32_MAX)) return FR_BAD_SIZE;
         if (!l->packed || !l->x || (uint32_t)l->cell >= FR_CELLS ||
             (uint32_t)l->activation >= FR_ACTIVATIONS ||
             (uint32_t)l->recurrent_activation >= FR_ACTIVATIONS)
@@ -405,25 +406,5 @@ int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *con
         FOR_TASKS(row, rows, fr_threads_for(work),
                   k->unpack_gradient(rnn + d, gradients, split.slices, row));
     }
-    return FR_OK;
-}
-
-int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn) {
-    if (!rnn->mask || !dy || !dh) return FR_BAD_ARGUMENT;
-    const int64_t units = rnn->units, steps = rnn->timesteps;
-    const double work = 4.0 * (double)rnn->batch * (double)(steps * units);
-    FOR_TASKS(b, rnn->batch, fr_threads_for(work), {
-        const uint8_t *mask = rnn->mask + b * rnn->mask_row;
-        int64_t shown = -1;
-        memset(dh + b * steps * units, 0, (size_t)(steps * units) * sizeof(float));
-        for (int64_t t = 0; t < steps; t++) {
-            const int masked = !mask[t * rnn->mask_time];
-            if (!masked) shown = t;
-            if (shown < 0 || (masked && rnn->zero_output_for_mask)) continue;
-            float *restrict to = dh + (b * steps + shown) * units;
-            const float *restrict from = dy + b * rnn->dy_row + t * rnn->dy_time;
-            for (int64_t j = 0; j < units; j++) to[j] += from[j];
-        }
-    });
     return FR_OK;
 }

@@ -67,7 +67,7 @@ typedef struct {
     /* Backward only. dy follows y's shape and dh_last, dc_last the last states (h_last and last
      * are one there: the caller adds both gradients). dx is overwritten, or added to. */
     const float *packed_back;        /* from fr_rnn_pack_back, or NULL: see fr_rnn_needs_back */
-    const float *dy;                 /* or NULL; zero at masked steps, see fr_mask_gradient */
+    const float *dy;                 /* or NULL */
     int64_t dy_row, dy_time;
     const float *dh_last, *dc_last;  /* (batch, units), or NULL for zeros */
     float *dx;                       /* (batch, timesteps, features), or NULL */
@@ -102,10 +102,6 @@ int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *cons
 /* For a few rows and steps packing for the backward takes longer than doing without. */
 int fr_rnn_needs_back(const fr_rnn *rnn);
 int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch);
-
-/* Gradient of y -> of h where a mask repeats (or zeroes) outputs: moves each masked step's dy to
- * the last unmasked step before it. dh is (batch, timesteps, units), contiguous. */
-int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn);
 
 /* --- layers around the recurrent ones ------------------------------------------------------------------- */
 

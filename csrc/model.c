@@ -480,6 +480,9 @@ static void pool(enum kind kind, fastrnn_shape in, const float *x, const uint8_t
     }
 }
 
+static int makes_mask(const layer *l) {
+    return l->kind == MASKING || (l->kind == EMBEDDING && l->option);
+}
 /* Sets the mask; 0 if no step is masked. */
 static int mask_steps(const layer *l, fastrnn_shape in, const void *x, uint8_t *mask) {
     int any = 0;
@@ -544,13 +547,16 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
 
     /* Two places for what layers give, in turns; scratch; states of a layer; the mask. */
     int64_t widest = 0, scratch = 0, units = 0;
+    static const uint8_t some_mask;
+    const uint8_t *likely_mask = NULL;
     fastrnn_shape now = shape;
     for (int64_t i = 0; i < model->count; i++) {
         const layer *l = &model->layers[i];
+        if (makes_mask(l)) likely_mask = &some_mask;
         if (l->count) { /* split once: the number of threads may change meanwhile */
             fr_rnn rnn[2];
             int64_t places[2];
-            set_directions(l, now, NULL, NULL, NULL, rnn);
+            set_directions(l, now, NULL, likely_mask, NULL, rnn);
             session->splits[i] = fr_rnn_best_split(rnn, l->count);
             const int64_t needed = scratch_of(l, rnn, session->splits[i], places);
             if (needed > scratch) scratch = needed;
@@ -574,7 +580,7 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
         const layer *l = &model->layers[i];
         const fastrnn_shape next = shape_after(l, now);
         float *out = i == model->count - 1 && l->count < 2 ? y : turns[i % 2];
-        if (l->kind == MASKING || (l->kind == EMBEDDING && l->option)) {
+        if (makes_mask(l)) {
             mask = mask_steps(l, now, in, mask_at) ? mask_at : NULL;
             if (mask && state) return FASTRNN_NOT_STREAMABLE;
         }

@@ -433,45 +433,170 @@ INLINE int64_t part_start(const layout *l, int part, int parts) {
     return panel_start(vectors, panel_count(vectors) * part / parts);
 }
 
+/* Floats of a row's cell states in a chunk. */
+INLINE int64_t cell_width(const layout *l, int64_t chunk) {
+    return chunk < l->full ? V : l->tail * GROUP;
+}
 /* Copies units [first, end) of one row between the layout of cell states and a plain row. */
 static void copy_row(const layout *l, int64_t rows, int64_t row, int64_t first, int64_t end,
                      float *cells, float *plain, int to_cells) {
     for (int64_t unit = first; unit < end; unit += V) {
-        float *p = cells + rows * unit + row * (unit / V < l->full ? V : l->tail * GROUP);
+        float *p = cells + rows * unit + row * cell_width(l, unit / V);
         const size_t bytes = (size_t)run_length(end, unit, V) * sizeof(float);
         if (to_cells) memcpy(p, plain + unit, bytes);
         else memcpy(plain + unit, p, bytes);
     }
 }
+
+/* The rows [row, row + count) of the chunks [first, end). */
 static void carry_cells(const layout *l, float *to, const float *from, int64_t rows, int64_t row,
-                        int64_t first, int64_t end) {
-    if (l->cell == FR_SIMPLE_RNN) return;
-    for (int64_t chunk = first; chunk < end; chunk++) {
-        int64_t width = chunk < l->full ? V : l->tail * GROUP;
-        int64_t at = rows * chunk * V + row * width;
-        memcpy(to + at, from + at, (size_t)width * sizeof(float));
+                        int64_t count, int64_t first, int64_t end) {
+    for (int64_t chunk = first; chunk < end && l->cell != FR_SIMPLE_RNN; chunk++) {
+        const int64_t width = cell_width(l, chunk), at = rows * chunk * V + row * width;
+        memcpy(to + at, from + at, (size_t)(count * width) * sizeof(float));
+    }
+}
+static void carry_states(const layout *l, float *c, const float *c_before, float *h,
+                         const float *h_before, int64_t rows, int64_t row, int64_t count,
+                         int64_t first, int64_t end) {
+    carry_cells(l, c, c_before, rows, row, count, first, end);
+    const int64_t unit = first * l->chunk_units, h_end = least(end * l->chunk_units, l->h_row);
+    const size_t bytes = (size_t)(h_end - unit) * sizeof(float);
+    if (h_end - unit == l->h_row)
+        memcpy(h + row * l->h_row, h_before + row * l->h_row, (size_t)count * bytes);
+    else
+        for (int64_t r = row; r < row + count; r++)
+            memcpy(h + r * l->h_row + unit, h_before + r * l->h_row + unit, bytes);
+}
+
+/* --- masks ------------------------------------------------------------------------------------ */
+
+/* The order in which a slice's rows are worked on where there is a mask: the longest first, so that
+ * the rows that padding takes out of a step come last and are left alone. Without a mask the
+ * pointers are NULL. */
+typedef struct {
+    int32_t *row;   /* (rows) row of the slice */
+    int32_t *first; /* (rows) first step that is not masked, or timesteps */
+    int32_t *count; /* (timesteps) rows up to the last that is on */
+    int32_t *on;    /* (timesteps) how many of them are on */
+    int32_t *moved; /* (1) is the order another than the batch's? */
+    float *x;       /* (rows, features) of a step, in this order */
+} row_order;
+
+static int64_t order_size(const fr_rnn *rnn, int64_t rows) {
+    return rnn->mask ? 2 * rows + 2 * (rnn->timesteps + 1) + 1 + rows * rnn->features : 0;
+}
+static row_order order_at(const fr_rnn *rnn, int64_t rows, float *memory) {
+    if (!rnn->mask) return (row_order){0};
+    int32_t *row = (int32_t *)memory, *first = row + rows, *count = first + rows;
+    int32_t *on = count + rnn->timesteps + 1, *moved = on + rnn->timesteps + 1;
+    return (row_order){row, first, count, on, moved, (float *)(moved + 1)};
+}
+
+INLINE int64_t batch_row(rnn_slice slice, row_order order, int64_t r) {
+    return slice.row + (order.row ? order.row[r] : r);
+}
+INLINE int64_t rows_to_do(rnn_slice slice, row_order order, int64_t t) {
+    return order.row ? order.count[t] : slice.rows;
+}
+INLINE int all_on(row_order order, int64_t t) {
+    return !order.row || order.on[t] == order.count[t];
+}
+INLINE int is_on(const fr_rnn *rnn, rnn_slice slice, row_order order, int64_t r, int64_t t) {
+    return !order.row ||
+           (r < order.count[t] &&
+            (all_on(order, t) ||
+             rnn->mask[batch_row(slice, order, r) * rnn->mask_row + t * rnn->mask_time]));
+}
+
+/* Is the output of a step the state after it? Not where a mask makes it zeros. */
+INLINE int shows_state(const fr_rnn *rnn, rnn_slice slice, row_order order, int64_t r, int64_t t) {
+    return is_on(rnn, slice, order, r, t) || (!rnn->zero_output_for_mask && order.first[r] < t);
+}
+
+/* The steps [first, end) between a row's padding; none where all is masked. */
+INLINE void between_padding(const fr_rnn *rnn, int64_t batch_row, int64_t *first, int64_t *end) {
+    const uint8_t *mask = rnn->mask + batch_row * rnn->mask_row;
+    const int64_t way = rnn->mask_time;
+    for (*end = rnn->timesteps; *end > 0 && !mask[(*end - 1) * way];) --*end;
+    for (*first = 0; *first < *end && !mask[*first * way];) ++*first;
+}
+
+/* Less padding than a 16th does not pay for gathering x, nor do shared units. */
+static void find_order(const fr_rnn *rnn, rnn_slice slice, row_order order) {
+    const int64_t rows = slice.rows, steps = rnn->timesteps, way = rnn->mask_time;
+    const size_t bytes = (size_t)(steps + 1) * sizeof(int32_t);
+    int64_t first, end, padded = 0;
+    int32_t *padding = order.first, *place = order.count; /* of rows with so much padding */
+    memset(place, 0, bytes);
+    for (int64_t r = 0; r < rows; r++) {
+        between_padding(rnn, slice.row + r, &first, &end);
+        padding[r] = (int32_t)(steps - (end - first));
+        padded += padding[r];
+        place[padding[r]]++;
+    }
+    for (int64_t n = 0, next = 0; n <= steps; n++) {
+        const int32_t here = place[n];
+        place[n] = (int32_t)next;
+        next += here;
+    }
+    const int sorted = padded * 16 >= rows * steps && slice.parts == 1 &&
+                       rnn->cell != FR_GRU_RESET_BEFORE;
+    *order.moved = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t to = sorted ? place[padding[r]]++ : r;
+        order.row[to] = (int32_t)r;
+        *order.moved |= to != r;
+    }
+
+    memset(order.count, 0, bytes);
+    memset(order.on, 0, bytes); /* as changes from step to step */
+    for (int64_t n = 0; n < rows; n++) {
+        between_padding(rnn, batch_row(slice, order, n), &first, &end);
+        const uint8_t *mask = rnn->mask + batch_row(slice, order, n) * rnn->mask_row;
+        order.first[n] = (int32_t)(first < end ? first : steps);
+        int before = 0, here;
+        for (int64_t t = first; t < end; t++, before = here) {
+            here = mask[t * way] != 0;
+            order.on[t] += here - before;
+            order.count[t] = (int32_t)n + 1;
+        }
+        order.on[end] -= before;
+    }
+    for (int64_t t = 0, on = 0; t < steps; t++) {
+        on += order.on[t];
+        order.on[t] = (int32_t)on;
+        if (on == 0) order.count[t] = 0;
+        else if (rnn->cell == FR_GRU_RESET_BEFORE) order.count[t] = (int32_t)rows;
     }
 }
 
-/* Does any row of the slice have step t unmasked? */
-INLINE int any_row_on(const fr_rnn *rnn, rnn_slice slice, int64_t t) {
-    if (!rnn->mask) return 1;
-    const uint8_t *mask = rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time;
-    for (int64_t r = 0; r < slice.rows; r++)
-        if (mask[r * rnn->mask_row]) return 1;
-    return 0;
+/* x of step t, rows in the order; *row: from one to the next. */
+static const float *ordered_x(const fr_rnn *rnn, rnn_slice slice, row_order order, int64_t t,
+                              int64_t *row) {
+    const float *x = rnn->x + t * rnn->x_time;
+    *row = rnn->x_row;
+    if (!order.row || !*order.moved) return x + slice.row * rnn->x_row;
+    *row = rnn->features;
+    for (int64_t r = 0; r < order.count[t]; r++)
+        memcpy(order.x + r * rnn->features, x + batch_row(slice, order, r) * rnn->x_row,
+               (size_t)rnn->features * sizeof(float));
+    return order.x;
 }
 
 /* --- forward --------------------------------------------------------------------------------- */
 
 /* saved: for each step the gates; for each step and the one before the first, c; likewise h; for
- * each step r h' where that is multiplied. */
+ * each step r h' where that is multiplied; the order of the rows. */
+static int64_t saved_before_order(const fr_rnn *rnn, const layout *l, int64_t rows) {
+    const int64_t t = rnn->timesteps;
+    return t * gates_size(l, rows) + (t + 1) * (cells_size(l, rows) + rows * l->h_row) +
+           (l->cell == FR_GRU_RESET_BEFORE ? t * rows * l->h_row : 0);
+}
 static int64_t rnn_saved_size(const fr_rnn *rnn, int64_t rows, int parts) {
     (void)parts;
     layout l = layout_of_run(rnn);
-    int64_t t = rnn->timesteps;
-    return t * gates_size(&l, rows) + (t + 1) * (cells_size(&l, rows) + rows * l.h_row) +
-           (l.cell == FR_GRU_RESET_BEFORE ? t * rows * l.h_row : 0);
+    return saved_before_order(rnn, &l, rows) + order_size(rnn, rows);
 }
 
 /* With few rows x W is taken for a block of steps at once, to use a tile's rows and to read W once
@@ -487,7 +612,7 @@ static int64_t rnn_forward_scratch(const fr_rnn *rnn, int64_t rows, int parts) {
     if (rnn->saved) return 0;
     return 2 * (cells_size(&l, rows) + rows * l.h_row) + parts * (rows + 4) * 4 * V +
            hoisted_steps(rnn, rows) * gates_size(&l, rows) +
-           (l.cell == FR_GRU_RESET_BEFORE ? rows * l.h_row : 0);
+           (l.cell == FR_GRU_RESET_BEFORE ? rows * l.h_row : 0) + order_size(rnn, rows);
 }
 
 /* GRU with the reset first, all chunks of a step from the products with x and h on: z and r, r h',
@@ -538,25 +663,29 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     const int keep = saved != NULL;
     /* Kept states have a place for each step; otherwise two places take turns. */
     const int reset_before = rnn->cell == FR_GRU_RESET_BEFORE;
-    float *cells, *hs, *z = NULL, *zs, *reset_h;
+    float *cells, *hs, *z = NULL, *zs, *reset_h, *order_memory;
     if (keep) {
         zs = saved;
         cells = saved + steps * g_size;
         hs = cells + (steps + 1) * c_size;
         reset_h = hs + (steps + 1) * h_size;
+        order_memory = saved + saved_before_order(rnn, &l, rows);
     } else {
         cells = slice.scratch;
         hs = cells + 2 * c_size;
         z = hs + 2 * h_size + slice.part * (rows + 4) * 4 * V;
         zs = hs + 2 * h_size + slice.parts * (rows + 4) * 4 * V;
         reset_h = zs + block * g_size;
+        order_memory = reset_h + (reset_before ? h_size : 0);
     }
+    const row_order order = order_at(rnn, rows, order_memory);
     if (slice.part == 0) {
+        if (rnn->mask) find_order(rnn, slice, order);
         const float *c0 = is_gru(rnn->cell) ? rnn->h0 : rnn->c0;
         memset(cells, 0, (size_t)c_size * sizeof(float));
         memset(hs, 0, (size_t)h_size * sizeof(float));
         for (int64_t r = 0; r < rows; r++) {
-            const int64_t row = (slice.row + r) * l.units;
+            const int64_t row = batch_row(slice, order, r) * l.units;
             if (c0) copy_row(&l, rows, r, 0, l.units, cells, (float *)c0 + row, 1);
             if (rnn->h0) memcpy(hs + r * l.h_row, rnn->h0 + row, (size_t)l.units * sizeof(float));
         }
@@ -572,9 +701,11 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         h = hs + (keep ? t + 1 : (t + 1) % 2) * h_size;
         float *step_z = keep ? zs + t * g_size
                         : block > 1 || reset_before ? zs + t % block * g_size : NULL;
-        const float *x = rnn->x + slice.row * rnn->x_row + t * rnn->x_time;
+        const int64_t doing = rows_to_do(slice, order, t);
+        int64_t x_row = 0;
+        const float *x = block == 1 ? ordered_x(rnn, slice, order, t, &x_row) : NULL;
         const int recurrent = t > 0 || rnn->h0; /* the first step from zeros has no h U */
-        const int any = (block > 1 && t % block == 0) || any_row_on(rnn, slice, t);
+        const int any = (block > 1 && t % block == 0) || doing > 0;
         for (int64_t n = first; any && n < end; n++) {
             /* Back and forth, to find in L1 what the step before read last. */
             const int64_t chunk = t % 2 ? first + end - 1 - n : n;
@@ -583,7 +714,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             const float *panel = rnn->packed + chunk * l.k * 4 * V;
             const enum tile_kind tiles = is_gru(rnn->cell) && chunk < l.full ? SKEWED : ROWS;
             segment segments[2] = {
-                {x, panel + width, rnn->x_row, features, width},
+                {x, panel + width, x_row, features, width},
                 {h_before, panel + (1 + features) * width, l.h_row, l.units, width}};
             float *chunk_z = step_z ? step_z + chunk * rows * 4 * V : z;
             float *chunk_h = h + chunk * l.chunk_units;
@@ -591,7 +722,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                 const int64_t count = steps - t < block ? steps - t : block;
                 for (int64_t r = 0; r < rows; r++) {
                     segment of_x = segments[0];
-                    of_x.a += r * rnn->x_row;
+                    of_x.a = rnn->x + batch_row(slice, order, r) * rnn->x_row + t * rnn->x_time;
                     of_x.stride = rnn->x_time;
                     gemm(tiles, count, nv, &of_x, 1, chunk_z + r * width, g_size, panel, 0, V);
                 }
@@ -601,7 +732,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             const float *chunk_c_before = c_before + cells_at;
             float *chunk_c = c + cells_at;
             int64_t done = 0; /* rows whose cells are computed */
-            FOR_TILES(row, height, rows, nv) {
+            FOR_TILES(row, height, doing, nv) {
                 const int own = step_z || in_groups(&l, chunk); /* has every row a place in chunk_z? */
                 float *tile_z = chunk_z + (own ? row : row - done) * width;
                 const float *init = block > 1 ? tile_z : panel;
@@ -609,7 +740,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                     TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
                                                     block > 1 ? width : 0, V);
                 const int64_t ready = row + height - done;
-                if (reset_before || (ready < CELL_ROWS && row + height < rows)) continue;
+                if (reset_before || (ready < CELL_ROWS && row + height < doing)) continue;
                 float *z_ready = chunk_z + (own ? done : 0) * width;
                 float *h_ready = chunk_h + done * l.h_row;
                 if (l.cell == FR_SIMPLE_RNN)
@@ -621,44 +752,37 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             }
             if (in_groups(&l, chunk))
                 WITH_CELL(rnn, cells_tail(kind, act, rec, keep, &l, chunk_z, chunk_c_before, chunk_c,
-                                          chunk_h, rows));
+                                          chunk_h, doing));
         }
         float *step_reset_h = keep ? reset_h + t * h_size : reset_h;
         if (reset_before && any)
             reset_before_cells(rnn, &l, step_z, step_reset_h, c_before, c, h, rows);
         else if (reset_before)
             memset(step_reset_h, 0, (size_t)h_size * sizeof(float)); /* it meets dz = 0 */
-        const uint8_t *mask =
-            rnn->mask ? rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time : NULL;
-        float *y = rnn->y ? rnn->y + slice.row * rnn->y_row + t * rnn->y_time + unit : NULL;
-        for (int64_t r = 0; r < rows && (mask || y); r++) {
-            const float *out = h + r * l.h_row + unit;
-            if (mask && !mask[r * rnn->mask_row]) {
-                carry_cells(&l, c, c_before, rows, r, first, end);
-                memcpy(h + r * l.h_row + unit, h_before + r * l.h_row + unit, bytes);
-                const int repeated = y && t > 0 && !rnn->zero_output_for_mask;
-                out = repeated ? y + r * rnn->y_row - rnn->y_time : NULL;
-            }
-            if (!y) continue;
-            if (out) memcpy(y + r * rnn->y_row, out, bytes);
-            else memset(y + r * rnn->y_row, 0, bytes);
+        if (doing < rows) /* where that is rounded up to fours of groups, a few too many were made */
+            carry_states(&l, c, c_before, h, h_before, rows, doing, rows - doing, first, end);
+        for (int64_t r = 0; r < doing && !all_on(order, t); r++)
+            if (!is_on(rnn, slice, order, r, t))
+                carry_states(&l, c, c_before, h, h_before, rows, r, 1, first, end);
+        for (int64_t r = 0; r < rows && rnn->y; r++) {
+            float *y = rnn->y + batch_row(slice, order, r) * rnn->y_row + t * rnn->y_time + unit;
+            if (is_on(rnn, slice, order, r, t)) memcpy(y, h + r * l.h_row + unit, bytes);
+            else if (t > 0 && !rnn->zero_output_for_mask) memcpy(y, y - rnn->y_time, bytes);
+            else memset(y, 0, bytes);
         }
         barrier_wait(slice.barrier, slice.parts, slice.watch);
     }
 
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = slice.row + r;
+        const int64_t row = batch_row(slice, order, r);
         const float *h_row = h + r * l.h_row + unit;
         if (rnn->h_last) memcpy(rnn->h_last + row * l.units + unit, h_row, bytes);
         if (rnn->c_last)
             copy_row(&l, rows, r, unit, units_end, c, rnn->c_last + row * l.units, 0);
         if (!rnn->last) continue;
         float *last = rnn->last + row * rnn->last_row + unit;
-        int shown = !rnn->mask; /* is the last output h, or zeros? */
-        for (int64_t t = steps - 1; t >= 0 && !shown; t--) {
-            shown = rnn->mask[row * rnn->mask_row + t * rnn->mask_time] != 0;
-            if (rnn->zero_output_for_mask) break;
-        }
+        const int shown = rnn->zero_output_for_mask ? is_on(rnn, slice, order, r, steps - 1)
+                                                    : !order.row || order.first[r] < steps;
         if (shown) memcpy(last, h_row, bytes);
         else memset(last, 0, bytes);
     }
@@ -713,11 +837,16 @@ static void multiply_dz(const layout *l, enum weights_kind kind, const float *dz
     }
 }
 
-/* This part's columns of dx of one step. Panels that end within the features go through a buffer. */
+/* This part's columns of dx of one step. Rows in another order, and panels that end within the
+ * features, go through a buffer. */
 static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, rnn_slice slice,
-                           int64_t t) {
-    const int64_t rows = slice.rows, features = rnn->features, vectors = (features + V - 1) / V;
-    float *dx = rnn->dx + slice.row * rnn->dx_row + t * rnn->dx_time;
+                           row_order order, int64_t t) {
+    const int64_t rows = slice.rows, doing = rows_to_do(slice, order, t);
+    const int64_t features = rnn->features, vectors = (features + V - 1) / V;
+    const int moved = order.row && *order.moved;
+    float *dx = rnn->dx + t * rnn->dx_time;
+    for (int64_t r = doing; r < rows && !rnn->dx_add && slice.part == 0; r++)
+        memset(dx + batch_row(slice, order, r) * rnn->dx_row, 0, (size_t)features * sizeof(float));
     const float *weights = rnn->packed_back + l->columns * l->h_row;
     const int64_t panels = panel_count(vectors);
     for (int64_t panel = panels * slice.part / slice.parts;
@@ -727,22 +856,23 @@ static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, 
         const int64_t filled = run_length(features, column, width);
         const int nv = (int)(width / V);
         const float *panel_weights = weights + l->columns * column;
-        if (filled == width) {
+        if (filled == width && !moved) {
+            float *out = dx + slice.row * rnn->dx_row + column;
             if (!rnn->dx_add)
-                for (int64_t r = 0; r < rows; r++)
-                    memset(dx + r * rnn->dx_row + column, 0, (size_t)width * sizeof(float));
-            multiply_dz(l, OF_X, dz, rows, 0, rows, panel_weights, nv, dx + column, rnn->dx_row);
+                for (int64_t r = 0; r < doing; r++)
+                    memset(out + r * rnn->dx_row, 0, (size_t)width * sizeof(float));
+            multiply_dz(l, OF_X, dz, rows, 0, doing, panel_weights, nv, out, rnn->dx_row);
             continue;
         }
         enum { BUFFER_ROWS = 24 };
         float buffer[BUFFER_ROWS * 4 * V];
         const int64_t tile_rows = BUFFER_ROWS / TILE_ROWS(nv) * TILE_ROWS(nv);
-        for (int64_t row = 0; row < rows; row += tile_rows) {
-            const int64_t height = run_length(rows, row, tile_rows);
+        for (int64_t row = 0; row < doing; row += tile_rows) {
+            const int64_t height = run_length(doing, row, tile_rows);
             memset(buffer, 0, (size_t)(height * width) * sizeof(float));
             multiply_dz(l, OF_X, dz, rows, row, height, panel_weights, nv, buffer, width);
             for (int64_t r = 0; r < height; r++) {
-                float *out = dx + (row + r) * rnn->dx_row + column;
+                float *out = dx + batch_row(slice, order, row + r) * rnn->dx_row + column;
                 for (int64_t j = 0; j < filled; j++)
                     out[j] = rnn->dx_add ? out[j] + buffer[r * width + j] : buffer[r * width + j];
             }
@@ -752,17 +882,17 @@ static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, 
 
 /* Of this part's columns the weights' gradients of the steps [t, t + count), added to those of
  * later steps if these are not the first. gradients: packed, or NULL for in place. */
-static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice, int64_t first_chunk,
-                             int64_t end, float *gradients, int first, const float *dz,
-                             const float *h_before, const float *reset_h, float *xs, int64_t t,
-                             int64_t count) {
+static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice, row_order order,
+                             int64_t first_chunk, int64_t end, float *gradients, int first,
+                             const float *dz, const float *h_before, const float *reset_h,
+                             float *xs, int64_t t, int64_t count) {
     const int64_t rows = slice.rows, features = rnn->features, x_row = 1 + features;
     const int64_t g_size = gates_size(l, rows), h_size = rows * l->h_row;
     for (int64_t s = 0; s < count; s++)
-        for (int64_t r = 0; r < rows; r++) {
+        for (int64_t r = 0; r < rows_to_do(slice, order, t + s); r++) {
             float *out = xs + (s * rows + r) * x_row;
             out[0] = 1.0f; /* for the bias */
-            memcpy(out + 1, rnn->x + (slice.row + r) * rnn->x_row + (t + s) * rnn->x_time,
+            memcpy(out + 1, rnn->x + batch_row(slice, order, r) * rnn->x_row + (t + s) * rnn->x_time,
                    (size_t)features * sizeof(float));
         }
     segment segments[MOST_BLOCK_STEPS];
@@ -784,7 +914,7 @@ static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice
         }
         for (int64_t s = 0; s < count; s++)
             segments[s] = (segment){xs + s * rows * x_row, dz + s * g_size + chunk * rows * 4 * V,
-                                    x_row, rows, width};
+                                    x_row, rows_to_do(slice, order, t + s), width};
         if (gradients && of_x == nv) { /* the bias in one with the kernel */
             gemm_sums(first, x_row, nv, segments, count, bias, row, column);
         } else {
@@ -834,11 +964,12 @@ INLINE void dots_with_dz(const int count, const fr_rnn *rnn, const layout *l, en
     for (int i = 0; i < count; i++) out[i] += sum_lanes(sums[i]);
 }
 
-/* Adds dz times the transposed recurrent_kernel, this part's columns, to out. */
+/* Adds dz of the first `doing` rows times the transposed recurrent_kernel, this part's columns, to
+ * out. */
 static void state_gradient(const fr_rnn *rnn, const layout *l, enum weights_kind kind,
-                           const float *dz, rnn_slice slice, int64_t unit, int64_t units_end,
-                           float *out) {
-    for (int64_t row = 0; row < slice.rows && !rnn->packed_back; row++) {
+                           const float *dz, rnn_slice slice, int64_t doing, int64_t unit,
+                           int64_t units_end, float *out) {
+    for (int64_t row = 0; row < doing && !rnn->packed_back; row++) {
         float *to = out + row * l->h_row;
         int64_t k = unit;
         for (; k + 8 <= units_end; k += 8) dots_with_dz(8, rnn, l, kind, dz, slice.rows, row, k, to + k);
@@ -849,7 +980,7 @@ static void state_gradient(const fr_rnn *rnn, const layout *l, enum weights_kind
     for (int64_t panel = 0; panel < panel_count(vectors); panel++) {
         const int64_t from = panel_start(vectors, panel);
         if (from * V < unit || from * V >= units_end) continue;
-        multiply_dz(l, kind, dz, slice.rows, 0, slice.rows,
+        multiply_dz(l, kind, dz, slice.rows, 0, doing,
                     rnn->packed_back + l->columns * from * V,
                     (int)(panel_start(vectors, panel + 1) - from), out + from * V, l->h_row);
     }
@@ -872,7 +1003,7 @@ static void reset_before_cells_back(const fr_rnn *rnn, const layout *l, rnn_slic
         store(dc + n * V, d * z);
     }
     memset(d_reset, 0, (size_t)(rows * l->h_row) * sizeof(float));
-    state_gradient(rnn, l, OF_RESET_H, gates, slice, 0, l->units, d_reset);
+    state_gradient(rnn, l, OF_RESET_H, gates, slice, rows, 0, l->units, d_reset);
     for (int64_t n = 0; n < count; n++) {
         float *g = gates + n * 4 * V;
         const vf r = load(g + 2 * V), d = load(d_reset + n % rows * l->h_row + n / rows * V);
@@ -897,12 +1028,13 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     float *dc_kept = dc + c_size;
     float *xs = dc_kept + c_size + slice.part * block_inputs_size(rnn, rows);
     float *d_reset = xs + block_inputs_size(rnn, rows); /* such a slice is not parted */
+    const row_order order = order_at(rnn, rows, saved + saved_before_order(rnn, &l, rows));
 
     if (slice.part == 0) {
         memset(dh, 0, (size_t)h_size * sizeof(float));
         memset(dc, 0, (size_t)c_size * sizeof(float));
         for (int64_t r = 0; r < rows; r++) {
-            const int64_t row = (slice.row + r) * l.units;
+            const int64_t row = batch_row(slice, order, r) * l.units;
             if (rnn->dh_last)
                 memcpy(dh + r * l.h_row, rnn->dh_last + row, (size_t)l.units * sizeof(float));
             if (rnn->dc_last)
@@ -917,29 +1049,28 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         if (is_stopped(slice.watch) || ((t + 1) % watched == 0 && fr_watch(slice.watch))) return;
         /* dh of step t: what came from step t + 1 (in dh for masked rows), dy, and dz U'. */
         if (t == -1 && !rnn->dh0) break;
-        const uint8_t *mask_after =
-            rnn->mask && t + 1 < steps
-                ? rnn->mask + slice.row * rnn->mask_row + (t + 1) * rnn->mask_time : NULL;
-        for (int64_t r = 0; r < rows; r++) {
-            float *row = dh + r * l.h_row;
-            if (t < steps - 1 && !(mask_after && !mask_after[r * rnn->mask_row]))
-                memset(row + unit, 0, bytes);
-            if (rnn->dy && t >= 0) {
-                const float *dy = rnn->dy + (slice.row + r) * rnn->dy_row + t * rnn->dy_time;
-                for (int64_t j = unit; j < units_end; j++) row[j] += dy[j];
-            }
+        const int64_t done = t < steps - 1 ? rows_to_do(slice, order, t + 1) : 0;
+        for (int64_t r = 0; r < done; r++)
+            if (is_on(rnn, slice, order, r, t + 1)) memset(dh + r * l.h_row + unit, 0, bytes);
+        for (int64_t r = 0; r < rows && rnn->dy && t >= 0; r++) {
+            if (!shows_state(rnn, slice, order, r, t)) continue;
+            const float *dy =
+                rnn->dy + batch_row(slice, order, r) * rnn->dy_row + t * rnn->dy_time;
+            for (int64_t j = unit; j < units_end; j++) dh[r * l.h_row + j] += dy[j];
         }
-        if (t < steps - 1 && any_row_on(rnn, slice, t + 1))
-            state_gradient(rnn, &l, OF_H, gates + (t + 1) * g_size, slice, unit, units_end, dh);
+        if (done > 0)
+            state_gradient(rnn, &l, OF_H, gates + (t + 1) * g_size, slice, done, unit, units_end, dh);
         if (t == -1) break;
 
         float *dz = gates + t * g_size;
         const float *c = cells + (t + 1) * c_size, *c_before = cells + t * c_size;
-        const uint8_t *mask =
-            rnn->mask ? rnn->mask + slice.row * rnn->mask_row + t * rnn->mask_time : NULL;
-        for (int64_t r = 0; r < rows && mask; r++)
-            if (!mask[r * rnn->mask_row]) carry_cells(&l, dc_kept, dc, rows, r, first, end);
-        const int any = any_row_on(rnn, slice, t);
+        const int64_t doing = rows_to_do(slice, order, t);
+        const int any = doing > 0, holes = !all_on(order, t);
+        /* The last four of groups may reach into rows that are off. */
+        const int64_t too_many = end > l.full ? least(rows - doing, 3) : 0;
+        carry_cells(&l, dc_kept, dc, rows, doing, too_many, l.full, end);
+        for (int64_t r = 0; r < doing && holes; r++)
+            if (!is_on(rnn, slice, order, r, t)) carry_cells(&l, dc_kept, dc, rows, r, 1, first, end);
         if (any && l.cell == FR_GRU_RESET_BEFORE)
             reset_before_cells_back(rnn, &l, slice, dz, c_before, dh, dc, d_reset);
         for (int64_t chunk = first; chunk < end && any && l.cell != FR_GRU_RESET_BEFORE; chunk++) {
@@ -948,17 +1079,18 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             const float *chunk_dh = dh + chunk * l.chunk_units;
             if (l.cell == FR_SIMPLE_RNN)
                 WITH_TANH(rnn, simple_cells_back(act, chunk_dz, chunk_dh, l.h_row,
-                                                 chunk_vectors(&l, chunk), rows));
+                                                 chunk_vectors(&l, chunk), doing));
             else if (chunk < l.full)
                 WITH_CELL(rnn, cells_full_back(kind, act, rec, chunk_dz, c + at, c_before + at, chunk_dh,
-                                               l.h_row, dc + at, rows));
+                                               l.h_row, dc + at, doing));
             else
                 WITH_CELL(rnn, cells_tail_back(kind, act, rec, &l, chunk_dz, c + at, c_before + at,
-                                               chunk_dh, dc + at, rows));
+                                               chunk_dh, dc + at, doing));
         }
-        for (int64_t r = 0; r < rows && mask; r++) {
-            if (mask[r * rnn->mask_row]) continue;
-            carry_cells(&l, dc, dc_kept, rows, r, first, end);
+        carry_cells(&l, dc, dc_kept, rows, doing, too_many, l.full, end);
+        for (int64_t r = 0; r < doing && holes; r++) {
+            if (is_on(rnn, slice, order, r, t)) continue;
+            carry_cells(&l, dc, dc_kept, rows, r, 1, first, end);
             for (int64_t chunk = first; chunk < end; chunk++) {
                 const int64_t width = chunk_vectors(&l, chunk) * V;
                 memset(dz + chunk * rows * 4 * V + r * width, 0, (size_t)width * sizeof(float));
@@ -966,15 +1098,12 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         }
         barrier_wait(slice.barrier, slice.parts, slice.watch);
 
-        if (rnn->dx && any) input_gradient(rnn, &l, dz, slice, t);
-        for (int64_t r = 0; r < rows && rnn->dx && !any && !rnn->dx_add && slice.part == 0; r++)
-            memset(rnn->dx + (slice.row + r) * rnn->dx_row + t * rnn->dx_time, 0,
-                   (size_t)rnn->features * sizeof(float));
+        if (rnn->dx) input_gradient(rnn, &l, dz, slice, order, t);
         any_in_block |= any;
         if (t % block == 0 && any_in_block) {
             any_in_block = 0;
-            weight_gradients(rnn, &l, slice, first, end, gradients, none_yet, dz, hs + t * h_size,
-                             hs + (steps + 1 + t) * h_size, xs, t,
+            weight_gradients(rnn, &l, slice, order, first, end, gradients, none_yet, dz,
+                             hs + t * h_size, hs + (steps + 1 + t) * h_size, xs, t,
                              t + block < steps ? block : steps - t);
             none_yet = 0;
         }
@@ -982,7 +1111,7 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
 
     if (none_yet && slice.part == 0) no_weight_gradients(rnn, &l, gradients);
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = (slice.row + r) * l.units;
+        const int64_t row = batch_row(slice, order, r) * l.units;
         if (rnn->dh0) {
             float *dh0 = rnn->dh0 + row;
             if (is_gru(rnn->cell)) copy_row(&l, rows, r, unit, units_end, dc, dh0, 0);

@@ -63,7 +63,6 @@ cdef extern from "engine.h" nogil:
     int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float **scratch)
     int fr_rnn_needs_back(const fr_rnn *rnn)
     int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float **scratch)
-    int fr_mask_gradient(float *dh, const float *dy, const fr_rnn *rnn)
 
 
 # --- instruction set and threads ------------------------------------------------------------------
@@ -408,14 +407,6 @@ cdef class RNNRun:
     def needs_back(self, int d):
         """Must the weights of a direction with its gradients set be packed for backward?"""
         return fr_rnn_needs_back(&self.rnn[d])
-
-    def mask_gradient(self, int d, dh, dy):
-        """Gradient of the outputs y -> of the states h, for a masked direction; both (batch,
-        timesteps, units) in the direction's order of time."""
-        cdef fr_rnn l = self.rnn[d]
-        cdef float *out = floats("dh", dh, l.batch, l.timesteps, l.units)
-        l.dy = strided("dy", dy, l.batch, l.timesteps, l.units, &l.dy_row, &l.dy_time)
-        raise_status(fr_mask_gradient(out, l.dy, &l))
 
     def backward(self):
         """Backward through time after forward(keep=True); may be called once."""

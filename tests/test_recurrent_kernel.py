@@ -29,7 +29,26 @@ def close(actual, expected, tolerance):
     assert worst < tolerance, worst
 
 
-def case(rng, batch, timesteps, features, units, masked=False, states=True, cell="lstm"):
+MASKS = ["holes", "left", "right", "both sides", "padding and holes"]
+
+
+def random_mask(rng, form, batch, timesteps):
+    """(batch, timesteps) bool: a length a row, none in the first but for padding on one side."""
+    t = np.arange(timesteps)
+    if form == "holes":
+        mask = rng.random((batch, timesteps)) < 0.6
+    else:
+        start, end = rng.integers(0, timesteps, (2, batch, 1))
+        mask = (form == "right" or t >= start) & (form == "left" or t < end)
+        if form == "padding and holes":
+            mask &= rng.random((batch, timesteps)) < 0.9
+    mask[0] &= form in ("left", "right")
+    return mask
+
+
+def case(rng, batch, timesteps, features, units, masked=None, states=True, cell="lstm"):
+    """masked: one of MASKS."""
+
     def normal(*shape, scale=1.0):
         return (scale * rng.standard_normal(shape)).astype(np.float32)
 
@@ -48,9 +67,7 @@ def case(rng, batch, timesteps, features, units, masked=False, states=True, cell
         "mask": None,
     }
     if masked:
-        mask = rng.random((batch, timesteps)) < 0.6
-        mask[0] = False
-        arrays["mask"] = mask
+        arrays["mask"] = random_mask(rng, masked, batch, timesteps)
     return arrays
 
 
@@ -91,14 +108,10 @@ def check(a, activation="tanh", recurrent="sigmoid", reverse=False, zero=False, 
             if wanted is not None:
                 close(actual, wanted, tolerance)
 
-    dy = a["dy"]
-    if mask is not None:
-        dy = np.empty_like(dy)
-        run.mask_gradient(0, dy, a["dy"])
     gradients = [e if e is None else np.full(e.shape, np.nan, np.float32) for e in expected]
     dx, dkernel, drecurrent, dbias, dh0, dc0 = gradients
     run.set_gradients(
-        0, dkernel, drecurrent, dbias, dy, a["dh"], a["dc"], dx[:, order], False, dh0, dc0
+        0, dkernel, drecurrent, dbias, a["dy"], a["dh"], a["dc"], dx[:, order], False, dh0, dc0
     )
     run.backward()
     for actual, wanted in zip(gradients, expected, strict=True):
@@ -112,7 +125,9 @@ def check(a, activation="tanh", recurrent="sigmoid", reverse=False, zero=False, 
     for gradient in gradients:
         if gradient is not None:
             gradient[:] = np.nan
-    run.set_gradients(0, dkernel, drecurrent, dbias, dy, a["dh"], a["dc"], None, False, dh0, dc0)
+    run.set_gradients(
+        0, dkernel, drecurrent, dbias, a["dy"], a["dh"], a["dc"], None, False, dh0, dc0
+    )
     assert not run.needs_back(0)
     run.backward()
     for actual, wanted in zip(gradients[1:], expected[1:], strict=True):
@@ -146,10 +161,13 @@ def test_threads_and_directions_of_time(isa, threads, cell, rng):
 
 
 @pytest.mark.parametrize("zero", [False, True])
-def test_masks(isa, threads, zero, cell, rng):
+@pytest.mark.parametrize("form", MASKS)
+def test_masks(isa, threads, form, zero, cell, rng):
     for units in (3, 20, 33):
         for reverse in (False, True):
-            check(case(rng, 9, 7, 5, units, masked=True, cell=cell), reverse=reverse, zero=zero)
+            a = case(rng, 9, 7, 16 if reverse else 5, units, masked=form, cell=cell)
+            check(a, reverse=reverse, zero=zero)
+    check(case(rng, 41, 13, 40, 20, masked=form, cell=cell), zero=zero)
 
 
 @pytest.mark.parametrize("activation", CODES)
@@ -189,7 +207,8 @@ def test_error_of_tanh_and_sigmoid_in_ulp(isa):
 @settings(max_examples=150, deadline=None)
 @given(
     st.integers(1, 40), st.integers(1, 12), st.integers(1, 40), st.integers(1, 70),
-    st.booleans(), st.booleans(), st.sampled_from(list(_engine.CELLS)), st.integers(0, 2**32 - 1),
+    st.sampled_from([None, *MASKS]), st.booleans(), st.sampled_from(list(_engine.CELLS)),
+    st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_any_shape(batch, timesteps, features, units, masked, states, cell, seed):
     rng = np.random.default_rng(seed)
@@ -327,7 +346,7 @@ def test_the_order_of_calls_is_checked():
         run.forward()
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [None, *MASKS])
 def test_units_split_over_threads(isa, threads, masked, cell, rng):
     """Few rows and many units: the threads meet at every step."""
     for batch in (1, 2, 5):

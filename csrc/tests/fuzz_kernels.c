@@ -160,22 +160,15 @@ static int compute(const problem *p, result *r, int count) {
         scratch[d] = NULL;
     }
     wrong |= status(fr_rnn_forward(rnn, count, split, scratch));
-    float *dh[2] = {NULL, NULL};
     for (int d = 0; d < count; d++) {
         const int64_t n = p[d].B * p[d].T * p[d].U;
         for (int64_t i = 0; i < n && !wrong; i++)
             if (fabsf(memory[d][3][i] - r[d].y[i]) > 1e-5f) wrong = 1;
         if (wrong) printf("inference and training differ\n");
         scratch[d] = memory[d][5] = array(fr_rnn_backward_scratch(rnn + d, split), 1);
-        if (rnn[d].mask) {
-            dh[d] = array(n, 1);
-            wrong |= status(fr_mask_gradient(dh[d], rnn[d].dy, rnn + d));
-            rnn[d].dy = dh[d], rnn[d].dy_row = p[d].T * p[d].U, rnn[d].dy_time = p[d].U;
-        }
     }
     wrong |= status(fr_rnn_backward(rnn, count, split, scratch));
     for (int d = 0; d < count; d++) {
-        free(dh[d]);
         for (int i = 0; i < 6; i++) free(memory[d][i]);
     }
     return wrong;
@@ -238,11 +231,16 @@ static void fill(problem *p) {
     p->c0 = p->cell == FR_LSTM && between(0, 1) ? array(p->B * p->U, 1) : NULL;
     p->dy = array(p->B * p->T * p->U, 1);
     p->mask = NULL;
-    const int64_t kind = between(0, 3); /* none, all, few or half of the steps */
+    const int64_t kind = between(0, 4); /* none, all, few, half of the steps, or a run of them */
     if (kind == 0) return;
     p->mask = allocate((size_t)(p->B * p->T));
-    for (int64_t i = 0; i < p->B * p->T; i++)
-        p->mask[i] = kind == 1 ? 1 : kind == 2 ? between(0, 7) == 0 : (uint8_t)between(0, 1);
+    for (int64_t b = 0; b < p->B; b++) {
+        const int64_t first = between(0, 1) * between(0, p->T - 1), end = between(1, p->T);
+        uint8_t *mask = p->mask + b * p->T;
+        for (int64_t t = 0; t < p->T; t++)
+            mask[t] = kind == 1 ? 1 : kind == 2 ? between(0, 7) == 0 : kind == 3 ? between(0, 1) != 0
+                    : t >= first && t < end;
+    }
 }
 
 /* threads: 0 to leave number of threads and instruction set as they are */

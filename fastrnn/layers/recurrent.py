@@ -353,7 +353,8 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
     if isinstance(passes, list):
         parts = []
         for d, layer in enumerate(layers):
-            dh, *given = _state_gradients(layer, run, mask, dys[d], dlasts[d], dstates[d], None)
+            given = _end_gradients(layer, mask, dlasts[d], dstates[d])
+            dh = _state_gradients(layer, mask, dys[d])
             ends = [
                 np.zeros((x.shape[0], layer.units), np.float32) if end is None else end
                 for _, end in zip(layer.states_of, given, strict=False)
@@ -371,8 +372,10 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
             dx = run.empty(owner if share else layer, "dx", x.shape)
             parts.append(dx)
             dx = in_order(layer, dx)
-        ends = _state_gradients(layer, run, mask, dys[d], dlasts[d], dstates[d], (passes, d))
-        passes.set_gradients(d, *layer.gradients(run), *ends, dx, share and d > 0, None, None)
+        ends = _end_gradients(layer, mask, dlasts[d], dstates[d])
+        passes.set_gradients(
+            d, *layer.gradients(run), dys[d], *ends, dx, share and d > 0, None, None
+        )
         packed = layer.packed(True)
         missing = not packed.has_back or need_dx > packed.has_input_back
         if missing and passes.needs_back(d):
@@ -388,30 +391,30 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
     return parts[0]
 
 
-def _state_gradients(layer, run, mask, dy, dlast, dstates, engine):
-    """Gradients of h at each step, of the last h and of the last c (or None) from those of y, last
-    and the last states. Outputs differ from h where a mask repeats or zeroes them."""
+def _end_gradients(layer, mask, dlast, dstates):
+    """Gradients of the last h and of the last c (or None) from those of last and the last states.
+    A mask can leave zeros as the last output."""
     dh_last, dc_last = [*dstates, None, None][:2]
-    on = None if mask is None else in_order(layer, mask)
     if dlast is not None:
         dlast = np.ascontiguousarray(dlast)
         if mask is not None:
+            on = in_order(layer, mask)
             shown = on[:, -1] if layer.zero_output_for_mask else on.any(axis=1)
             dlast = dlast * shown[:, None]
         dh_last = dlast if dh_last is None else dlast + dh_last
-    if mask is not None and dy is not None:
-        dh = run.empty(layer, "dh", dy.shape)
-        if engine is not None:
-            passes, d = engine
-            passes.mask_gradient(d, dh, dy)
-        else:
-            repeated = np.zeros(dy[:, 0].shape, np.float32)
-            for t in reversed(range(dy.shape[1])):
-                total = dy[:, t] + repeated
-                dh[:, t] = np.where(on[:, t, None], total, 0)
-                repeated = 0 if layer.zero_output_for_mask else np.where(on[:, t, None], 0, total)
-        dy = dh
-    return dy, dh_last, dc_last
+    return dh_last, dc_last
+
+
+def _state_gradients(layer, mask, dy):
+    """Gradients of h at each step from those of y, which a mask repeats or zeroes."""
+    if mask is None or dy is None:
+        return dy
+    on, dh, repeated = in_order(layer, mask), np.empty_like(dy), 0
+    for t in reversed(range(dy.shape[1])):
+        total = dy[:, t] + repeated
+        dh[:, t] = np.where(on[:, t, None], total, 0)
+        repeated = 0 if layer.zero_output_for_mask else np.where(on[:, t, None], 0, total)
+    return dh
 
 
 def in_order(layer, array):
