@@ -48,7 +48,8 @@ INLINE void accumulate(const int R, const int NV, const int V0, const int V1, co
                 const float *p = r < 3 ? a : r < 6 ? a3 : r < 9 ? a6 : a9;
                 x[r] = splat(transposed ? a[r] : p[r % 3 * stride]);
                 UNROLL(4)
-                for (int v = V0; v < V1; v++) acc[r * NV + v] += x[r] * bv[v];
+                for (int v = V0; v < V1; v++)
+                    acc[r * NV + v] = multiply_add(x[r], bv[v], acc[r * NV + v]);
             }
         } else {
             UNROLL(12)
@@ -60,7 +61,8 @@ INLINE void accumulate(const int R, const int NV, const int V0, const int V1, co
             for (int v = V0; v < V1; v++) {
                 bv[v] = load(b + v * V);
                 UNROLL(12)
-                for (int r = 0; r < R; r++) acc[r * NV + v] += x[r] * bv[v];
+                for (int r = 0; r < R; r++)
+                    acc[r * NV + v] = multiply_add(x[r], bv[v], acc[r * NV + v]);
             }
         }
         const int64_t step = transposed ? stride : 1;

@@ -958,7 +958,7 @@ INLINE void dots_with_dz(const int count, const fr_rnn *rnn, const layout *l, en
         for (int v = 0; v < chunk_vectors_of(l, chunk, kind); v++) {
             const vf dv = load(d + v * V);
             UNROLL(8)
-            for (int i = 0; i < count; i++) sums[i] += load(weights + i * width + v * V) * dv;
+            for (int i = 0; i < count; i++) sums[i] = multiply_add(load(weights + i * width + v * V), dv, sums[i]);
         }
     }
     for (int i = 0; i < count; i++) out[i] += sum_lanes(sums[i]);

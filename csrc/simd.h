@@ -9,6 +9,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -82,6 +84,20 @@ INLINE void store_n(float *p, vf v, int64_t n) {
         for (int i = 0; i < n; i++) p[i] = v[i];
 }
 #endif
+
+/* a b + c, fused where there is such an instruction: a compiler may leave one tile's sums in two
+ * instructions and fuse another's, and a row's result would depend on how many rows there are. */
+INLINE vf multiply_add(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
 
 /* Min and max with a bound: a NaN in x stays NaN. */
 INLINE vf at_most(float bound, vf x) {
