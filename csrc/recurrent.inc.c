@@ -323,7 +323,9 @@ INLINE void cells_full(int kind, int act, int rec, int keep, float *z, const flo
         cell(kind, act, rec, gates, &state);
         store(c + r * V, state);
         if (kind == FR_GRU) store(h + r * h_row, state);
-        for (int g = keep ? 0 : 3; g < 4; g++) store(row + g * V, gates[g]);
+        UNROLL(4)
+        for (int g = 0; g < 4; g++)
+            if (keep || g == 3) store(row + g * V, gates[g]);
     }
     for (int64_t r = 0; r < rows && kind != FR_GRU; r++)
         store(h + r * h_row, load(z + (4 * r + 3) * V) * activate(act, load(c + r * V)));
