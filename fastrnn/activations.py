@@ -2,7 +2,8 @@
 
 A function takes an array and returns one of the same floating dtype (anything else counts as
 float32). Its attribute `gradient(x, y, dy, **options)` returns the gradient with respect to the
-input x from the output y and the gradient dy of the output, under the function's own options.
+input x from the output y and the gradient dy of the output, under the function's own options. For
+users' functions without one fastrnn.derivative finds it.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from .derivative import derivative
 from .utils import deserialize_object, serialize_object
 
 _SELU_ALPHA = 1.6732632423543772
@@ -442,14 +444,21 @@ def get(identifier) -> Callable:
 
 
 def gradient_of(fn: Callable) -> Callable:
-    """The gradient(x, y, dy) of an activation; raises ValueError where a user's has none."""
-    if not hasattr(fn, "gradient"):
-        raise ValueError(
-            f"activation: expected {fn!r} to have an attribute gradient, a function of "
-            "(x, y, dy) returning dy times the derivative, to be trained with; received none. "
-            "Attach one: fn.gradient = lambda x, y, dy: ..."
-        )
-    return fn.gradient
+    """The gradient(x, y, dy) of an activation, of a user's function by fastrnn.derivative where it
+    has none; that raises ValueError for what is more than NumPy's functions."""
+    if hasattr(fn, "gradient"):
+        return fn.gradient
+
+    def gradient(x, y, dy):
+        try:
+            return derivative(fn, x, dy)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"activation: no derivative of {fn!r} was found: {error}; "
+                "attach fn.gradient = lambda x, y, dy: ..., dy times the derivative"
+            ) from error
+
+    return gradient
 
 
 def serialize(fn: Callable) -> str | dict:

@@ -1,11 +1,13 @@
 """Losses, as keras.losses.
 
 A `Loss` reduces the values that a function (y_true, y_pred) returns to one, with sample weights and
-masks. A user's own function needs an attribute `gradient`, the derivative of the sum of its values
-with respect to y_pred, to be trained with, and none to be evaluated; as in
+masks. A user's own function of NumPy's functions, or those of keras.backend,
 
     def absolute(y_true, y_pred):
         return np.mean(np.abs(y_true - y_pred), axis=-1)
+
+is trained with the derivative of the sum of its values with respect to y_pred that
+fastrnn.derivative finds, or, which is faster and goes for any function, that of its attribute
 
     absolute.gradient = lambda y_true, y_pred: np.sign(y_pred - y_true) / y_pred.shape[-1]
 """
@@ -18,6 +20,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import _engine
+from .derivative import derivative
 from .loss_functions import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -50,7 +53,8 @@ _REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", 
 
 
 class Loss(Configurable):
-    """Base class: override `call(y_true, y_pred)`, and for training `gradient(y_true, y_pred)`.
+    """Base class: override `call(y_true, y_pred)`, and where it is to be trained with and is more
+    than NumPy's functions `gradient(y_true, y_pred)`.
 
     Both have the contract of a loss function and its gradient. `reduction` is "sum_over_batch_size"
     (default) or "mean" for the sum divided by the number of values, "sum",
@@ -77,10 +81,16 @@ class Loss(Configurable):
         """Raise ValueError if targets of this shape cannot be compared with such outputs."""
 
     def gradient(self, y_true, y_pred):
-        raise ValueError(
-            f"loss: expected {self.name!r} to define gradient(y_true, y_pred), the derivative of "
-            "the sum of its values with respect to y_pred, to be trained with; received none"
-        )
+        return self._derivative("define a method gradient(self, y_true, y_pred)", y_true, y_pred)
+
+    def _derivative(self, way, y_true, y_pred):
+        try:
+            return derivative(lambda y: self.call(y_true, y), y_pred)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"loss: no derivative of {self.name!r} was found: {error}; {way}, the derivative "
+                "of the sum of its values with respect to y_pred"
+            ) from error
 
     def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss, a float (an array for reduction "none")."""
@@ -221,12 +231,8 @@ class LossFunctionWrapper(Loss):
 
     def gradient(self, y_true, y_pred):
         if not hasattr(self.fn, "gradient"):
-            raise ValueError(
-                f"loss: expected {self.name!r} to have an attribute gradient, a function of "
-                "(y_true, y_pred) returning the derivative of the sum of its values with respect "
-                "to y_pred, to be trained with; received none. "
-                f"Attach one: {self.name}.gradient = lambda y_true, y_pred: ..."
-            )
+            way = f"attach {self.name}.gradient = lambda y_true, y_pred: ..."
+            return self._derivative(way, y_true, y_pred)
         return self.fn.gradient(y_true, y_pred, **self._fn_options)
 
     def get_config(self):

@@ -1,8 +1,8 @@
 """Penalties on weights and outputs, as keras.regularizers.
 
 A regularizer is called as `regularizer(w) -> float`; `regularizer.gradient(w)` is the derivative,
-an array of the shape and dtype of `w`. The user's own callable needs such a `gradient` to be
-trained with.
+an array of the shape and dtype of `w`. For users' callables without one fastrnn.derivative finds
+it.
 """
 
 import math
@@ -11,6 +11,7 @@ from numbers import Real
 
 import numpy as np
 
+from .derivative import derivative
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
 _EPSILON = 1e-7
@@ -148,13 +149,17 @@ def get(identifier):
 
 
 def gradient_of(regularizer, w) -> np.ndarray:
-    """`regularizer.gradient(w)`; raises ValueError where a user's callable has none."""
-    if not hasattr(regularizer, "gradient"):
+    """`regularizer.gradient(w)`, of a user's callable by fastrnn.derivative where it has none; that
+    raises ValueError for what is more than NumPy's functions."""
+    if hasattr(regularizer, "gradient"):
+        return regularizer.gradient(w)
+    try:
+        return derivative(regularizer, w)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"regularizer: expected {regularizer!r} to have a gradient(w), an array of the shape "
-            "of w, to be trained with; received none"
-        )
-    return regularizer.gradient(w)
+            f"regularizer: no derivative of {regularizer!r} was found: {error}; give it a "
+            "gradient(w), an array of the shape of w"
+        ) from error
 
 
 def serialize(regularizer) -> dict | None:

@@ -249,8 +249,9 @@ def test_user_functions():
     config = activations.serialize(double)
     assert config["class_name"] == "function" and config["config"] == "double"
     assert activations.deserialize(config, {"double": double}) is double
-    with pytest.raises(ValueError, match=r"double.*Attach one: fn\.gradient = "):
-        activations.gradient_of(double)
+    assert activations.gradient_of(double)(np.ones(3), None, np.arange(3.0)).tolist() == [0, 2, 4]
+    with pytest.raises(ValueError, match=r"arctan.*; attach fn\.gradient = "):
+        activations.gradient_of(np.arctan)(np.ones(3), None, np.ones(3))
 
     def triple(x):
         return 3 * x
