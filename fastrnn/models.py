@@ -293,10 +293,14 @@ class Sequential(Layer):
         **kwargs,
     ) -> None:
         """Set optimizer, loss and metrics, by name, config or object. run_eagerly,
-        steps_per_execution and jit_compile are accepted and change nothing."""
-        kwargs.pop("sample_weight_mode", None)
+        steps_per_execution, jit_compile and Keras 1's class_mode are accepted and change nothing;
+        metrics may be the third argument, as in Keras 2."""
+        for old in ("sample_weight_mode", "class_mode"):
+            kwargs.pop(old, None)
         if kwargs:
             raise TypeError(unknown_arguments(self.compile, kwargs))
+        if metrics is None and _are_metrics(loss_weights):  # the third argument of Keras 2
+            loss_weights, metrics = None, loss_weights
         if loss_weights not in (None, 1, 1.0, [1], [1.0]):
             raise ValueError(f"loss_weights: a Sequential has one loss, received {loss_weights!r}")
         if isinstance(loss, (list, tuple)) and len(loss) == 1:
@@ -529,6 +533,11 @@ class Sequential(Layer):
         from fastrnn import saving
 
         saving.load_weights(self, filepath, skip_mismatch, by_name)
+
+
+def _are_metrics(given) -> bool:
+    listed = given if isinstance(given, (list, tuple)) else ()
+    return any(isinstance(metric, str) or callable(metric) for metric in listed)
 
 
 class _Sequentials(type):

@@ -1,6 +1,7 @@
 """Helpers for users (`to_categorical`, `pad_sequences`, `set_random_seed`) and for the modules
 that turn names and configs into objects."""
 
+import contextlib
 import difflib
 import inspect
 import random as python_random
@@ -16,11 +17,16 @@ from .preprocessing.sequence import pad_sequences
 from .preprocessing.timeseries import PyDataset, timeseries_dataset_from_array
 
 __all__ = [
+    "CustomObjectScope",
     "PyDataset",
     "Sequence",
+    "custom_object_scope",
+    "get_custom_objects",
     "get_file",
+    "normalize",
     "pad_sequences",
     "plot_model",
+    "register_keras_serializable",
     "set_random_seed",
     "timeseries_dataset_from_array",
     "to_categorical",
@@ -59,6 +65,47 @@ def set_random_seed(seed: int) -> None:
     python_random.seed(seed)
     np.random.seed(seed)
     random.set_seed(seed)
+
+
+def normalize(x, axis: int = -1, order: float = 2) -> np.ndarray:
+    """`x` divided by its norm along an axis; a norm of 0 counts as 1."""
+    norms = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norms == 0, 1, norms)
+
+
+_custom_objects: dict[str, Callable] = {}
+
+
+def get_custom_objects() -> dict[str, Callable]:
+    """name -> the user's own class or function: the dict in which names and files are looked up."""
+    return _custom_objects
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
+    """A decorator that puts a class or function into `get_custom_objects()`."""
+
+    def register(found):
+        own = name or found.__name__
+        _custom_objects.update({own: found, f"{package}>{own}": found})
+        return found
+
+    return register
+
+
+@contextlib.contextmanager
+def custom_object_scope(*custom_objects: Mapping[str, Callable]):
+    """Within `with`, `get_custom_objects()` has these too."""
+    before = dict(_custom_objects)
+    for names in custom_objects:
+        _custom_objects.update(names)
+    try:
+        yield
+    finally:
+        _custom_objects.clear()
+        _custom_objects.update(before)
+
+
+CustomObjectScope = custom_object_scope
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -141,7 +188,7 @@ def deserialize_object(
             f'{kind}: expected a name or {{"class_name": ..., "config": ...}}, received {config!r}'
         )
     registered = config.get("registered_name")
-    known = dict(custom_objects or {})
+    known = {**_custom_objects, **(custom_objects or {})}
     if registered in (None, "function"):  # Keras writes another name for the user's own objects.
         known = {**table, **known}
     found = known.get(str(registered)) or known.get(name)

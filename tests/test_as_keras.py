@@ -379,6 +379,7 @@ def test_what_fastrnn_has_is_where_keras_has_it(tmp_path):
     assert status == 0, err
     real = json.loads(out.splitlines()[-1])
     assert len(real) > 15
+    del real["keras.ops"]  # of which fastrnn has a part, that of keras.backend
     (tmp_path / "names.json").write_text(json.dumps(real))
     missing = code(f"import sys\nsys.stdin = open('names.json')\n{OURS}", tmp_path).split()
     # The first is an initializer in fastrnn.
@@ -425,10 +426,181 @@ for call in (lambda: K.set_value(0.1, 1), lambda: K.set_floatx("float64")):
     )
 
 
+MODEL = """
+import numpy as np
+from keras.layers import LSTM, Dense
+from keras.models import Sequential, load_model
+
+x = np.random.default_rng(0).random((64, 5, 3)).astype("float32")
+y = (x.sum((1, 2)) > 7.5).astype("float32")
+
+def made(*compiled):
+    model = Sequential([LSTM(4, input_shape=(5, 3)), Dense(1, activation="sigmoid")])
+    model.compile(*compiled)
+    return model
+"""
+LOSSES = """
+import tensorflow as tf
+from keras import backend as K, ops
+
+def rmse(y_true, y_pred):
+    return K.sqrt(K.mean(K.square(y_pred - y_true), axis=-1))
+
+def quantile(q):
+    def loss(y_true, y_pred):
+        e = y_true - y_pred
+        return tf.reduce_mean(tf.maximum(q * e, (q - 1) * e), axis=-1)
+    return loss
+
+def focal(y_true, y_pred):
+    right = tf.where(tf.equal(y_true, 1), y_pred, 1 - tf.cast(y_pred, tf.float32))
+    return -K.sum(0.25 * K.pow(1. - right, 2.) * tf.math.log(tf.clip_by_value(right, 1e-7, 1)))
+
+def dice(y_true, y_pred, smooth=1):
+    a, b = K.flatten(y_true), K.flatten(y_pred)
+    return 1 - (2. * K.sum(a * b) + smooth) / (K.sum(a) + K.sum(b) + smooth)
+
+def from_logits(y_true, y_pred):
+    z = ops.log(y_pred) - ops.log(1 - y_pred)
+    return K.switch(y_true > 0, K.softplus(-z), -ops.log(1 - K.sigmoid(z)))
+
+for loss in rmse, quantile(0.8), focal, dice, from_logits:
+    losses = made("adam", loss, [loss]).fit(x, y, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < losses[0], (loss, losses)
+two = [made("sgd", loss) for loss in ("binary_crossentropy", from_logits)]
+two[1].set_weights(two[0].get_weights())
+for model in two:
+    model.fit(x, y, epochs=3, shuffle=False, verbose=0)
+for ours, theirs in zip(*(model.get_weights() for model in two)):
+    assert np.allclose(ours, theirs, atol=1e-5)
+"""
+
+
+def test_losses_of_the_scripts_own(tmp_path):
+    code(MODEL + LOSSES, tmp_path)
+
+
+OWN = """
+import keras
+from keras import backend as K
+from keras.layers import Activation
+from keras.utils import CustomObjectScope
+from keras.utils.generic_utils import get_custom_objects
+
+def double_swish(x):
+    return x * K.sigmoid(2 * x)
+
+@keras.saving.register_keras_serializable(package="mine")
+def square(y_true, y_pred):
+    return K.mean(K.square(y_true - y_pred), axis=-1)
+
+@keras.utils.register_keras_serializable()
+class Tenths(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return np.full(shape, 0.1)
+
+with CustomObjectScope({"double_swish": double_swish}):
+    Activation("double_swish")
+try:
+    Activation("double_swish")
+except ValueError:
+    get_custom_objects().update({"double_swish": double_swish})
+else:
+    raise SystemExit("no error")
+assert get_custom_objects()["mine>square"] is square
+model = Sequential([LSTM(4, kernel_initializer=Tenths(), input_shape=(5, 3)), Dense(1)])
+model.add(Activation("double_swish"))
+model.compile("adam", square)
+model.fit(x, y, verbose=0)
+for name in ("m.keras", "m.h5"):
+    model.save(name)
+    again = load_model(name)
+    assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert again.loss.fn is square and again.layers[2].activation is double_swish
+    assert again.layers[0].get_config()["kernel_initializer"]["class_name"] == "Tenths"
+"""
+
+
+def test_objects_of_the_scripts_own(tmp_path):
+    code(MODEL + OWN, tmp_path)
+
+
+def test_outputs_of_layers(tmp_path):
+    code(
+        MODEL
+        + """
+from keras import backend as K
+
+model = made("adam", "mse", ["mae"])
+inside = K.function([model.layers[0].input, K.learning_phase()], [model.layers[0].output])
+every = K.function([model.input], [layer.output for layer in model.layers])
+top = K.function([model.layers[1].input], model.layers[1].output)
+states = inside([x, 0])[0]
+assert states.shape == (64, 4) and np.array_equal(states, every([x])[0])
+assert np.array_equal(every([x])[1], model.predict(x, verbose=0))
+assert np.allclose(top([states]), model.predict(x, verbose=0), atol=1e-6)
+try:
+    inside([x, 1])
+except ValueError as error:
+    assert "learning phase: expected 0" in str(error)
+else:
+    raise SystemExit("no error")
+try:
+    Dense(1).input
+except AttributeError as error:
+    assert "has no input: it is in no model" in str(error)
+else:
+    raise SystemExit("no error")
+""",
+        tmp_path,
+    )
+
+
+def test_names_of_older_modules(tmp_path):
+    code(
+        MODEL
+        + """
+import keras
+from keras.engine.base_layer import Layer
+from keras.engine.input_layer import Input
+from keras.engine.sequential import Sequential as engines
+from keras.layers.normalization.batch_normalization import BatchNormalization
+from keras.losses import cosine_proximity, kullback_leibler_divergence, logcosh
+from keras.utils.np_utils import normalize
+from keras.utils.visualize_util import plot
+from tensorflow.keras.callbacks.experimental import BackupAndRestore
+
+assert engines is Sequential and BatchNormalization is keras.layers.BatchNormalization
+assert Layer is keras.layers.Layer and Input is keras.Input
+assert logcosh is keras.losses.log_cosh and BackupAndRestore is keras.callbacks.BackupAndRestore
+assert plot is keras.utils.plot_model
+assert normalize([[3., 4.], [0., 0.]]).tolist() == [[0.6, 0.8], [0, 0]]
+assert normalize([[3., 1.], [6., 1.]], axis=0, order=1).tolist() == [[1/3, 0.5], [2/3, 0.5]]
+model = made("adam", "mse", ["mae", keras.metrics.AUC()])  # metrics third, as in Keras 2
+assert len(model.evaluate(x, y, verbose=0)) == 3
+model.compile(loss="mse", optimizer="adam", class_mode="binary")
+""",
+        tmp_path,
+    )
+
+
 def test_devices(tmp_path):
     code(
         """
+import logging
+import fastrnn
 import tensorflow as tf
+
+tf.get_logger().setLevel("ERROR")
+tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.FATAL)
+assert logging.getLogger("tensorflow").level == logging.FATAL
+tf.logging.set_verbosity(tf.logging.ERROR)
+assert tf.test.gpu_device_name() == "" and not tf.test.is_built_with_cuda()
+tf.config.experimental.enable_op_determinism()
+tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(0)
+assert tf.config.threading.get_intra_op_parallelism_threads() == fastrnn.get_num_threads() == 1
 
 assert tf.config.list_physical_devices("GPU") == tf.config.list_logical_devices("GPU") == []
 assert tf.config.experimental.list_physical_devices("GPU") == []

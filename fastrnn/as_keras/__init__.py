@@ -24,13 +24,16 @@ _KERAS = re.compile(
 # Keras's path: the module of fastrnn whose names are there. Those of Keras 1 and 2 are among them.
 _LAYER_MODULES = (
     "advanced_activations", "convolutional", "core", "cudnn_recurrent", "embeddings", "noise",
-    "normalization", "pooling", "recurrent", "wrappers",
+    "normalization", "normalization.batch_normalization", "pooling", "recurrent", "wrappers",
 )  # fmt: skip
-_UTIL_MODULES = ("data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils")
+_UTIL_MODULES = (
+    "data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils", "visualize_util",
+)  # fmt: skip
 _MODULES = {
     "keras.activations": "activations",
     "keras.backend": "as_keras.backend",
     "keras.callbacks": "callbacks",
+    "keras.callbacks.experimental": "callbacks",
     "keras.config": "as_keras.backend",
     "keras.constraints": "constraints",
     "keras.datasets": "datasets",
@@ -46,6 +49,7 @@ _MODULES = {
     "keras.metrics": "metrics",
     "keras.models": "models",
     "keras.objectives": "losses",
+    "keras.ops": "as_keras.backend",
     "keras.optimizers": "optimizers",
     "keras.optimizers.legacy": "optimizers",
     "keras.optimizers.schedules": "schedules",
@@ -57,9 +61,13 @@ _MODULES = {
     "keras.utils": "utils",
     **{f"keras.utils.{name}": "utils" for name in _UTIL_MODULES},
     "keras.wrappers.scikit_learn": "as_keras.scikit_learn",
+    "tensorflow.compat.v1.logging": "as_keras.messages",
     "tensorflow.config": "as_keras.devices",
     "tensorflow.config.experimental": "as_keras.devices",
+    "tensorflow.config.threading": "as_keras.devices",
     "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
+    "tensorflow.logging": "as_keras.messages",
+    "tensorflow.math": "as_keras.backend",
     "tensorflow.test": "as_keras.devices",
 }
 
@@ -72,10 +80,34 @@ _LOSSES = {
     "kld": "losses.kl_divergence",
 }
 _LOSSES |= {name.upper(): place for name, place in _LOSSES.items()}
+_LOSSES |= {
+    "cosine_proximity": "losses.cosine_similarity",
+    "kullback_leibler_divergence": "losses.kl_divergence",
+    "logcosh": "losses.log_cosh",
+}
 _SEED = {"set_random_seed": "random.set_seed", "set_seed": "random.set_seed"}
 _UTILS = {"Progbar": "progress.Progbar", "clear_session": "layers.base.clear_session"}
 _UTILS["print_summary"] = "summary.print_summary"
+_SCOPES = (
+    "CustomObjectScope", "custom_object_scope", "get_custom_objects", "register_keras_serializable",
+)  # fmt: skip
+_REDUCTIONS = {
+    f"reduce_{name}": f"as_keras.backend.{name}"
+    for name in ("all", "any", "max", "mean", "min", "prod", "std", "sum")
+}
+_MATH = {"clip_by_value": "as_keras.backend.clip", "get_logger": "as_keras.messages.get_logger"}
+for _name in (
+    "abs", "argmax", "argmin", "cast", "constant", "cos", "equal", "exp", "expand_dims", "float32",
+    "float64", "greater", "greater_equal", "int32", "int64", "less", "less_equal", "maximum",
+    "minimum", "not_equal", "ones_like", "pow", "reshape", "round", "sign", "sin", "sqrt", "square",
+    "squeeze", "tanh", "transpose", "where", "zeros_like",
+):  # fmt: skip
+    _MATH[_name] = f"as_keras.backend.{_name}"
 _ENGINE = {name: f"layers.{name}" for name in ("Input", "InputLayer", "Layer")}
+_ENGINE |= {name: f"models.{name}" for name in ("Model", "Sequential")}
+_ENGINE_MODULES = (
+    "base_layer", "functional", "input_layer", "network", "sequential", "topology", "training",
+)  # fmt: skip
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
 _NAMES = {
     "keras": {
@@ -91,8 +123,7 @@ _NAMES = {
         "Variable": "variable.Variable",
     },
     "keras.engine": _ENGINE,
-    "keras.engine.topology": _ENGINE,
-    "keras.engine.training": {"Model": "models.Model"},
+    **{f"keras.engine.{name}": _ENGINE for name in _ENGINE_MODULES},
     "keras.losses": _LOSSES,
     "keras.models": {"Input": "layers.Input"},
     "keras.metrics": {
@@ -104,9 +135,11 @@ _NAMES = {
     },
     "keras.objectives": _LOSSES,
     "keras.optimizers": {name.lower(): f"optimizers.{name}" for name in _OPTIMIZERS},
+    "keras.saving": {name: f"utils.{name}" for name in _SCOPES},
     "keras.utils": _UTILS,
     **{f"keras.utils.{name}": _UTILS for name in _UTIL_MODULES},
-    "tensorflow": {"set_random_seed": "random.set_seed"},
+    "keras.utils.visualize_util": {**_UTILS, "plot": "plot.plot_model"},
+    "tensorflow": {"set_random_seed": "random.set_seed", **_MATH, **_REDUCTIONS},
     "tensorflow.compat.v1": {"set_random_seed": "random.set_seed"},
     "tensorflow.compat.v1.keras": {},
     "tensorflow.compat.v1.random": _SEED,
@@ -114,6 +147,7 @@ _NAMES = {
     "tensorflow.contrib.keras": {},
     **{f"tensorflow.{name}": {} for name in ("initializers", "losses", "metrics", "optimizers")},
     "tensorflow.keras": {},
+    "tensorflow.math": _REDUCTIONS,
     "tensorflow.python.keras": {},
     "tensorflow.random": _SEED,
 }

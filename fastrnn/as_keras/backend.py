@@ -1,22 +1,28 @@
-"""What scripts use of keras.backend and keras.config, on NumPy arrays."""
+"""What scripts use of keras.backend, keras.config and keras.ops, on NumPy arrays.
+
+A loss made of these functions has a derivative (fastrnn.derivative)."""
 
 import numpy as np
 
 from fastrnn.layers.base import clear_session
+from fastrnn.models import Model
 from fastrnn.variable import Variable
 
 _NUMPY = (
-    "abs", "all", "any", "clip", "cos", "equal", "exp", "greater", "greater_equal", "less",
-    "less_equal", "log", "max", "maximum", "mean", "min", "minimum", "not_equal", "ones_like",
-    "prod", "reshape", "round", "sign", "sin", "sqrt", "square", "std", "sum", "var", "zeros_like",
+    "abs", "all", "any", "clip", "cos", "equal", "exp", "expand_dims", "float32", "float64",
+    "greater", "greater_equal", "int32", "int64", "less", "less_equal", "log", "max", "maximum",
+    "mean", "min", "minimum", "ndim", "not_equal", "ones_like", "prod", "reshape", "round", "shape",
+    "sign", "sin", "sqrt", "square", "squeeze", "std", "sum", "tanh", "transpose", "var", "where",
+    "zeros_like",
 )  # fmt: skip
 globals().update({name: getattr(np, name) for name in _NUMPY})
-pow = np.power
+flatten, pow, switch = np.ravel, np.power, np.where
 
 __all__ = [
-    "argmax", "argmin", "backend", "cast", "clear_session", "epsilon", "eval", "floatx",
-    "get_value", "image_data_format", "int_shape", "pow", "set_epsilon", "set_floatx",
-    "set_image_data_format", "set_value", *_NUMPY,
+    "argmax", "argmin", "backend", "cast", "clear_session", "constant", "epsilon", "eval",
+    "flatten", "floatx", "function", "get_value", "image_data_format", "int_shape",
+    "learning_phase", "pow", "set_epsilon", "set_floatx", "set_image_data_format", "set_value",
+    "sigmoid", "softplus", "switch", *_NUMPY,
 ]  # fmt: skip
 
 _epsilon = 1e-7
@@ -36,7 +42,40 @@ def argmin(x, axis=-1):
 
 
 def cast(x, dtype) -> np.ndarray:
-    return np.asarray(x).astype(dtype)
+    return (x if hasattr(x, "astype") else np.asarray(x)).astype(dtype)
+
+
+def constant(value, dtype="float32", shape=None) -> np.ndarray:
+    return np.full(np.shape(value) if shape is None else shape, value, dtype)
+
+
+def sigmoid(x):
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def softplus(x):
+    return np.logaddexp(np.float32(0), x)
+
+
+def function(inputs, outputs):
+    """A function of [x], or [x, 0], that gives the list of what `outputs`, of layers of one model,
+    are; without a list, the one. Raises ValueError for the learning phase 1."""
+    several = isinstance(outputs, (list, tuple))
+    models = [Model(inputs[0], output) for output in (outputs if several else [outputs])]
+
+    def call(given):
+        x, *phase = given
+        if any(phase):
+            raise ValueError("learning phase: expected 0, as functions are not for training")
+        found = [model.predict(x, verbose=0) for model in models]
+        return found if several else found[0]
+
+    return call
+
+
+def learning_phase() -> int:
+    """The number 0: `function` and `predict` are for inference."""
+    return 0
 
 
 def epsilon() -> float:

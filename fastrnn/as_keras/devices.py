@@ -1,8 +1,14 @@
-"""What scripts ask of tensorflow.config and tensorflow.test: which devices there are."""
+"""What scripts ask of tensorflow.config and tensorflow.test: devices and threads."""
 
 from typing import NamedTuple
 
-__all__ = ["is_gpu_available", "list_logical_devices", "list_physical_devices"]
+from fastrnn.runtime import get_num_threads, set_num_threads
+
+__all__ = [
+    "enable_op_determinism", "get_inter_op_parallelism_threads", "get_intra_op_parallelism_threads",
+    "gpu_device_name", "is_built_with_cuda", "is_gpu_available", "list_logical_devices",
+    "list_physical_devices", "set_inter_op_parallelism_threads", "set_intra_op_parallelism_threads",
+]  # fmt: skip
 
 
 class PhysicalDevice(NamedTuple):
@@ -20,3 +26,34 @@ list_logical_devices = list_physical_devices
 
 def is_gpu_available(*args, **kwargs) -> bool:
     return False
+
+
+def gpu_device_name() -> str:
+    """No name: there is none."""
+    return ""
+
+
+def is_built_with_cuda() -> bool:
+    return False
+
+
+get_intra_op_parallelism_threads = get_num_threads
+
+
+def set_intra_op_parallelism_threads(num_threads) -> None:
+    """How many threads a layer computes with; 0 leaves them as they are."""
+    if num_threads:
+        set_num_threads(num_threads)
+
+
+def get_inter_op_parallelism_threads() -> int:
+    """The number 1: layers run one after another."""
+    return 1
+
+
+def set_inter_op_parallelism_threads(num_threads) -> None:
+    """Changes nothing."""
+
+
+def enable_op_determinism() -> None:
+    """Changes nothing: a run is repeatable at a fixed number of threads as it is."""

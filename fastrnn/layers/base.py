@@ -218,10 +218,19 @@ class Layer:
     @property
     def output(self):
         """What the layer puts out within the model that it was last added to, for models.Model."""
+        return self._model_of("output").symbolic(self)
+
+    @property
+    def input(self):
+        """What the layer gets within that model."""
+        model = self._model_of("input")
+        return model.symbolic(([None, *model.layers])[model.layers.index(self)])
+
+    def _model_of(self, what):
         model = self._model and self._model()
         if model is None:
-            raise AttributeError(f"layer {self.name!r} has no output: it is in no model")
-        return model.symbolic(self)
+            raise AttributeError(f"layer {self.name!r} has no {what}: it is in no model")
+        return model
 
     # --- shapes ---
 

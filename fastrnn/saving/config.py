@@ -13,6 +13,7 @@ import warnings
 from fastrnn import layers, losses, metrics, optimizers
 from fastrnn.models import Sequential, serialize_model
 from fastrnn.saving import legacy
+from fastrnn.utils import get_custom_objects
 
 MAX_BYTES = 4 << 20  # of JSON
 MAX_LAYERS = 500
@@ -50,13 +51,14 @@ def check_name(name) -> str:
 class Loader:
     """Builds models from configs.
 
-    custom_objects: name -> the caller's class or function. version: Keras's, 1 to 3. elements: make
+    custom_objects: name -> the caller's class or function, besides those of
+    fastrnn.utils.get_custom_objects. version: Keras's, 1 to 3. elements: make
     weights of zeros, of so many numbers at most; None: make them as the initializers say. Raises
     ValueError, with the layer's name, for what cannot be represented.
     """
 
     def __init__(self, custom_objects=None, version=3, elements=None):
-        self.custom = dict(custom_objects or {})
+        self.custom = {**get_custom_objects(), **(custom_objects or {})}
         self.version = version
         self.elements = elements
         self.made = 0
