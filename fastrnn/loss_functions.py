@@ -5,11 +5,14 @@ They return one value a sample, the mean over the last axis as a rule. The attri
 to y_pred. Floating y_pred keeps its precision; anything else counts as float32.
 """
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
 
 import numpy as np
+
+from .derivative import Traced
 
 _EPSILON = 1e-7
 
@@ -114,8 +117,22 @@ def class_labels(y_true, y_pred: np.ndarray) -> np.ndarray:
 
 
 def _gradient(fn: Callable) -> Callable:
+    """Attach a gradient to `fn`, which so can be a step of a user's loss (fastrnn.derivative)."""
+
+    @functools.wraps(fn)
+    def loss(y_true, y_pred, *args, **options):
+        if not isinstance(y_pred, Traced):
+            return fn(y_true, y_pred, *args, **options)
+        slope = loss.gradient(y_true, y_pred.value, *args, **options).reshape(y_pred.shape)
+        axis = options.get("axis", -1)
+        return y_pred.then(
+            fn(y_true, y_pred.value, *args, **options),
+            lambda g: slope * (g if g.ndim == slope.ndim else np.expand_dims(g, axis)),
+        )
+
     def attach(gradient: Callable) -> Callable:
-        fn.gradient = gradient
+        loss.gradient = gradient
+        globals()[fn.__name__] = loss
         return gradient
 
     return attach

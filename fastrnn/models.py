@@ -2,6 +2,7 @@
 
 import collections
 import json
+import warnings
 import weakref
 from typing import Any
 
@@ -609,6 +610,10 @@ def _tensors(name, given):
 
 
 def _check_queues(method, options):
+    if options.pop("show_accuracy", False):  # of Keras before 1.0
+        warnings.warn(
+            "show_accuracy changes nothing: give compile metrics=['accuracy']", stacklevel=3
+        )
     unknown = options.keys() - set(_OF_QUEUES)
     if unknown:
         raise TypeError(unknown_arguments(method, unknown))

@@ -464,15 +464,37 @@ def from_logits(y_true, y_pred):
     z = ops.log(y_pred) - ops.log(1 - y_pred)
     return K.switch(y_true > 0, K.softplus(-z), -ops.log(1 - K.sigmoid(z)))
 
-for loss in rmse, quantile(0.8), focal, dice, from_logits:
+def weighted(y_true, y_pred):
+    return K.mean(K.binary_crossentropy(y_true, y_pred) * (1 + y_true), axis=-1)
+
+def several(y_true, y_pred):
+    same = tf.keras.losses.mean_squared_error(y_true, y_pred)
+    return 0.5 * tf.keras.losses.binary_crossentropy(y_true, y_pred, label_smoothing=0.1) + same
+
+def by_classes(y_true, y_pred):
+    again = K.categorical_crossentropy(y_true, K.log(y_pred), from_logits=True)
+    return (K.categorical_crossentropy(y_true, y_pred) + again) / 2
+
+for loss in rmse, quantile(0.8), focal, dice, from_logits, weighted, several:
     losses = made("adam", loss, [loss]).fit(x, y, epochs=30, verbose=0).history["loss"]
     assert losses[-1] < losses[0], (loss, losses)
-two = [made("sgd", loss) for loss in ("binary_crossentropy", from_logits)]
-two[1].set_weights(two[0].get_weights())
-for model in two:
-    model.fit(x, y, epochs=3, shuffle=False, verbose=0)
-for ours, theirs in zip(*(model.get_weights() for model in two)):
-    assert np.allclose(ours, theirs, atol=1e-5)
+huber = tf.keras.losses.huber
+for own, known, outputs, activation in (
+    (from_logits, "binary_crossentropy", 1, "sigmoid"),
+    (lambda t, p: K.mean(K.binary_crossentropy(t, p)), "binary_crossentropy", 1, "sigmoid"),
+    (lambda t, p: 3 * huber(t, p, delta=1.0) - 2 * huber(t, p), "huber", 1, "sigmoid"),
+    (by_classes, "categorical_crossentropy", 2, "softmax"),
+):
+    targets = y if outputs == 1 else np.stack([y, 1 - y], 1)
+    model = Sequential([LSTM(4, input_shape=(5, 3)), Dense(outputs, activation)])
+    start, ends = model.get_weights(), []
+    for loss in own, known:
+        model.set_weights(start)
+        model.compile("sgd", loss)
+        model.fit(x, targets, epochs=3, shuffle=False, verbose=0)
+        ends.append(model.get_weights())
+    for before, ours, theirs in zip(start, *ends):
+        assert np.allclose(ours, theirs, atol=1e-6) and not np.allclose(ours, before, atol=1e-4)
 """
 
 

@@ -108,6 +108,13 @@ def test_run_gives_a_script_its_arguments_and_place(tmp_path):
     assert out == f"__main__ {script} ['--epochs', '3', '-h'] fastrnn.layers.lstm\n"
 
 
+def test_an_interrupt_is_status_130(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    assert program("run", "script.py", cwd=tmp_path) == (130, "", "")
+
+
 def test_run_shows_the_line_of_the_script_that_failed(tmp_path):
     (tmp_path / "script.py").write_text("import keras\n\nfrom keras.layers import Lambda\n")
     status, out, err = program("run", "script.py", cwd=tmp_path)

@@ -267,6 +267,13 @@ def test_metrics_of_one_name_are_kept_apart(data):
     np.testing.assert_allclose(logs["weighted_mse"], expected, rtol=1e-6)
 
 
+def test_show_accuracy_warns(data):
+    with pytest.warns(UserWarning, match="show_accuracy changes nothing: give compile metrics"):
+        classifier().fit(*data, verbose=0, show_accuracy=True)
+    with pytest.warns(UserWarning, match="show_accuracy"):
+        classifier().evaluate(*data, verbose=0, show_accuracy=True)
+
+
 def test_own_loss_and_metric(data):
     x, y = data
 

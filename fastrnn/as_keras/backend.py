@@ -19,10 +19,10 @@ globals().update({name: getattr(np, name) for name in _NUMPY})
 flatten, pow, switch = np.ravel, np.power, np.where
 
 __all__ = [
-    "argmax", "argmin", "backend", "cast", "clear_session", "constant", "epsilon", "eval",
-    "flatten", "floatx", "function", "get_value", "image_data_format", "int_shape",
-    "learning_phase", "pow", "set_epsilon", "set_floatx", "set_image_data_format", "set_value",
-    "sigmoid", "softplus", "switch", *_NUMPY,
+    "argmax", "argmin", "backend", "binary_crossentropy", "cast", "categorical_crossentropy",
+    "clear_session", "constant", "epsilon", "eval", "flatten", "floatx", "function", "get_value",
+    "image_data_format", "int_shape", "learning_phase", "pow", "set_epsilon", "set_floatx",
+    "set_image_data_format", "set_value", "sigmoid", "softplus", "switch", *_NUMPY,
 ]  # fmt: skip
 
 _epsilon = 1e-7
@@ -55,6 +55,23 @@ def sigmoid(x):
 
 def softplus(x):
     return np.logaddexp(np.float32(0), x)
+
+
+def _probabilities(p):
+    return np.clip(p, np.float32(1e-7), np.float32(1 - 1e-7))
+
+
+def binary_crossentropy(target, output, from_logits=False):
+    """That of each element."""
+    p = _probabilities(sigmoid(output) if from_logits else output)
+    return -(target * np.log(p) + (1 - target) * np.log(1 - p))
+
+
+def categorical_crossentropy(target, output, from_logits=False, axis=-1):
+    if from_logits:
+        output = np.exp(output - np.max(output, axis, keepdims=True))
+    p = _probabilities(output / np.sum(output, axis, keepdims=True))
+    return -np.sum(target * np.log(p), axis)
 
 
 def function(inputs, outputs):
