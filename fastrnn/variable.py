@@ -23,6 +23,13 @@ def aligned(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
+class Array(np.ndarray):
+    """An array that scripts written for TensorFlow can call numpy() on."""
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self)
+
+
 class Variable:
     """A weight. `value` is its array and `gradient` that of the last backward pass (None where
     the weight is not trained); both may be views into a Store. Change it with `assign`."""

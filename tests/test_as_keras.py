@@ -558,6 +558,8 @@ inside = K.function([model.layers[0].input, K.learning_phase()], [model.layers[0
 every = K.function([model.input], [layer.output for layer in model.layers])
 top = K.function([model.layers[1].input], model.layers[1].output)
 states = inside([x, 0])[0]
+called = model(x, training=False).numpy()
+assert type(called) is np.ndarray and np.array_equal(called, model.predict(x, verbose=0))
 assert states.shape == (64, 4) and np.array_equal(states, every([x])[0])
 assert np.array_equal(every([x])[1], model.predict(x, verbose=0))
 assert np.allclose(top([states]), model.predict(x, verbose=0), atol=1e-6)

@@ -9,7 +9,7 @@ from fastrnn import _engine, activations, constraints, initializers, regularizer
 from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.utils import snake_case, unknown_arguments
-from fastrnn.variable import Variable
+from fastrnn.variable import Array, Variable
 
 _names = collections.Counter()
 
@@ -281,7 +281,8 @@ class Layer:
         )
 
     def __call__(self, inputs, *, mask=None, training=None, **kwargs):
-        """The layer's output for an array of inputs, batch first; builds the layer if needed.
+        """The layer's output for an array of inputs, batch first; builds the layer if needed. The
+        array has a method numpy(), as TensorFlow's.
 
         Called on `Input(...)` or on what that gave, it becomes part of a models.Model."""
         if symbolic.is_symbolic(inputs):
@@ -292,7 +293,9 @@ class Layer:
         self.build((None, *x.shape[1:]))
         self.check_call(x.shape)
         outputs = self.call(x, Run(training=bool(training)), mask, **kwargs)
-        return [o.copy() for o in outputs] if isinstance(outputs, list) else outputs.copy()
+        if isinstance(outputs, list):
+            return [output.copy().view(Array) for output in outputs]
+        return outputs.copy().view(Array)
 
     def check_call(self, shape):
         """Raise unless an array of this shape (batch included) fits the layer as built."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fastrnn.variable import Array
+
 
 class PyDataset:
     """Batches by number, to subclass: `__len__` and `__getitem__(index)` -> (x, y[, weights]).
@@ -103,13 +105,6 @@ class TimeseriesGenerator(PyDataset):
         return (windows[:, ::-1] if self.reverse else windows), self.targets[ends]
 
 
-class _Batch(np.ndarray):
-    """An array that scripts written for TensorFlow can call numpy() on."""
-
-    def numpy(self):
-        return np.asarray(self)
-
-
 class _Windows:
     """Windows of `data` from `starts` and `targets` there, anew each time it is iterated."""
 
@@ -134,11 +129,11 @@ class _Windows:
         size = self.batch_size
         for i in range(len(self)):
             starts = order[i] if size is None else order[i * size : (i + 1) * size]
-            windows = self.data[starts[..., None] + self.steps].view(_Batch)
+            windows = self.data[starts[..., None] + self.steps].view(Array)
             if self.targets is None:
                 yield windows
             else:
-                yield windows, np.asarray(self.targets[starts]).view(_Batch)
+                yield windows, np.asarray(self.targets[starts]).view(Array)
 
 
 def timeseries_dataset_from_array(

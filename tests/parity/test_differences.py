@@ -287,6 +287,20 @@ def test_loss_weights():
         fastrnn.Sequential([fastrnn.layers.Dense(1)]).compile("sgd", "mse", loss_weights=0.5)
 
 
+def test_steps_without_a_derivative():
+    def loss_of(arctan):
+        return lambda y_true, y_pred: arctan(y_pred - y_true) ** 2
+
+    data = {"x": np.ones((2, 2)), "y": np.zeros((2, 1)), "verbose": 0}
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss_of(keras.ops.arctan))
+    model.fit(**data)
+    model = fastrnn.Sequential([fastrnn.layers.Dense(1)])
+    model.compile("sgd", loss_of(np.arctan))
+    with pytest.raises(ValueError, match="no derivative is known of arctan; attach"):
+        model.fit(**data)
+
+
 def test_arguments_that_are_not_taken():
     keras.layers.BatchNormalization(renorm=True)
     with pytest.raises(ValueError, match="renorm"):
