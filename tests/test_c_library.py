@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -197,6 +198,23 @@ def test_library_gives_what_predict_gives(name, library, each_isa):
             close(y, model.predict(rows, verbose=0))
     library.c.fastrnn_session_free(session)
     library.c.fastrnn_model_free(c_model)
+
+
+def test_library_needs_only_libc_and_libm(tmp_path):
+    """And has no function at hand that prints or that ends the process."""
+    library = tmp_path / "libfastrnn.so"
+    make(tmp_path, "OPENMP=", "SETS=base", "CFLAGS=-O1", library)
+
+    def ask(command):
+        return subprocess.check_output([*command.split(), library], text=True)
+
+    needed = re.findall(r"NEEDED.*\[(.*?)\.so", ask("readelf -d"))
+    assert set(needed) <= {"libc", "libm"}
+    called = re.findall(r" U (\w+)", ask("nm -D --undefined-only"))
+    assert "malloc" in called
+    assert not [name for name in called if re.search("print|put[cs]|write|exit|abort|assert", name)]
+    exported = ask("nm -D --defined-only").splitlines()
+    assert exported and all(" T fastrnn_" in line for line in exported)
 
 
 @pytest.mark.parametrize("name", ["lstm", "words", "dense"])
