@@ -1,12 +1,15 @@
 """What takes too long, or too much memory, for the tests; each part fails by an exception.
 
-    python bench/endurance.py [calls] [steps] [wide] [huge]
+    python bench/endurance.py [calls] [steps] [wide] [huge] [interrupts]
 
 calls: a million predictions leave the resident memory flat. steps: so do 10,000 steps of training.
 wide: training of an LSTM of 4,096 units (2 GB). huge: one prediction with more than 2^31 outputs
-(11 GB). By default all four, a few minutes. Peak memory of training beside that of other
-libraries: `python bench/compare.py --memory`."""
+(11 GB). interrupts: signals at many moments of a training step of 4,096 units are heard within a
+second. By default all five, a few minutes. Peak memory of training beside that of other libraries:
+`python bench/compare.py --memory`."""
 
+import itertools
+import signal
 import sys
 import time
 
@@ -86,6 +89,49 @@ def huge():
     print(f"huge: {y.size:,} outputs", flush=True)
 
 
+class Interrupt(Exception):
+    pass
+
+
+def interrupts():
+    """Each leaves the weights of before the step, or after. CPU time counts, on one thread."""
+
+    def interrupt(number, frame):
+        raise Interrupt
+
+    def weights_are(expected):
+        return all(map(np.array_equal, model.get_weights(), expected))
+
+    signal.signal(signal.SIGPROF, interrupt)
+    rng, threads = np.random.default_rng(0), fastrnn.get_num_threads()
+    fastrnn.set_num_threads(1)
+    lstm = layers.LSTM(4096, recurrent_initializer="glorot_uniform")
+    model = fastrnn.Sequential([fastrnn.Input((3, 8)), lstm, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = rng.standard_normal((32, 3, 8), np.float32), rng.standard_normal((32, 1))
+    before = model.get_weights()
+    model.train_on_batch(x, y)
+    after, delays = model.get_weights(), []
+    for seconds in itertools.count(0.05, 0.25):
+        model.set_weights(before)
+        start = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        try:
+            model.train_on_batch(x, y)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            break
+        except Interrupt:
+            delays.append(time.process_time() - start - seconds)
+        if not weights_are(before) and not weights_are(after):
+            raise ArithmeticError(f"a signal after {seconds} s left a step half made")
+    fastrnn.set_num_threads(threads)
+    print(f"interrupts: {len(delays)}, heard after {max(delays):.2f} s at most", flush=True)
+    if len(delays) < 3 or max(delays) > 1:
+        raise TimeoutError(f"signals were heard after {delays} s")
+
+
+PARTS = {part.__name__: part for part in (calls, steps, wide, huge, interrupts)}
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("calls", "steps", "wide", "huge"):
-        {"calls": calls, "steps": steps, "wide": wide, "huge": huge}[name]()
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name]()
