@@ -23,7 +23,7 @@ class Predictor:
     def __init__(self, model):
         self._model = model
         self._dtype = model.input_dtype
-        self._plans = collections.OrderedDict()  # shape -> plans that no thread is using
+        self._plans = {}  # shape -> plans that no thread is using
         self._checked = self._version = None
 
     def __call__(self, x, out=None):
@@ -31,13 +31,13 @@ class Predictor:
             x = as_input(x, self._dtype)
         if self._checked != variable.last_change():
             self._check_weights()
-        free = self._plans.get(x.shape)
+        free, plan = self._plans.get(x.shape), None
         if free:
             try:
                 plan = free.pop()
-            except IndexError:
-                plan = self._plan(x.shape)
-        else:
+            except IndexError:  # another thread was faster
+                pass
+        if plan is None or plan[3] != self._version:
             plan = self._plan(x.shape)
         source, steps, y, version = plan
         source[...] = x
@@ -69,12 +69,14 @@ class Predictor:
 
     def _plan(self, shape):
         self._check(shape)
-        while len(self._plans) >= SHAPES_KEPT and shape not in self._plans:
-            self._plans.popitem(last=False)
+        version, kept = self._version, list(self._plans)
+        if shape not in kept:
+            for oldest in kept[: 1 - SHAPES_KEPT]:
+                self._plans.pop(oldest, None)
         source = np.zeros(shape, self._dtype)
         steps = []
         y = self._model.plan(source, steps, self._new_run())
-        return source, steps, y, self._version
+        return source, steps, y, version
 
     def _check(self, shape):
         self._model.check_call(shape)

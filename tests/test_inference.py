@@ -95,6 +95,23 @@ def test_many_threads(model_and_data):
     assert not wrong
 
 
+def test_weights_that_change_while_another_thread_plans(model_and_data, monkeypatch):
+    """The plan of that thread, of the old weights, is not used again."""
+    model, data = model_and_data
+    predictor, x, plan = model.compile_inference(), data(2), model.plan
+
+    def overtaken(*args):
+        result = plan(*args)
+        monkeypatch.undo()
+        model.set_weights([0.5 * w for w in model.get_weights()])
+        predictor(x)  # what another thread does now
+        return result
+
+    monkeypatch.setattr(model, "plan", overtaken)
+    predictor(x)
+    np.testing.assert_array_equal(predictor(x), model.predict(x, verbose=0))
+
+
 def test_bad_input():
     predictor = tagger().compile_inference()
     with pytest.raises(ValueError, match="shape"):
