@@ -1,4 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True
 """The only door to the C engine: checks arrays, owns memory, releases the GIL. No arithmetic."""
 
 import os

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import urllib.request
 
 import pytest
@@ -329,3 +330,32 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
     assert all(pool.map(call, sizes * 50))
 """
     )
+
+
+def test_threads_train_models_of_their_own(fresh_python):
+    fresh_python(
+        f"{MODEL}"
+        """
+import concurrent.futures
+weights = model.get_weights()
+def train(rate):
+    own = fastrnn.models.clone_model(model)
+    own.compile(fastrnn.optimizers.Adam(rate), "mse")
+    own.set_weights(weights)
+    predict = own.compile_inference()
+    losses = own.fit(x, y, epochs=3, shuffle=False, verbose=0).history["loss"]
+    assert np.array_equal(predict(x), own.predict(x, batch_size=len(x), verbose=0))
+    return losses
+fastrnn.set_num_threads(1)  # for the same sums
+rates = [n / 1000 for n in range(1, 9)]
+expected = list(map(train, rates))
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(train, rates)) == expected
+"""
+    )
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="Python has a GIL here")
+def test_the_gil_stays_off(fresh_python):
+    code = "import sys, fastrnn; print(sys._is_gil_enabled())"
+    assert fresh_python(code, PYTHON_GIL=None) == "False"
