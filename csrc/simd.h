@@ -23,6 +23,7 @@
 
 typedef float vf __attribute__((vector_size(4 * V)));
 typedef int32_t vi __attribute__((vector_size(4 * V)));
+typedef uint32_t vu __attribute__((vector_size(4 * V)));
 typedef float vf_unaligned __attribute__((vector_size(4 * V), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -177,7 +178,7 @@ INLINE void exp_parts(const int n, const float factor[], const vf x[], vf scale[
 #define EACH UNROLL(4) for (int i = 0; i < n; i++)
     EACH {
         const vf whole = x[i] * (factor[i] * LOG2E) + ROUND;
-        scale[i] = (vf)(((vi)whole << 23) + 0x3f800000); /* the number's low bits are ROUND's whole */
+        scale[i] = (vf)(((vu)whole << 23) + 0x3f800000); /* the number's low bits are ROUND's whole */
         f[i] = whole - ROUND;
     }
     EACH f[i] = x[i] * (factor[i] * LOG2E) - f[i];
