@@ -493,8 +493,9 @@ for own, known, outputs, activation in (
         model.compile("sgd", loss)
         model.fit(x, targets, epochs=3, shuffle=False, verbose=0)
         ends.append(model.get_weights())
-    for before, ours, theirs in zip(start, *ends):
-        assert np.allclose(ours, theirs, atol=1e-6) and not np.allclose(ours, before, atol=1e-4)
+    moved = max(np.abs(ours - before).max() for before, ours in zip(start, ends[0]))
+    apart = max(np.abs(ours - theirs).max() for ours, theirs in zip(*ends))
+    assert apart < 1e-3 * moved, (known, moved, apart)
 """
 
 
