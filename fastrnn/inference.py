@@ -29,7 +29,7 @@ class Predictor:
     def __call__(self, x, out=None):
         if type(x) is not np.ndarray or x.dtype != self._dtype:
             x = as_input(x, self._dtype)
-        if self._checked != variable.last_change():
+        if self._checked is not variable.last_change():
             self._check_weights()
         free, plan = self._plans.get(x.shape), None
         if free:
@@ -37,7 +37,7 @@ class Predictor:
                 plan = free.pop()
             except IndexError:  # another thread was faster
                 pass
-        if plan is None or plan[3] != self._version:
+        if plan is None or plan[3] is not self._version:
             plan = self._plan(x.shape)
         source, steps, y, version = plan
         source[...] = x
@@ -55,13 +55,13 @@ class Predictor:
             )
         else:
             out[...] = y
-        if version == self._version:
+        if version is self._version:
             self._plans.setdefault(x.shape, collections.deque()).append(plan)
         return out
 
     def _check_weights(self):
         now = variable.last_change()
-        version = max((w.version for w in self._model.weights), default=0)
+        version = tuple(w.version for w in self._model.weights)
         if version != self._version:
             self._plans.clear()
             self._version = version
