@@ -630,6 +630,12 @@ assert tf.config.threading.get_intra_op_parallelism_threads() == fastrnn.get_num
 assert tf.config.list_physical_devices("GPU") == tf.config.list_logical_devices("GPU") == []
 assert tf.config.experimental.list_physical_devices("GPU") == []
 assert [d.device_type for d in tf.config.list_physical_devices()] == ["CPU"]
+config = tf.ConfigProto(intra_op_parallelism_threads=1, allow_soft_placement=True)
+config.gpu_options.allow_growth = True
+tf.keras.backend.set_session(tf.compat.v1.Session(config=config))
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+with tf.Session(config=tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))) as session:
+    tf.compat.v1.keras.backend.set_session(session)
 assert not tf.test.is_gpu_available()
 """,
         tmp_path,

@@ -103,6 +103,12 @@ for _name in (
     "squeeze", "tanh", "transpose", "where", "zeros_like",
 ):  # fmt: skip
     _MATH[_name] = f"as_keras.backend.{_name}"
+_SESSION = {
+    "ConfigProto": "as_keras.devices.ConfigProto",
+    "GPUOptions": "as_keras.devices.ConfigProto",
+    "InteractiveSession": "as_keras.devices.Session",
+    "Session": "as_keras.devices.Session",
+}
 _ENGINE = {name: f"layers.{name}" for name in ("Input", "InputLayer", "Layer")}
 _ENGINE |= {name: f"models.{name}" for name in ("Model", "Sequential")}
 _ENGINE_MODULES = (
@@ -139,8 +145,13 @@ _NAMES = {
     "keras.utils": _UTILS,
     **{f"keras.utils.{name}": _UTILS for name in _UTIL_MODULES},
     "keras.utils.visualize_util": {**_UTILS, "plot": "plot.plot_model"},
-    "tensorflow": {"set_random_seed": "random.set_seed", **_MATH, **_REDUCTIONS},
-    "tensorflow.compat.v1": {"set_random_seed": "random.set_seed"},
+    "tensorflow": {
+        "set_random_seed": "random.set_seed",
+        **_MATH,
+        **_REDUCTIONS,
+        **_SESSION,
+    },
+    "tensorflow.compat.v1": {"set_random_seed": "random.set_seed", **_SESSION},
     "tensorflow.compat.v1.keras": {},
     "tensorflow.compat.v1.random": _SEED,
     "tensorflow.compat.v2.keras": {},

@@ -22,7 +22,7 @@ __all__ = [
     "argmax", "argmin", "backend", "binary_crossentropy", "cast", "categorical_crossentropy",
     "clear_session", "constant", "epsilon", "eval", "flatten", "floatx", "function", "get_value",
     "image_data_format", "int_shape", "learning_phase", "pow", "set_epsilon", "set_floatx",
-    "set_image_data_format", "set_value", "sigmoid", "softplus", "switch", *_NUMPY,
+    "set_image_data_format", "set_session", "set_value", "sigmoid", "softplus", "switch", *_NUMPY,
 ]  # fmt: skip
 
 _epsilon = 1e-7
@@ -31,6 +31,10 @@ _epsilon = 1e-7
 def backend() -> str:
     """The name "fastrnn"."""
     return "fastrnn"
+
+
+def set_session(session) -> None:
+    """Changes nothing: layers run without one."""
 
 
 def argmax(x, axis=-1):

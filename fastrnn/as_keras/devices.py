@@ -1,5 +1,7 @@
-"""What scripts ask of tensorflow.config and tensorflow.test: devices and threads."""
+"""What scripts ask of tensorflow.config and tensorflow.test: devices and threads; and sessions of
+TensorFlow 1, which they only set up."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from fastrnn.runtime import get_num_threads, set_num_threads
@@ -57,3 +59,26 @@ def set_inter_op_parallelism_threads(num_threads) -> None:
 
 def enable_op_determinism() -> None:
     """Changes nothing: a run is repeatable at a fixed number of threads as it is."""
+
+
+class ConfigProto(SimpleNamespace):
+    """Any settings; the number of threads of one operation counts, GPUs there are none."""
+
+    def __init__(self, **settings):
+        super().__init__(**{"gpu_options": SimpleNamespace(), **settings})
+
+
+class Session:
+    """What Keras 2 wanted a ConfigProto wrapped in. It runs nothing."""
+
+    def __init__(self, target="", graph=None, config=None):
+        set_intra_op_parallelism_threads(getattr(config, "intra_op_parallelism_threads", 0))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def close(self):
+        pass
