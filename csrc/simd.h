@@ -68,9 +68,12 @@ INLINE void store_n(float *p, vf v, int64_t n) {
 INLINE __m256i first_lanes(int64_t n) {
     return (__m256i)((vi){0, 1, 2, 3, 4, 5, 6, 7} < (vi){0} + (int32_t)n);
 }
-INLINE vf load_n(const float *p, int64_t n) { return (vf)_mm256_maskload_ps(p, first_lanes(n)); }
+INLINE vf load_n(const float *p, int64_t n) {
+    return n == V ? load(p) : (vf)_mm256_maskload_ps(p, first_lanes(n));
+}
 INLINE void store_n(float *p, vf v, int64_t n) {
-    _mm256_maskstore_ps(p, first_lanes(n), (__m256)v);
+    if (n == V) store(p, v); /* a masked store takes AMD's CPUs some 20 cycles: Adam x 0.2 */
+    else _mm256_maskstore_ps(p, first_lanes(n), (__m256)v);
 }
 #else
 INLINE vf load_n(const float *p, int64_t n) {
