@@ -330,7 +330,7 @@ def test_the_real_libraries_are_never_imported(tmp_path):
         ("import keras; keras.layers.ConvLSTM2D", "AttributeError", "keras.layers.ConvLSTM2D",
          "LSTM"),
         ("import keras.applications", "ModuleNotFoundError", "keras.applications", "layers"),
-        ("import tensorflow as tf; tf.Session", "AttributeError", "tensorflow.Session", "keras"),
+        ("import tensorflow as tf; tf.Graph", "AttributeError", "tensorflow.Graph", "keras"),
     ],
 )  # fmt: skip
 def test_a_missing_name_says_which_and_what_there_is(tmp_path, statement, kind, name, offer):
