@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .derivative import derivative
+from .derivative import derivative_of_users
 from .utils import deserialize_object, serialize_object
 
 _SELU_ALPHA = 1.6732632423543772
@@ -450,13 +450,8 @@ def gradient_of(fn: Callable) -> Callable:
         return fn.gradient
 
     def gradient(x, y, dy):
-        try:
-            return derivative(fn, x, dy)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"activation: no derivative of {fn!r} was found: {error}; "
-                "attach fn.gradient = lambda x, y, dy: ..., dy times the derivative"
-            ) from error
+        advice = "attach fn.gradient = lambda x, y, dy: ..., dy times the derivative"
+        return derivative_of_users("activation", repr(fn), advice, fn, x, dy)
 
     return gradient
 

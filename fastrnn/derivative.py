@@ -27,6 +27,14 @@ def derivative(function, x, dy=None) -> np.ndarray:
     return np.zeros_like(x.value) if x.gradient is None else x.gradient
 
 
+def derivative_of_users(kind, name, advice, function, x, dy=None) -> np.ndarray:
+    """`derivative` of a user's function; where there is none, a ValueError that ends in advice."""
+    try:
+        return derivative(function, x, dy)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{kind}: no derivative of {name} was found: {error}; {advice}") from error
+
+
 class Traced(NDArrayOperatorsMixin):
     """An array that knows what it was computed from: `pulls` has each source with the function that
     takes the gradient of this to the gradient of that."""

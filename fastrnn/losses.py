@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import _engine
-from .derivative import derivative
+from .derivative import derivative_of_users
 from .loss_functions import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -84,13 +84,10 @@ class Loss(Configurable):
         return self._derivative("define a method gradient(self, y_true, y_pred)", y_true, y_pred)
 
     def _derivative(self, way, y_true, y_pred):
-        try:
-            return derivative(lambda y: self.call(y_true, y), y_pred)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"loss: no derivative of {self.name!r} was found: {error}; {way}, the derivative "
-                "of the sum of its values with respect to y_pred"
-            ) from error
+        advice = f"{way}, the derivative of the sum of its values with respect to y_pred"
+        return derivative_of_users(
+            "loss", repr(self.name), advice, lambda y: self.call(y_true, y), y_pred
+        )
 
     def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss, a float (an array for reduction "none")."""

@@ -11,7 +11,7 @@ from numbers import Real
 
 import numpy as np
 
-from .derivative import derivative
+from .derivative import derivative_of_users
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
 _EPSILON = 1e-7
@@ -153,13 +153,8 @@ def gradient_of(regularizer, w) -> np.ndarray:
     raises ValueError for what is more than NumPy's functions."""
     if hasattr(regularizer, "gradient"):
         return regularizer.gradient(w)
-    try:
-        return derivative(regularizer, w)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"regularizer: no derivative of {regularizer!r} was found: {error}; give it a "
-            "gradient(w), an array of the shape of w"
-        ) from error
+    advice = "give it a gradient(w), an array of the shape of w"
+    return derivative_of_users("regularizer", repr(regularizer), advice, regularizer, w)
 
 
 def serialize(regularizer) -> dict | None:
