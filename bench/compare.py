@@ -215,7 +215,7 @@ def _with_threads(peer, kind, threads, seconds):
 def main():
     everybody = [name for name in PEERS if name != "sgemm"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="under two minutes")
+    parser.add_argument("--quick", action="store_true", help="a short run, some two minutes")
     parser.add_argument("--only", help="workloads whose names begin like one of these, a,b,...")
     parser.add_argument("--peers", help=f"of {', '.join(everybody)}")
     parser.add_argument("--threads", type=int, default=2)
