@@ -486,7 +486,8 @@ typedef struct {
 } row_order;
 
 static int64_t order_size(const fr_rnn *rnn, int64_t rows) {
-    return rnn->mask ? 2 * rows + 2 * (rnn->timesteps + 1) + 1 + rows * rnn->features : 0;
+    const int64_t size = 2 * rows + 2 * (rnn->timesteps + 1) + 1 + rows * rnn->features;
+    return rnn->mask ? (size + V - 1) / V * V : 0; /* the next slice begins at a whole vector */
 }
 static row_order order_at(const fr_rnn *rnn, int64_t rows, float *memory) {
     if (!rnn->mask) return (row_order){0};
