@@ -252,8 +252,12 @@ int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split) {
 }
 
 static double flops_of(const fr_rnn *rnn, int count) {
+    const int64_t inputs = rnn->index ? 0 : rnn->features; /* that are multiplied at each step */
     return 2.0 * gates_of(rnn->cell) * count * (double)rnn->batch * (double)rnn->timesteps *
-           (double)rnn->units * (double)(rnn->features + rnn->units);
+           (double)rnn->units * (double)(inputs + rnn->units);
+}
+static double flops_of_choices(const fr_rnn *rnn) {
+    return 2.0 * gates_of(rnn->cell) * (double)rnn->choices * (double)rnn->units * (double)rnn->features;
 }
 
 fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count) {
@@ -279,6 +283,15 @@ fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count) {
     return split;
 }
 
+static int check_index(const fr_rnn *rnn) {
+    for (int64_t b = 0; b < rnn->batch && rnn->index; b++)
+        for (int64_t t = 0; t < rnn->timesteps; t++) {
+            const int32_t choice = rnn->index[b * rnn->index_row + t * rnn->index_time];
+            if (choice < 0 || choice >= rnn->choices) return FR_BAD_INDEX;
+        }
+    return FR_OK;
+}
+
 static int check(const fr_rnn *rnn, int count, fr_rnn_split split) {
     if (count < 1 || count > 2 || split.slices < 1 || split.slices > MAX_SLICES ||
         split.parts < 1 || split.parts > MAX_SLICES)
@@ -287,13 +300,15 @@ static int check(const fr_rnn *rnn, int count, fr_rnn_split split) {
         const fr_rnn *l = rnn + d;
         if (l->batch < split.slices || l->timesteps < 1 || l->features < 1 || l->units < 1)
             return FR_BAD_SIZE;
+        if (l->index && (l->choices < 1 || !l->products)) return FR_BAD_ARGUMENT;
         if (l->mask && (l->batch >= INT32_MAX || l->timesteps >= INT32_MAX)) return FR_BAD_SIZE;
-        if (!l->packed || !l->x || (uint32_t)l->cell >= FR_CELLS ||
+        if (!l->packed || (!l->x && !l->index) || (uint32_t)l->cell >= FR_CELLS ||
             (uint32_t)l->activation >= FR_ACTIVATIONS ||
             (uint32_t)l->recurrent_activation >= FR_ACTIVATIONS)
             return FR_BAD_ARGUMENT;
         if (l->cell != FR_LSTM && (l->c0 || l->c_last || l->dc_last || l->dc0))
             return FR_BAD_ARGUMENT;
+        if (check_index(l)) return FR_BAD_INDEX;
     }
     return FR_OK;
 }
@@ -336,7 +351,7 @@ static void run_pass(const rnn_pass *pass) {
     const fr_rnn *rnn = pass->rnn;
     const int count = pass->count;
     const int64_t slices = pass->split.slices;
-    const int together = count == 2 && rnn[1].dx && rnn[1].dx_add;
+    const int together = count == 2 && rnn[1].dx && rnn[1].dx_add && !rnn[1].index;
     const int chains = together ? 1 : count;
 #ifdef _OPENMP
     const int parts = pass->split.parts;
@@ -368,6 +383,49 @@ static void run_pass(const rnn_pass *pass) {
     });
 }
 
+/* --- rows of x picked by index ----------------------------------------------------------------- */
+
+int64_t fr_rnn_products_size(int cell, int64_t choices, int64_t features, int64_t units) {
+    return fr_kernels()->products_size(cell, choices, features, units);
+}
+
+typedef void (*rows_function)(const fr_rnn *rnn, int64_t row, int64_t rows);
+
+/* All choices, in tasks of a cache's worth of rows. */
+static void for_choices(const fr_rnn *rnn, rows_function function, pass_watch *watch) {
+    enum { AT_ONCE = 96 };
+    FOR_TASKS(task, (rnn->choices + AT_ONCE - 1) / AT_ONCE, fr_threads_for(flops_of_choices(rnn)), {
+        const int64_t row = task * AT_ONCE;
+        const int64_t left = rnn->choices - row;
+        if (!fr_watch(watch)) function(rnn, row, left < AT_ONCE ? left : AT_ONCE);
+    });
+}
+
+int fr_rnn_multiply(const fr_rnn *rnn) {
+    if (rnn->choices < 1 || rnn->features < 1 || rnn->units < 1) return FR_BAD_SIZE;
+    if (!rnn->products || !rnn->packed || !rnn->x || (uint32_t)rnn->cell >= FR_CELLS)
+        return FR_BAD_ARGUMENT;
+    pass_watch watch = fr_new_watch();
+    for_choices(rnn, fr_kernels()->multiply, &watch);
+    return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
+}
+
+/* What the backward leaves out where rows are picked: gradients of bias and kernel (packed, or in
+ * place if NULL), and dx. */
+static void back_to_choices(const fr_rnn *rnn, fr_rnn_split split, float *gradients,
+                            pass_watch *watch) {
+    const kernel_table *k = fr_kernels();
+    FOR_TASKS(chunk, k->chunks(rnn), fr_threads_for(flops_of_choices(rnn)), {
+        for (int64_t s = 0; s < split.slices && !fr_watch(watch); s++)
+            k->gather_gradients(rnn, slice_of(rnn, s, split.slices),
+                                rnn->saved + offset(k->saved_size, rnn, s, split), chunk);
+        if (!fr_watch(watch)) k->input_weight_gradients(rnn, chunk, gradients);
+    });
+    if (rnn->dx) for_choices(rnn, k->choice_gradients, watch);
+}
+
+/* ------------------------------------------------------------------------------------------------ */
+
 int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch) {
     const kernel_table *k = fr_kernels();
     int status = check(rnn, count, split);
@@ -389,22 +447,25 @@ int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *con
     int status = check(rnn, count, split);
     if (status) return status;
     for (int d = 0; d < count; d++)
-        if (!rnn[d].saved || !rnn[d].dkernel || !rnn[d].drecurrent ||
+        if (!rnn[d].saved || !rnn[d].x || !rnn[d].dkernel || !rnn[d].drecurrent ||
             (!rnn[d].packed_back && fr_rnn_needs_back(rnn + d)))
             return FR_BAD_ARGUMENT;
     pass_watch watch = fr_new_watch();
     run_pass(&(rnn_pass){rnn, count, split, scratch, k->backward, k->backward_scratch, &watch});
-    if (is_stopped(&watch)) return FR_INTERRUPTED;
-    for (int d = 0; d < count; d++) {
-        if (k->gradients_in_place(rnn + d, slice_of(rnn + d, 0, split.slices).rows)) continue;
+    for (int d = 0; d < count && !is_stopped(&watch); d++) {
+        const int in_place = k->gradients_in_place(rnn + d, slice_of(rnn + d, 0, split.slices).rows);
+        if (rnn[d].index) back_to_choices(rnn + d, split, in_place ? NULL : scratch[d], &watch);
+        if (in_place) continue;
         float *gradients[MAX_SLICES];
         for (int64_t s = 0; s < split.slices; s++)
             gradients[s] = scratch[d] + offset(k->backward_scratch, rnn + d, s, split);
         const int64_t rows = 1 + rnn[d].features + rnn[d].units;
         const double columns = gates_of(rnn[d].cell) * (double)rnn[d].units;
         const double work = 4.0 * (double)split.slices * (double)rows * columns;
+        const int64_t of_inputs = rnn[d].index ? 1 : split.slices;
         FOR_TASKS(row, rows, fr_threads_for(work),
-                  k->unpack_gradient(rnn + d, gradients, split.slices, row));
+                  k->unpack_gradient(rnn + d, gradients, row <= rnn[d].features ? of_inputs : split.slices,
+                                     row));
     }
-    return FR_OK;
+    return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }

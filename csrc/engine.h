@@ -52,6 +52,11 @@ typedef struct {
     const float *packed;             /* from fr_rnn_pack */
     const float *x;                  /* (batch, timesteps, features) */
     int64_t x_row, x_time;
+    /* Where the steps pick from a few vectors: which of `choices` rows of x, then (choices, features),
+     * each step has. Then so is dx; and x W is taken once for each row, by fr_rnn_multiply. */
+    const int32_t *index;            /* (batch, timesteps), or NULL */
+    int64_t index_row, index_time, choices;
+    float *products;                 /* fr_rnn_products_size floats; the backward overwrites them */
     const uint8_t *mask;             /* (batch, timesteps), 0 = carry the state over; or NULL */
     int64_t mask_row, mask_time;
     const float *h0, *c0;            /* (batch, units), or NULL for zeros */
@@ -95,6 +100,8 @@ typedef struct {
 } fr_rnn_split;
 
 fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count);
+int64_t fr_rnn_products_size(int cell, int64_t choices, int64_t features, int64_t units);
+int fr_rnn_multiply(const fr_rnn *rnn); /* products = bias + x W, before a forward with index */
 int64_t fr_rnn_saved_size(const fr_rnn *rnn, fr_rnn_split split);
 int64_t fr_rnn_forward_scratch(const fr_rnn *rnn, fr_rnn_split split); /* 0 if saved is set */
 int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split);
@@ -126,6 +133,10 @@ int fr_dropout(float *y, const float *x, int64_t n, float rate, uint64_t seed);
 
 /* Embedding: index (n) with values in [0, size), table (size, width). dtable is overwritten. */
 int64_t fr_bad_index(const int32_t *index, int64_t n, int64_t size); /* first bad place, or -1 */
+/* How many different values there are; these in the order in which they come, and for each index
+ * the place of its value among them. scratch: size. */
+int64_t fr_distinct(int32_t *values, int32_t *places, const int32_t *index, int64_t n, int64_t size,
+                    int32_t *scratch);
 int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
                          int64_t size, int64_t width);
 int fr_embedding_backward(float *dtable, const float *dy, const int32_t *index, int64_t n,

@@ -31,6 +31,14 @@ typedef struct {
     int64_t (*saved_size)(const fr_rnn *rnn, int64_t rows, int parts); /* of one slice */
     int64_t (*forward_scratch)(const fr_rnn *rnn, int64_t rows, int parts);
     int64_t (*backward_scratch)(const fr_rnn *rnn, int64_t rows, int parts);
+    /* Where steps pick rows of x by index; products and their gradients are in chunks. */
+    int64_t (*chunks)(const fr_rnn *rnn);
+    int64_t (*products_size)(int cell, int64_t choices, int64_t features, int64_t units);
+    void (*multiply)(const fr_rnn *rnn, int64_t row, int64_t rows);
+    void (*gather_gradients)(const fr_rnn *rnn, rnn_slice slice, const float *saved, int64_t chunk);
+    void (*input_weight_gradients)(const fr_rnn *rnn, int64_t chunk, float *gradients);
+    void (*choice_gradients)(const fr_rnn *rnn, int64_t row, int64_t rows);
+
     void (*forward)(const fr_rnn *rnn, rnn_slice slice, float *saved);
     void (*backward)(const fr_rnn *rnn, rnn_slice slice, float *saved);
     int (*gradients_in_place)(const fr_rnn *rnn, int64_t rows); /* or else packed: */

@@ -110,6 +110,21 @@ int64_t fr_bad_index(const int32_t *index, int64_t n, int64_t size) {
     return -1;
 }
 
+int64_t fr_distinct(int32_t *values, int32_t *places, const int32_t *index, int64_t n, int64_t size,
+                    int32_t *scratch) {
+    int64_t count = 0;
+    memset(scratch, 0xff, (size_t)size * sizeof(int32_t));
+    for (int64_t i = 0; i < n; i++) {
+        int32_t *place = scratch + index[i];
+        if (*place < 0) {
+            *place = (int32_t)count;
+            values[count++] = index[i];
+        }
+        places[i] = *place;
+    }
+    return count;
+}
+
 int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
                          int64_t size, int64_t width) {
     if (fr_bad_index(index, n, size) >= 0) return FR_BAD_INDEX;

@@ -53,16 +53,18 @@ typedef struct {
     int64_t units;
     int64_t state_at; /* where its h, then its c, begin in a stream's state */
     float *packed;
+    float *products;  /* of the rows of the EMBEDDING below, or NULL */
 } direction;
 
 typedef struct {
     enum kind kind;
     int64_t in, out;         /* features */
-    int64_t n;               /* size of an EMBEDDING, times of REPEAT, timesteps of FLATTEN */
+    int64_t n;               /* size of an EMBEDDING (also of one that is looked up by the layer
+                                above it), times of REPEAT, timesteps of FLATTEN */
     int option;              /* activation, merge, mask_zero or rms_scaling */
     int count;               /* directions */
     direction directions[2];
-    float *weights;          /* packed for DENSE */
+    float *weights;          /* packed for DENSE; NULL for an EMBEDDING that is looked up above */
 } layer;
 
 struct fastrnn_model {
@@ -266,6 +268,35 @@ static int64_t place_states(fastrnn_model *model) {
     return size;
 }
 
+/* A recurrent layer right above an EMBEDDING takes x W once for each row, where that is worth its
+ * memory; the rows themselves are not needed then. The engine gives the same bits either way. */
+enum { FEWEST_FEATURES = 32, MOST_PRODUCTS = 64 << 20 };
+static void multiply_rows(layer *embedding, layer *above) {
+    int64_t bytes = 0;
+    for (int d = 0; d < above->count; d++)
+        bytes += 4 * fr_rnn_products_size(above->directions[d].cell, embedding->n, embedding->out,
+                                          above->directions[d].units);
+    if (above->count == 0 || embedding->out < FEWEST_FEATURES || bytes > MOST_PRODUCTS) return;
+    int failed = 0;
+    for (int i = 0; i < above->count; i++) {
+        direction *d = &above->directions[i];
+        d->products = new_floats(fr_rnn_products_size(d->cell, embedding->n, embedding->out, d->units));
+        const fr_rnn rnn = {.cell = d->cell, .features = embedding->out, .units = d->units,
+                            .packed = d->packed, .x = embedding->weights, .x_row = embedding->out,
+                            .choices = embedding->n, .products = d->products};
+        failed |= fr_rnn_multiply(&rnn);
+    }
+    for (int i = 0; i < above->count && failed; i++) {
+        free(above->directions[i].products);
+        above->directions[i].products = NULL;
+    }
+    if (failed) return;
+    above->n = embedding->n;
+    free(embedding->weights);
+    embedding->weights = NULL;
+}
+static int looked_up_above(const layer *l) { return l->kind == EMBEDDING && !l->weights; }
+
 int fastrnn_model_read(fastrnn_model **out, const void *bytes, size_t size) {
     if (!out || !bytes) return FASTRNN_BAD_ARGUMENT;
     *out = NULL;
@@ -289,6 +320,9 @@ int fastrnn_model_read(fastrnn_model **out, const void *bytes, size_t size) {
     for (; model->count < head.layers && !status; model->count++)
         status = read_layer(&r, &model->layers[model->count], &now);
     if (!status && (r.at != r.end || now.indices)) status = FASTRNN_NOT_A_MODEL;
+    for (int64_t i = 0; i + 1 < model->count && !status; i++)
+        if (model->layers[i].kind == EMBEDDING)
+            multiply_rows(&model->layers[i], &model->layers[i + 1]);
     model->input.state = place_states(model);
     if (status) fastrnn_model_free(model);
     else *out = model;
@@ -323,7 +357,10 @@ int fastrnn_model_free(fastrnn_model *model) {
     if (!model) return FASTRNN_OK;
     for (int64_t i = 0; i < model->count; i++) {
         free(model->layers[i].weights);
-        for (int d = 0; d < 2; d++) free(model->layers[i].directions[d].packed);
+        for (int d = 0; d < 2; d++) {
+            free(model->layers[i].directions[d].packed);
+            free(model->layers[i].directions[d].products);
+        }
     }
     free(model);
     return FASTRNN_OK;
@@ -375,9 +412,10 @@ int fastrnn_model_output(const fastrnn_model *model, int64_t batch, int64_t time
     return status;
 }
 
-/* The directions of a layer from x to y, in which a step has `width` floats. */
+/* The directions of a layer from x (or indices) to y, in which a step has `width` floats. */
 static void set_directions(const layer *l, fastrnn_shape in, const float *x, const uint8_t *mask,
                            float *y, fr_rnn *rnn) {
+    static const int32_t some_index;
     const int64_t steps = in.timesteps;
     const int64_t width = l->directions[0].units + l->directions[1].units;
     for (int i = 0; i < l->count; i++) {
@@ -391,6 +429,12 @@ static void set_directions(const layer *l, fastrnn_shape in, const float *x, con
             .zero_output_for_mask = (d->flags & ZERO_OUTPUT) != 0, .packed = d->packed,
             .x = x ? x + first * l->in : NULL, .x_row = steps * l->in, .x_time = way * l->in,
             .mask = mask ? mask + first : NULL, .mask_row = steps, .mask_time = way};
+        if (d->products) {
+            rnn[i].x = NULL;
+            rnn[i].index = x ? (const int32_t *)x + first : &some_index;
+            rnn[i].index_row = steps, rnn[i].index_time = way;
+            rnn[i].choices = l->n, rnn[i].products = d->products;
+        }
         if (has_sequences(l)) { /* the second direction's outputs are turned round, as in Keras */
             rnn[i].y = part && i ? part + (steps - 1) * width : part;
             rnn[i].y_row = steps * width;
@@ -439,7 +483,8 @@ static int run_recurrent(const layer *l, fastrnn_shape in, const float *x, const
     for (int64_t n = 0; n < in.batch * states_of(d) && states; n++)
         memcpy(hc + n * d->units,
                states + n % in.batch * states_row + d->state_at + n / in.batch * d->units, bytes);
-    if (fr_rnn_forward(rnn, l->count, split, parts)) return FASTRNN_BAD_ARGUMENT;
+    const int status = fr_rnn_forward(rnn, l->count, split, parts);
+    if (status) return status == FR_BAD_INDEX ? FASTRNN_BAD_INDEX : FASTRNN_BAD_ARGUMENT;
     for (int64_t n = 0; n < in.batch * states_of(d) && states; n++)
         memcpy(states + n % in.batch * states_row + d->state_at + n / in.batch * d->units,
                hc + n * d->units, bytes);
@@ -563,6 +608,7 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
         }
         if (l->directions[0].units > units) units = l->directions[0].units;
         now = shape_after(l, now);
+        if (looked_up_above(l)) continue;
         const int64_t floats = rows_of(now) * (l->count == 2 ? 2 : 1) * now.features;
         if (floats > widest) widest = floats;
     }
@@ -583,6 +629,10 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
         if (makes_mask(l)) {
             mask = mask_steps(l, now, in, mask_at) ? mask_at : NULL;
             if (mask && state) return FASTRNN_NOT_STREAMABLE;
+        }
+        if (looked_up_above(l)) {
+            now = next;
+            continue;
         }
         status = l->count ? run_recurrent(l, now, in, mask, out, session->splits[i], scratch_at,
                                           state, model->input.state, hc)

@@ -587,6 +587,49 @@ static const float *ordered_x(const fr_rnn *rnn, rnn_slice slice, row_order orde
     return order.x;
 }
 
+/* --- rows of x picked by index ----------------------------------------------------------------- */
+
+/* Products with W, and then their gradients, lie as the gates of one time step of `choices` rows. */
+static int64_t rnn_chunks(const fr_rnn *rnn) { return layout_of_run(rnn).chunks; }
+static int64_t rnn_products_size(int cell, int64_t choices, int64_t features, int64_t units) {
+    layout l = layout_of(cell, features, units);
+    return gates_size(&l, choices);
+}
+INLINE float *products_of(const fr_rnn *rnn, int64_t chunk) {
+    return rnn->products + chunk * rnn->choices * 4 * V;
+}
+INLINE enum tile_kind tiles_of(const layout *l, int64_t chunk) {
+    return is_gru(l->cell) && chunk < l->full ? SKEWED : ROWS;
+}
+
+/* Products of the rows [row, row + rows). */
+static void rnn_multiply(const fr_rnn *rnn, int64_t row, int64_t rows) {
+    layout l = layout_of_run(rnn);
+    for (int64_t chunk = 0; chunk < l.chunks; chunk++) {
+        const int nv = chunk_vectors(&l, chunk);
+        const int64_t width = nv * V;
+        const float *panel = rnn->packed + chunk * l.k * 4 * V;
+        const segment of_x = {rnn->x + row * rnn->x_row, panel + width, rnn->x_row, rnn->features,
+                              width};
+        gemm(tiles_of(&l, chunk), rows, nv, &of_x, 1, products_of(rnn, chunk) + row * width, width,
+             panel, 0, V);
+    }
+}
+
+/* The products of step t of the first rows of a slice, to z (rows, width), one chunk. */
+static void pick_products(const fr_rnn *rnn, rnn_slice slice, row_order order, int64_t chunk,
+                          int64_t width, int64_t t, int64_t rows, float *z) {
+    const float *products = products_of(rnn, chunk);
+    const int32_t *index = rnn->index + t * rnn->index_time;
+    const int64_t next = t + 1 < rnn->timesteps ? rnn->index_time : 0;
+    for (int64_t r = 0; r < rows; r++, z += width) {
+        const int32_t *choice = index + batch_row(slice, order, r) * rnn->index_row;
+        const float *from = products + *choice * width, *soon = products + choice[next] * width;
+        for (int64_t j = 0; j < width; j += V) store(z + j, load(from + j));
+        for (int64_t j = 0; j < width; j += 16) __builtin_prefetch(soon + j, 0, 2);
+    }
+}
+
 /* --- forward --------------------------------------------------------------------------------- */
 
 /* saved: for each step the gates; for each step and the one before the first, c; likewise h; for
@@ -609,7 +652,7 @@ static int64_t rnn_saved_size(const fr_rnn *rnn, int64_t rows, int parts) {
 static int64_t hoisted_steps(const fr_rnn *rnn, int64_t rows) {
     const int64_t weights = 4 * gates_of(rnn->cell) * rnn->units * (rnn->features + rnn->units); /* bytes */
     const int64_t few = weights > 6 << 20 ? 32 : weights >= 1 << 19 ? 12 : 3;
-    if (rnn->features < 8 || rows > few) return 1;
+    if (rnn->index || rnn->features < 8 || rows > few) return 1;
     return rnn->timesteps < 12 ? rnn->timesteps : 12;
 }
 
@@ -666,7 +709,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     const int64_t units_end = least(end * l.chunk_units, l.units);
     const int64_t block = hoisted_steps(rnn, rows);
     const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
-    const int keep = saved != NULL;
+    const int keep = saved != NULL, beforehand = block > 1 || rnn->index;
     /* Kept states have a place for each step; otherwise two places take turns. */
     const int reset_before = rnn->cell == FR_GRU_RESET_BEFORE;
     float *cells, *hs, *z = NULL, *zs, *reset_h, *order_memory;
@@ -706,10 +749,10 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         c = cells + (keep ? t + 1 : (t + 1) % 2) * c_size;
         h = hs + (keep ? t + 1 : (t + 1) % 2) * h_size;
         float *step_z = keep ? zs + t * g_size
-                        : block > 1 || reset_before ? zs + t % block * g_size : NULL;
+                        : beforehand || reset_before ? zs + t % block * g_size : NULL;
         const int64_t doing = rows_to_do(slice, order, t);
         int64_t x_row = 0;
-        const float *x = block == 1 ? ordered_x(rnn, slice, order, t, &x_row) : NULL;
+        const float *x = beforehand ? NULL : ordered_x(rnn, slice, order, t, &x_row);
         const int recurrent = t > 0 || rnn->h0; /* the first step from zeros has no h U */
         const int any = (block > 1 && t % block == 0) || doing > 0;
         for (int64_t n = first; any && n < end; n++) {
@@ -718,7 +761,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             const int nv = chunk_vectors(&l, chunk);
             const int64_t width = nv * V;
             const float *panel = rnn->packed + chunk * l.k * 4 * V;
-            const enum tile_kind tiles = is_gru(rnn->cell) && chunk < l.full ? SKEWED : ROWS;
+            const enum tile_kind tiles = tiles_of(&l, chunk);
             segment segments[2] = {
                 {x, panel + width, x_row, features, width},
                 {h_before, panel + (1 + features) * width, l.h_row, l.units, width}};
@@ -733,7 +776,8 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                     gemm(tiles, count, nv, &of_x, 1, chunk_z + r * width, g_size, panel, 0, V);
                 }
             }
-            if (block > 1) segments[0].k = 0;
+            if (rnn->index) pick_products(rnn, slice, order, chunk, width, t, doing, chunk_z);
+            if (beforehand) segments[0].k = 0;
             const int64_t cells_at = l.cell == FR_SIMPLE_RNN ? 0 : chunk * rows * V;
             const float *chunk_c_before = c_before + cells_at;
             float *chunk_c = c + cells_at;
@@ -741,10 +785,10 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             FOR_TILES(row, height, doing, nv) {
                 const int own = step_z || in_groups(&l, chunk); /* has every row a place in chunk_z? */
                 float *tile_z = chunk_z + (own ? row : row - done) * width;
-                const float *init = block > 1 ? tile_z : panel;
-                if (block == 1 || recurrent)
+                const float *init = beforehand ? tile_z : panel;
+                if (!beforehand || recurrent)
                     TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
-                                                    block > 1 ? width : 0, V);
+                                                    beforehand ? width : 0, V);
                 const int64_t ready = row + height - done;
                 if (reset_before || (ready < CELL_ROWS && row + height < doing)) continue;
                 float *z_ready = chunk_z + (own ? done : 0) * width;
@@ -805,6 +849,7 @@ static int64_t block_steps(int64_t rows, int64_t steps) {
 }
 
 static int64_t block_inputs_size(const fr_rnn *rnn, int64_t rows) {
+    if (rnn->index) return 0;
     int64_t size = block_steps(rows, rnn->timesteps) * rows * (1 + rnn->features);
     return (size + V - 1) / V * V;
 }
@@ -843,10 +888,10 @@ static void multiply_dz(const layout *l, enum weights_kind kind, const float *dz
     }
 }
 
-/* This part's columns of dx of one step. Rows in another order, and panels that end within the
- * features, go through a buffer. */
-static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, rnn_slice slice,
-                           row_order order, int64_t t) {
+/* This part's columns of dx of one step; the slice's rows begin at row dz_row of dz_rows in dz. Rows
+ * in another order, and panels that end within the features, go through a buffer. */
+static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, int64_t dz_rows,
+                           int64_t dz_row, rnn_slice slice, row_order order, int64_t t) {
     const int64_t rows = slice.rows, doing = rows_to_do(slice, order, t);
     const int64_t features = rnn->features, vectors = (features + V - 1) / V;
     const int moved = order.row && *order.moved;
@@ -867,7 +912,7 @@ static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, 
             if (!rnn->dx_add)
                 for (int64_t r = 0; r < doing; r++)
                     memset(out + r * rnn->dx_row, 0, (size_t)width * sizeof(float));
-            multiply_dz(l, OF_X, dz, rows, 0, doing, panel_weights, nv, out, rnn->dx_row);
+            multiply_dz(l, OF_X, dz, dz_rows, dz_row, doing, panel_weights, nv, out, rnn->dx_row);
             continue;
         }
         enum { BUFFER_ROWS = 24 };
@@ -876,7 +921,7 @@ static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, 
         for (int64_t row = 0; row < doing; row += tile_rows) {
             const int64_t height = run_length(doing, row, tile_rows);
             memset(buffer, 0, (size_t)(height * width) * sizeof(float));
-            multiply_dz(l, OF_X, dz, rows, row, height, panel_weights, nv, buffer, width);
+            multiply_dz(l, OF_X, dz, dz_rows, dz_row + row, height, panel_weights, nv, buffer, width);
             for (int64_t r = 0; r < height; r++) {
                 float *out = dx + batch_row(slice, order, row + r) * rnn->dx_row + column;
                 for (int64_t j = 0; j < filled; j++)
@@ -884,6 +929,21 @@ static void input_gradient(const fr_rnn *rnn, const layout *l, const float *dz, 
             }
         }
     }
+}
+
+/* Where the gradients of a chunk's weights go: packed, or to Keras's arrays if gradients is NULL. */
+typedef struct {
+    float *bias, *kernel, *recurrent_kernel;
+    int64_t row, column; /* from one row, and from one vector of a row, to the next */
+} gradients_place;
+static gradients_place place_of(const fr_rnn *rnn, const layout *l, int64_t chunk, float *gradients) {
+    const int64_t unit = chunk * l->chunk_units, width = chunk_vectors(l, chunk) * V;
+    if (!gradients)
+        return (gradients_place){rnn->dbias ? rnn->dbias + unit : NULL, rnn->dkernel + unit,
+                                 rnn->drecurrent + unit, l->gates * l->units,
+                                 l->cell == FR_LSTM ? l->units : V};
+    float *bias = gradients + chunk * l->k * 4 * V;
+    return (gradients_place){bias, bias + width, bias + (1 + rnn->features) * width, width, V};
 }
 
 /* Of this part's columns the weights' gradients of the steps [t, t + count), added to those of
@@ -894,7 +954,7 @@ static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice
                              float *xs, int64_t t, int64_t count) {
     const int64_t rows = slice.rows, features = rnn->features, x_row = 1 + features;
     const int64_t g_size = gates_size(l, rows), h_size = rows * l->h_row;
-    for (int64_t s = 0; s < count; s++)
+    for (int64_t s = 0; s < count && !rnn->index; s++)
         for (int64_t r = 0; r < rows_to_do(slice, order, t + s); r++) {
             float *out = xs + (s * rows + r) * x_row;
             out[0] = 1.0f; /* for the bias */
@@ -904,29 +964,19 @@ static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice
     segment segments[MOST_BLOCK_STEPS];
     for (int64_t chunk = first_chunk; chunk < end; chunk++) {
         const int nv = chunk_vectors(l, chunk), of_x = chunk_vectors_of(l, chunk, OF_X);
-        const int64_t width = nv * V, unit = chunk * l->chunk_units;
-        int64_t row = width, column = V;
-        float *bias, *of_kernel, *of_recurrent;
-        if (gradients) {
-            bias = gradients + chunk * l->k * 4 * V;
-            of_kernel = bias + width;
-            of_recurrent = bias + x_row * width;
-        } else {
-            row = l->gates * l->units;
-            if (l->cell == FR_LSTM) column = l->units;
-            bias = rnn->dbias ? rnn->dbias + unit : NULL;
-            of_kernel = rnn->dkernel + unit;
-            of_recurrent = rnn->drecurrent + unit;
-        }
+        const int64_t width = nv * V;
+        const gradients_place to = place_of(rnn, l, chunk, gradients);
         for (int64_t s = 0; s < count; s++)
             segments[s] = (segment){xs + s * rows * x_row, dz + s * g_size + chunk * rows * 4 * V,
                                     x_row, rows_to_do(slice, order, t + s), width};
-        if (gradients && of_x == nv) { /* the bias in one with the kernel */
-            gemm_sums(first, x_row, nv, segments, count, bias, row, column);
+        if (rnn->index) {
+            /* at the end, for all choices */
+        } else if (gradients && of_x == nv) { /* the bias in one with the kernel */
+            gemm_sums(first, x_row, nv, segments, count, to.bias, to.row, to.column);
         } else {
-            if (bias) gemm_sums(first, 1, nv, segments, count, bias, row, column);
+            if (to.bias) gemm_sums(first, 1, nv, segments, count, to.bias, to.row, to.column);
             for (int64_t s = 0; s < count; s++) segments[s].a++;
-            gemm_sums(first, features, of_x, segments, count, of_kernel, row, column);
+            gemm_sums(first, features, of_x, segments, count, to.kernel, to.row, to.column);
         }
         for (enum weights_kind kind = OF_H; kind <= OF_RESET_H; kind++) {
             if (kind == OF_RESET_H && l->cell != FR_GRU_RESET_BEFORE) break;
@@ -937,7 +987,7 @@ static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice
                 segments[s].stride = l->h_row;
             }
             gemm_sums(first, l->units, chunk_vectors_of(l, chunk, kind), segments, count,
-                      of_recurrent + offset, row, column);
+                      to.recurrent_kernel + offset, to.row, to.column);
         }
     }
 }
@@ -1104,7 +1154,7 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         }
         barrier_wait(slice.barrier, slice.parts, slice.watch);
 
-        if (rnn->dx) input_gradient(rnn, &l, dz, slice, order, t);
+        if (rnn->dx && !rnn->index) input_gradient(rnn, &l, dz, rows, 0, slice, order, t);
         any_in_block |= any;
         if (t % block == 0 && any_in_block) {
             any_in_block = 0;
@@ -1126,6 +1176,50 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         }
         if (rnn->dc0) copy_row(&l, rows, r, unit, units_end, dc, rnn->dc0 + row, 0);
     }
+}
+
+/* The gradients of the products, over the products: sums of a slice's dz, which the backward has
+ * left in `saved`; those of the first slice are not added to what is there. */
+static void rnn_gather_gradients(const fr_rnn *rnn, rnn_slice slice, const float *saved,
+                                 int64_t chunk) {
+    layout l = layout_of_run(rnn);
+    const int64_t rows = slice.rows, width = chunk_vectors(&l, chunk) * V;
+    const row_order order = order_at(rnn, rows, (float *)saved + saved_before_order(rnn, &l, rows));
+    float *sums = products_of(rnn, chunk);
+    if (slice.row == 0) memset(sums, 0, (size_t)(rnn->choices * width) * sizeof(float));
+    for (int64_t t = 0; t < rnn->timesteps; t++) {
+        const float *dz = saved + t * gates_size(&l, rows) + chunk * rows * 4 * V;
+        const int32_t *index = rnn->index + t * rnn->index_time;
+        for (int64_t r = 0; r < rows_to_do(slice, order, t); r++, dz += width) {
+            float *sum = sums + index[batch_row(slice, order, r) * rnn->index_row] * width;
+            for (int64_t j = 0; j < width; j += V) store(sum + j, load(sum + j) + load(dz + j));
+        }
+    }
+}
+
+enum { CHOICES_AT_ONCE = 96 };
+
+/* One chunk's columns of dbias and dkernel. gradients: packed, or NULL for in place. */
+static void rnn_input_weight_gradients(const fr_rnn *rnn, int64_t chunk, float *gradients) {
+    layout l = layout_of_run(rnn);
+    const int nv = chunk_vectors(&l, chunk), of_x = chunk_vectors_of(&l, chunk, OF_X);
+    const gradients_place to = place_of(rnn, &l, chunk, gradients);
+    const float one = 1.0f;
+    for (int64_t row = 0; row < rnn->choices; row += CHOICES_AT_ONCE) {
+        const int64_t rows = least(rnn->choices - row, CHOICES_AT_ONCE);
+        segment s = {&one, products_of(rnn, chunk) + row * nv * V, 0, rows, nv * V};
+        if (to.bias) gemm_sums(row == 0, 1, nv, &s, 1, to.bias, to.row, to.column);
+        s.a = rnn->x + row * rnn->x_row;
+        s.stride = rnn->x_row;
+        gemm_sums(row == 0, rnn->features, of_x, &s, 1, to.kernel, to.row, to.column);
+    }
+}
+
+/* dx of the rows [row, row + rows). */
+static void rnn_choice_gradients(const fr_rnn *rnn, int64_t row, int64_t rows) {
+    layout l = layout_of_run(rnn);
+    const rnn_slice slice = {.row = row, .rows = rows, .parts = 1};
+    input_gradient(rnn, &l, rnn->products, rnn->choices, row, slice, (row_order){0}, 0);
 }
 
 static void unpack_row(const layout *l, float *const *gradients, int64_t slices, int64_t k,

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 cimport numpy as cnp
+import numpy as np
 
 cnp.import_array()
 

@@ -13,6 +13,8 @@ cdef extern from "engine.h" nogil:
                           int64_t k, int64_t n, int64_t slices, float *scratch)
     int fr_dropout(float *y, const float *x, int64_t n, float rate, uint64_t seed)
     int64_t fr_bad_index(const int32_t *index, int64_t n, int64_t size)
+    int64_t fr_distinct(int32_t *values, int32_t *places, const int32_t *index, int64_t n,
+                        int64_t size, int32_t *scratch)
     int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
                              int64_t size, int64_t width)
     int fr_embedding_backward(float *dtable, const float *dy, const int32_t *index, int64_t n,
@@ -143,6 +145,26 @@ cdef const int32_t *indices(object index, int64_t size) except? NULL:
         raise IndexError(f"inputs: expected indices from 0 to {size - 1} (input_dim - 1), "
                          f"received {data[place]}")
     return data
+
+
+def check_indices(index, int64_t size):
+    """Raise IndexError unless all of index, int32, is from 0 to size - 1."""
+    indices(index, size)
+
+
+def distinct(index, int64_t size):
+    """(values, places): the different values in index, all below size, in the order in which they
+    come, and for each index the place of its value among them, all int32."""
+    cdef const int32_t *data = indices(index, size)
+    cdef int64_t n = cnp.PyArray_SIZE(index), count
+    scratch = np.empty(size, np.int32)
+    values, places = np.empty(min(n, size), np.int32), np.empty_like(index)
+    cdef int32_t *scratch_data = <int32_t *>cnp.PyArray_DATA(scratch)
+    cdef int32_t *values_data = <int32_t *>cnp.PyArray_DATA(values)
+    cdef int32_t *places_data = <int32_t *>cnp.PyArray_DATA(places)
+    with nogil:
+        count = fr_distinct(values_data, places_data, data, n, size, scratch_data)
+    return values[:count], places
 
 
 def embedding_forward(y, table, index):

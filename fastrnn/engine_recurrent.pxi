@@ -21,6 +21,9 @@ cdef extern from "engine.h" nogil:
         const float *packed
         const float *x
         int64_t x_row, x_time
+        const int32_t *index
+        int64_t index_row, index_time, choices
+        float *products
         const uint8_t *mask
         int64_t mask_row, mask_time
         const float *h0
@@ -57,6 +60,8 @@ cdef extern from "engine.h" nogil:
         int parts
 
     fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count)
+    int64_t fr_rnn_products_size(int cell, int64_t choices, int64_t features, int64_t units)
+    int fr_rnn_multiply(const fr_rnn *rnn)
     int64_t fr_rnn_saved_size(const fr_rnn *rnn, fr_rnn_split split)
     int64_t fr_rnn_forward_scratch(const fr_rnn *rnn, fr_rnn_split split)
     int64_t fr_rnn_backward_scratch(const fr_rnn *rnn, fr_rnn_split split)
@@ -107,7 +112,9 @@ def get_num_threads():
 cdef extern from "Python.h":
     int PyErr_CheckSignals()  # declared without "except": the exception is raised by raise_status
 
-cdef bint asking_for_signals = False
+cdef extern from *:
+    "static _Thread_local int asking_for_signals;"
+    int asking_for_signals
 
 cdef int signals_arrived() noexcept with gil:
     global asking_for_signals
@@ -121,7 +128,7 @@ fr_set_interrupt(signals_arrived)
 
 def in_kernel():
     """For a signal's handler: does it run in the midst of a kernel, which an exception ends?"""
-    return asking_for_signals
+    return bool(asking_for_signals)
 
 
 cdef int raise_status(int status) except -1:
@@ -280,6 +287,52 @@ cdef class PackedRNN:
         return floats(name, array, self.gates * self.units)
 
 
+cdef class Products:
+    """bias + x W for each row of x (choices, features), which an RNNRun then picks by index.
+
+    version, uses: the caller's own."""
+
+    cdef Buffer memory
+    cdef fr_rnn rnn  # what they were computed with
+    cdef const char *isa_name  # NULL: not computed, or overwritten by a backward
+    cdef public object version
+    cdef public int64_t uses
+
+    def __init__(self, version=None):
+        self.memory = Buffer()
+        self.version, self.uses = version, 0
+
+    @property
+    def computed(self):
+        return self.isa_name is not NULL
+
+    def compute(self, PackedRNN packed not None, x):
+        if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) != 2:
+            describe_mismatch("x", "a float32 array (choices, features)", x)
+        if packed.forward.data is NULL or packed.isa_name != fr_isa():
+            raise ValueError("weights must be packed for the instruction set in use")
+        cdef fr_rnn *l = &self.rnn
+        cdef int status
+        l.cell, l.features, l.units = packed.cell, packed.features, packed.units
+        l.choices, l.x_row = cnp.PyArray_DIM(x, 0), packed.features
+        l.x = floats("x", x, l.choices, l.features)
+        l.packed = packed.forward.data
+        self.isa_name = NULL
+        l.products = self.memory.get(
+            fr_rnn_products_size(l.cell, l.choices, l.features, l.units))
+        with nogil:
+            status = fr_rnn_multiply(l)
+        raise_status(status)
+        self.isa_name = fr_isa()
+
+    cdef float *of(self, const fr_rnn *l) except NULL:
+        if (self.isa_name is NULL or self.isa_name != fr_isa() or self.rnn.cell != l.cell
+                or self.rnn.choices != l.choices or self.rnn.features != l.features
+                or self.rnn.units != l.units):
+            raise ValueError("products: expected those of the rows and weights of this direction")
+        return self.rnn.products
+
+
 cdef class RNNRun:
     """One or two directions over one batch: set each direction, then forward, then backward.
 
@@ -288,7 +341,7 @@ cdef class RNNRun:
 
     cdef fr_rnn rnn[2]
     cdef list arrays, gradient_arrays  # keep what the structs point to alive
-    cdef list packed, saved, scratch
+    cdef list packed, products, saved, scratch
     cdef int count
     cdef fr_rnn_split split
     cdef const char *saved_isa
@@ -297,21 +350,35 @@ cdef class RNNRun:
         if count not in (1, 2):
             raise ValueError(f"count: expected 1 or 2 directions, received {count}")
         self.count = count
-        self.arrays, self.gradient_arrays, self.packed = [None] * count, [None] * count, [None] * count
+        self.arrays, self.gradient_arrays = [None] * count, [None] * count
+        self.packed, self.products = [None] * count, [None] * count
         self.saved = [Buffer() for _ in range(count)]
         self.scratch = [Buffer() for _ in range(count)]
 
     def set_direction(self, int d, PackedRNN packed not None, int activation,
                       int recurrent_activation, x, mask=None, bint zero_output_for_mask=False,
-                      h0=None, c0=None, y=None, last=None, h_last=None, c_last=None):
+                      h0=None, c0=None, y=None, last=None, h_last=None, c_last=None, index=None,
+                      Products products=None):
         """x (batch, timesteps, features); mask (batch, timesteps) bool; h0, c0, last, h_last and
-        c_last (batch, units); y (batch, timesteps, units). Only an LSTM uses c0 and c_last."""
+        c_last (batch, units); y (batch, timesteps, units). Only an LSTM uses c0 and c_last.
+
+        index (batch, timesteps) int32: which rows of x, then (choices, features), the steps have;
+        products: of these rows."""
         if d < 0 or d >= self.count:
             raise ValueError(f"d: expected a direction below {self.count}, received {d}")
-        if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) != 3:
-            describe_mismatch("x", "a float32 array (batch, timesteps, features)", x)
+        cdef object steps_of = x if index is None else index
+        if index is not None and products is None:
+            raise ValueError("products: expected those of x where there is an index, received None")
+        if index is not None and (
+                not cnp.PyArray_Check(index) or cnp.PyArray_NDIM(index) != 2
+                or cnp.PyArray_TYPE(index) != cnp.NPY_INT32 or not cnp.PyArray_ISALIGNED(index)
+                or cnp.PyArray_STRIDE(index, 0) % 4 or cnp.PyArray_STRIDE(index, 1) % 4):
+            describe_mismatch("index", "an int32 array (batch, timesteps)", index)
+        if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) != (3 if index is None else 2):
+            describe_mismatch("x", "a float32 array (batch, timesteps, features), or (choices, "
+                              "features) with an index", x)
         cdef fr_rnn *l = &self.rnn[d]
-        cdef int64_t batch = cnp.PyArray_DIM(x, 0), steps = cnp.PyArray_DIM(x, 1)
+        cdef int64_t batch = cnp.PyArray_DIM(steps_of, 0), steps = cnp.PyArray_DIM(steps_of, 1)
         cdef int64_t units = packed.units
         if batch < 1 or steps < 1:
             raise ValueError(f"x: expected at least one sample and one time step, received shape {x.shape}")
@@ -319,7 +386,15 @@ cdef class RNNRun:
         l.cell = packed.cell
         l.activation, l.recurrent_activation = activation, recurrent_activation
         l.zero_output_for_mask = zero_output_for_mask
-        l.x = strided("x", x, batch, steps, packed.features, &l.x_row, &l.x_time)
+        l.index = NULL
+        if index is None:
+            l.x = strided("x", x, batch, steps, packed.features, &l.x_row, &l.x_time)
+        else:
+            l.choices, l.x_row, l.x_time = cnp.PyArray_DIM(x, 0), packed.features, 0
+            l.x = floats("x", x, l.choices, packed.features)
+            l.index = <const int32_t *>cnp.PyArray_DATA(index)
+            l.index_row = cnp.PyArray_STRIDE(index, 0) // 4
+            l.index_time = cnp.PyArray_STRIDE(index, 1) // 4
         l.mask = NULL
         if mask is not None:
             if (not cnp.PyArray_Check(mask) or cnp.PyArray_TYPE(mask) != cnp.NPY_BOOL
@@ -344,8 +419,8 @@ cdef class RNNRun:
             l.last_row = cnp.PyArray_STRIDE(last, 0) // 4
         l.h_last = floats("h_last", h_last, batch, units)
         l.c_last = floats("c_last", c_last, batch, units)
-        self.packed[d] = packed
-        self.arrays[d] = (x, mask, h0, c0, y, last, h_last, c_last)
+        self.packed[d], self.products[d] = packed, products
+        self.arrays[d] = (x, mask, h0, c0, y, last, h_last, c_last, index)
 
     cdef int check_packed(self, int d) except -1:
         cdef PackedRNN packed = self.packed[d]
@@ -353,6 +428,8 @@ cdef class RNNRun:
             raise ValueError("weights must be packed for the instruction set in use")
         if self.rnn[d].batch != self.rnn[0].batch:
             raise ValueError("the directions must have the same batch size")
+        if self.rnn[d].index is not NULL:
+            self.rnn[d].products = (<Products>self.products[d]).of(&self.rnn[d])
         return 0
 
     def forward(self, bint keep=False):
@@ -398,7 +475,10 @@ cdef class RNNRun:
         l.dy = strided("dy", dy, batch, l.timesteps, units, &l.dy_row, &l.dy_time)
         l.dh_last = floats("dh_last", dh_last, batch, units)
         l.dc_last = floats("dc_last", dc_last, batch, units)
-        l.dx = strided("dx", dx, batch, l.timesteps, l.features, &l.dx_row, &l.dx_time)
+        if l.index is NULL:
+            l.dx = strided("dx", dx, batch, l.timesteps, l.features, &l.dx_row, &l.dx_time)
+        else:
+            l.dx, l.dx_row, l.dx_time = floats("dx", dx, l.choices, l.features), l.features, 0
         l.dx_add = dx_add
         l.dh0 = floats("dh0", dh0, batch, units)
         l.dc0 = floats("dc0", dc0, batch, units)
@@ -425,6 +505,8 @@ cdef class RNNRun:
             self.rnn[d].packed_back = packed.back.data if packed.has_back else NULL
             scratch[d] = (<Buffer>self.scratch[d]).get(
                 fr_rnn_backward_scratch(&self.rnn[d], self.split))
+            if self.rnn[d].index is not NULL:
+                (<Products>self.products[d]).isa_name = NULL
         self.saved_isa = NULL
         with nogil:
             status = fr_rnn_backward(self.rnn, self.count, self.split, scratch)

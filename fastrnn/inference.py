@@ -20,8 +20,9 @@ class Predictor:
     threads may call one Predictor at once. out: an array that takes the outputs.
     Errors: ValueError for a shape that does not fit the model or `out`."""
 
-    def __init__(self, model):
+    def __init__(self, model, prepare=False):
         self._model = model
+        self._prepare = prepare
         self._dtype = model.input_dtype
         self._plans = {}  # shape -> plans that no thread is using
         self._checked = self._version = None
@@ -82,7 +83,7 @@ class Predictor:
         self._model.check_call(shape)
 
     def _new_run(self):
-        return Run()
+        return Run(prepare=self._prepare)
 
 
 class Stepper(Predictor):
@@ -97,7 +98,7 @@ class Stepper(Predictor):
 
     def __init__(self, model, streams):
         self.streams = check_size("streams", streams)
-        super().__init__(model)
+        super().__init__(model, prepare=True)
         self._recurrent, self._masks = [], []
         self._reject_future(model, True)
         self._states = {
@@ -156,7 +157,7 @@ class Stepper(Predictor):
         self._model.check_call((shape[0], timesteps, *shape[2:]))
 
     def _new_run(self):
-        run = Run()
+        run = super()._new_run()
         run.states = self._states
         return run
 

@@ -15,6 +15,8 @@ from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, serialize
 from fastrnn.layers.base import Layer, as_input, unique_name
 from fastrnn.layers.core import InputLayer, Masking
+from fastrnn.layers.dropout import Dropout, SpatialDropout1D
+from fastrnn.layers.embedding import Embedding, Lookup
 from fastrnn.layers.symbolic import Symbolic
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
@@ -213,11 +215,11 @@ class Sequential(Layer):
 
     def propagate(self, x, run, mask=None):
         """(output, mask) for a batch that fits the model."""
-        for layer in self._layers:
+        for i, layer in enumerate(self._layers):
             if isinstance(layer, Sequential):
                 x, mask = layer.propagate(x, run, mask)
                 continue
-            y = layer.forward(x, run, mask)
+            y = Lookup(layer, x) if self._looks_up(i, run) else layer.forward(x, run, mask)
             mask = layer.compute_mask(x, mask)
             if mask is not None and mask.all():
                 mask = None  # the same, and faster
@@ -226,6 +228,17 @@ class Sequential(Layer):
                 run.losses.append(float(layer.activity_regularizer(y)) / len(y))
                 run.saved[layer, "output"] = y
         return x, mask
+
+    def _looks_up(self, i, run):
+        """Is layer i an Embedding whose vectors only a recurrent layer above will see?"""
+        layer = self._layers[i]
+        if type(layer) is not Embedding or layer.activity_regularizer is not None:
+            return False
+        for above in self._layers[i + 1 :]:
+            drops = type(above) in (Dropout, SpatialDropout1D)
+            if run.training or not drops or above.activity_regularizer is not None:
+                return above.takes_lookup
+        return False
 
     def forward(self, x, run, mask=None):
         return self.propagate(x, run, mask)[0]
@@ -253,14 +266,14 @@ class Sequential(Layer):
             getattr(la, "mask_zero", isinstance(la, Masking)) for la in self._layers
         ):
             return super().plan(x, steps, run)
-        for layer in self._layers:
-            x = layer.plan(x, steps, run)
+        for i, layer in enumerate(self._layers):
+            x = Lookup(layer, x) if self._looks_up(i, run) else layer.plan(x, steps, run)
         return x
 
     def compile_inference(self) -> Predictor:
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""
         self.build()
-        return Predictor(self)
+        return Predictor(self, prepare=True)
 
     def stream(self, streams=1):
         """A Stepper: feed it the next time steps of so many streams at once, for their outputs."""

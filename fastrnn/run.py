@@ -13,10 +13,12 @@ class Run:
     saved: what a layer's forward keeps for its backward, by layer.
     logits_of: the layer whose activation the loss computes itself, or None.
     losses: terms that activity regularizers add to the loss.
+    prepare: do at once in inference what else waits until it has proved worth its time.
     states: the states, by recurrent layer, that a plan starts from and replaces."""
 
-    def __init__(self, training=False):
+    def __init__(self, training=False, prepare=False):
         self.training = training
+        self.prepare = prepare
         self.saved = {}
         self.logits_of = None
         self.losses = []

@@ -53,6 +53,15 @@ MODELS = {
             L.Softmax(),
         ],
     ),
+    "looked up": (
+        INDICES,
+        [
+            L.Embedding(10, 32, mask_zero=True),
+            L.Bidirectional(L.GRU(20, return_sequences=True), merge_mode="sum"),
+            L.LSTM(7),
+        ],
+    ),
+    "looked up, stream": (INDICES, [L.Embedding(10, 40), L.LSTM(21, return_sequences=True)]),
     "sum": (SEQUENCE, [L.Bidirectional(L.LSTM(18, return_sequences=True), merge_mode="sum")]),
     "mul": (SEQUENCE, [L.Masking(), L.Bidirectional(L.LSTM(5), merge_mode="mul")]),
     "uneven": (
@@ -79,7 +88,7 @@ MODELS = {
         [L.LSTM(4), L.RepeatVector(3), L.LSTM(5, return_sequences=True), L.Flatten(), L.Dense(2)],
     ),
 }
-STREAMED = {"lstm", "gru", "rnn", "activations", "normal", "dense", "one"}
+STREAMED = {"looked up, stream", "lstm", "gru", "rnn", "activations", "normal", "dense", "one"}
 
 
 def make(build, *targets):

@@ -71,6 +71,14 @@ def case(rng, batch, timesteps, features, units, masked=None, states=True, cell=
     return arrays
 
 
+def picked(a, rng, choices):
+    """The case with x picked from so many rows."""
+    batch, timesteps, features = a["x"].shape
+    rows = rng.standard_normal((choices, features)).astype(np.float32)
+    index = rng.integers(0, choices, (batch, timesteps)).astype(np.int32)
+    return {**a, "rows": rows, "index": index, "x": rows[index]}
+
+
 def check(a, activation="tanh", recurrent="sigmoid", reverse=False, zero=False, tolerance=2e-6):
     """One direction, forward (both ways of running it) and backward, against the oracle."""
     batch, timesteps, features = a["x"].shape
@@ -89,19 +97,27 @@ def check(a, activation="tanh", recurrent="sigmoid", reverse=False, zero=False, 
         y, h, cache = oracle_cells.forward(ORACLES[cell], wide["x"], *weights, **arguments)
         c = None
         expected = [*oracle_cells.backward(wide["dy"], wide["dh"], cache).values(), None]
+    index = a.get("index")
+    if index is not None:
+        dx, expected[0] = expected[0], np.zeros(a["rows"].shape)
+        np.add.at(expected[0], index, dx)
 
     packed = _engine.PackedRNN(features, units, cell)
     packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"], True, True)
     order = slice(None, None, -1 if reverse else 1)
     mask = None if a["mask"] is None else a["mask"][:, order]
     run = _engine.RNNRun()
+    x, pick = a["x"][:, order], {}
+    if index is not None:
+        x, pick = a["rows"], {"index": index[:, order], "products": _engine.Products()}
+        pick["products"].compute(packed, x)
     for keep in (False, True):
         out = np.full((batch, timesteps, units), np.nan, np.float32)
         last, h_last, c_last = np.full((3, batch, units), np.nan, np.float32)
         c_last = None if c is None else c_last
         run.set_direction(
-            0, packed, CODES[activation], CODES[recurrent], a["x"][:, order], mask, zero,
-            a["h0"], a["c0"], out, last, h_last, c_last,
+            0, packed, CODES[activation], CODES[recurrent], x, mask, zero,
+            a["h0"], a["c0"], out, last, h_last, c_last, **pick,
         )  # fmt: skip
         run.forward(keep)
         for actual, wanted in ((out, y), (last, y[:, -1]), (h_last, h), (c_last, c)):
@@ -110,9 +126,8 @@ def check(a, activation="tanh", recurrent="sigmoid", reverse=False, zero=False, 
 
     gradients = [e if e is None else np.full(e.shape, np.nan, np.float32) for e in expected]
     dx, dkernel, drecurrent, dbias, dh0, dc0 = gradients
-    run.set_gradients(
-        0, dkernel, drecurrent, dbias, a["dy"], a["dh"], a["dc"], dx[:, order], False, dh0, dc0
-    )
+    dx = dx if pick else dx[:, order]
+    run.set_gradients(0, dkernel, drecurrent, dbias, a["dy"], a["dh"], a["dc"], dx, False, dh0, dc0)
     run.backward()
     for actual, wanted in zip(gradients, expected, strict=True):
         if wanted is not None:
@@ -121,6 +136,8 @@ def check(a, activation="tanh", recurrent="sigmoid", reverse=False, zero=False, 
         return
 
     packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"])  # and nothing for backward
+    if pick:
+        pick["products"].compute(packed, x)
     run.forward(keep=True)
     for gradient in gradients:
         if gradient is not None:
@@ -170,6 +187,30 @@ def test_masks(isa, threads, form, zero, cell, rng):
     check(case(rng, 41, 13, 40, 20, masked=form, cell=cell), zero=zero)
 
 
+@pytest.mark.parametrize("form", [None, *MASKS])
+def test_rows_picked_by_index(isa, threads, form, cell, rng):
+    for units, features in ((3, 1), (20, 5), (33, 40), (64, 16)):
+        for batch, timesteps, choices in ((1, 3, 7), (9, 7, 1), (5, 70, 3), (41, 13, 130)):
+            a = picked(case(rng, batch, timesteps, features, units, form, cell=cell), rng, choices)
+            check(a, reverse=units == 20, zero=units == 33)
+
+
+def test_picked_rows_give_the_same_bits(isa, cell, rng):
+    a = picked(case(rng, 23, 9, 40, 20, cell=cell), rng, 30)
+    packed, products = _engine.PackedRNN(40, 20, cell), _engine.Products()
+    packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"])
+    products.compute(packed, a["rows"])
+    outputs = []
+    for x, pick in ((a["x"], ()), (a["rows"], (a["index"], products))):
+        y, run = np.empty((23, 9, 20), np.float32), _engine.RNNRun()
+        run.set_direction(
+            0, packed, 3, 2, x, None, False, a["h0"], a["c0"], y, None, None, None, *pick
+        )
+        run.forward()
+        outputs.append(y)
+    np.testing.assert_array_equal(*outputs)
+
+
 @pytest.mark.parametrize("activation", CODES)
 def test_activations(isa, activation, cell, rng):
     if activation == "hard_sigmoid_keras2":
@@ -213,6 +254,8 @@ def test_error_of_tanh_and_sigmoid_in_ulp(isa):
 def test_any_shape(batch, timesteps, features, units, masked, states, cell, seed):
     rng = np.random.default_rng(seed)
     a = case(rng, batch, timesteps, features, units, masked, states, cell)
+    if seed % 3 == 0:
+        a = picked(a, rng, 1 + seed % 50)
     check(a, reverse=seed % 2 == 1)
 
 
@@ -320,6 +363,58 @@ def test_bad_arrays_are_refused(change, message):
     run = _engine.RNNRun()
     with pytest.raises(ValueError, match=message):
         run.set_direction(0, packed, 3, 2, **arguments)
+
+
+def test_bad_indices_and_products_are_refused():
+    packed, products = _engine.PackedRNN(4, 5), _engine.Products()
+    rows, index = np.zeros((6, 4), np.float32), np.zeros((2, 3), np.int32)
+    run = _engine.RNNRun()
+
+    def go(x, index, products):
+        run.set_direction(0, packed, 3, 2, x, index=index, products=products)
+        run.forward(True)
+
+    with pytest.raises(ValueError, match="packed"):
+        products.compute(packed, rows)
+    packed.pack(np.zeros((4, 20), np.float32), np.zeros((5, 20), np.float32), None, True, True)
+    with pytest.raises(ValueError, match="x: expected"):
+        products.compute(packed, rows[:, :3])
+    with pytest.raises(ValueError, match="x: expected"):
+        products.compute(packed, rows[0])
+    with pytest.raises(ValueError, match="refused"):
+        products.compute(packed, rows[:0])
+    with pytest.raises(ValueError, match="products: expected"):
+        go(rows, index, products)  # not computed
+    products.compute(packed, rows)
+    with pytest.raises(ValueError, match="products: expected"):
+        go(rows, index, None)
+    for bad in (index.astype(np.int64), index[0], [[0]], index[..., None]):
+        with pytest.raises(ValueError, match="index: expected"):
+            go(rows, bad, products)
+    with pytest.raises(ValueError, match="at least one sample"):
+        go(rows, index[:0], products)
+    for bad in (6, -1, 2**31 - 1, -(2**31)):
+        index[1, 2] = bad
+        with pytest.raises(IndexError):
+            go(rows, index, products)
+    index[1, 2] = 5
+    for x in (rows[:5], rows[None], np.zeros((6, 5), np.float32), rows.astype(float)):
+        with pytest.raises(ValueError, match="x: expected|products: expected"):
+            go(x, index, products)
+    other, of_other = _engine.PackedRNN(4, 6), _engine.Products()
+    other.pack(np.zeros((4, 24), np.float32), np.zeros((6, 24), np.float32))
+    of_other.compute(other, rows)
+    with pytest.raises(ValueError, match="products: expected"):
+        go(rows, index, of_other)
+    go(rows, index, products)
+    gradients = np.zeros((4, 20), np.float32), np.zeros((5, 20), np.float32)
+    with pytest.raises(ValueError, match="dx: expected"):
+        run.set_gradients(0, *gradients, dx=np.zeros((2, 3, 4), np.float32))
+    run.set_gradients(0, *gradients, dx=np.zeros((6, 4), np.float32))
+    run.backward()
+    assert not products.computed  # it has overwritten them
+    with pytest.raises(ValueError, match="products: expected"):
+        run.forward()
 
 
 def test_the_order_of_calls_is_checked():

@@ -17,6 +17,9 @@ typedef struct {
     int64_t B, T, F, U, G;
     float *x, *kernel, *recurrent, *bias, *h0, *c0, *dy; /* h0, c0 may be NULL */
     uint8_t *mask;                                        /* or NULL */
+    int64_t choices;                                      /* or 0; else x is rows at index */
+    float *rows;
+    int32_t *index;
 } problem;
 
 static const int GATES[] = {[FR_LSTM] = 4, [FR_GRU] = 3, [FR_SIMPLE_RNN] = 1, [FR_GRU_RESET_BEFORE] = 3};
@@ -40,6 +43,14 @@ static float *array(int64_t n, double scale) {
     for (int64_t i = 0; i < n; i++)
         a[i] = (float)(scale * ((double)(draw() >> 11) / (double)(1ull << 52) - 1));
     return a;
+}
+
+/* x of each step from the rows that p picks from. */
+static float *pick(const problem *p, const float *rows) {
+    float *x = allocate((size_t)(p->B * p->T * p->F) * sizeof *x);
+    for (int64_t n = 0; n < p->B * p->T; n++)
+        memcpy(x + n * p->F, rows + p->index[n] * p->F, (size_t)p->F * sizeof *x);
+    return x;
 }
 
 /* --- the definition -------------------------------------------------------------------------- */
@@ -113,9 +124,9 @@ typedef struct {
     float *y, *dx, *dkernel, *drecurrent, *dbias;
 } result;
 
-static fr_rnn direction(const problem *p, result *r, float *packed, float *back) {
+static fr_rnn direction(const problem *p, result *r, float *packed, float *back, float *products) {
     const int64_t first = p->reverse ? p->T - 1 : 0, sign = p->reverse ? -1 : 1;
-    return (fr_rnn){
+    fr_rnn rnn = {
         .cell = p->cell, .batch = p->B, .timesteps = p->T, .features = p->F, .units = p->U,
         .activation = FR_TANH, .recurrent_activation = FR_SIGMOID,
         .zero_output_for_mask = p->zero_output, .packed = packed, .packed_back = back,
@@ -127,6 +138,11 @@ static fr_rnn direction(const problem *p, result *r, float *packed, float *back)
         .dx = r->dx + first * p->F, .dx_row = p->T * p->F, .dx_time = sign * p->F,
         .dkernel = r->dkernel, .drecurrent = r->drecurrent, .dbias = r->dbias,
     };
+    if (p->choices == 0) return rnn;
+    rnn.x = p->rows, rnn.x_row = p->F, rnn.choices = p->choices, rnn.products = products;
+    rnn.index = p->index + first, rnn.index_row = p->T, rnn.index_time = sign;
+    rnn.dx = r->dx, rnn.dx_row = p->F;
+    return rnn;
 }
 
 static int status(int code) {
@@ -137,7 +153,7 @@ static int status(int code) {
 /* Forward without and with `saved`, then backward, of one or two directions side by side. */
 static int compute(const problem *p, result *r, int count) {
     fr_rnn rnn[2];
-    float *memory[2][6] = {{0}}, *scratch[2];
+    float *memory[2][7] = {{0}}, *scratch[2];
     int wrong = 0;
     for (int d = 0; d < count; d++) {
         const problem *q = p + d;
@@ -145,7 +161,9 @@ static int compute(const problem *p, result *r, int count) {
         memory[d][1] = array(fr_rnn_packed_back_size(q->cell, q->F, q->U), 1);
         fr_rnn_pack(q->cell, memory[d][0], q->kernel, q->recurrent, q->bias, q->F, q->U);
         fr_rnn_pack_back(q->cell, memory[d][1], q->kernel, q->recurrent, q->F, q->U);
-        rnn[d] = direction(q, r + d, memory[d][0], memory[d][1]);
+        memory[d][6] = array(fr_rnn_products_size(q->cell, q->choices, q->F, q->U), 1);
+        rnn[d] = direction(q, r + d, memory[d][0], memory[d][1], memory[d][6]);
+        if (q->choices) wrong |= status(fr_rnn_multiply(rnn + d));
     }
     fr_rnn_split split = fr_rnn_best_split(rnn, count);
     if (split.parts == 1 && between(0, 1)) split.slices = between(1, p->B < 4 ? p->B : 4);
@@ -169,7 +187,7 @@ static int compute(const problem *p, result *r, int count) {
     }
     wrong |= status(fr_rnn_backward(rnn, count, split, scratch));
     for (int d = 0; d < count; d++) {
-        for (int i = 0; i < 6; i++) free(memory[d][i]);
+        for (int i = 0; i < 7; i++) free(memory[d][i]);
     }
     return wrong;
 }
@@ -193,17 +211,20 @@ static int differs(const problem *p, const result *r) {
     free(y);
     if (!(worst < 2e-5)) return printf("y differs by %g\n", worst), 1;
 
-    shift s = {0, array(p->B * p->T * p->F, 1), array(p->F * C, 1), array(p->U * C, 1),
+    const int64_t inputs = (p->choices ? p->choices : p->B * p->T) * p->F;
+    float *of_x = array(inputs, 1);
+    shift s = {0, p->choices ? pick(p, of_x) : of_x, array(p->F * C, 1), array(p->U * C, 1),
                array(biases, 1)};
     const double step = 1e-4;
     s.step = step;
     double expected = reference(NULL, p, s), size = 0.1;
     s.step = -step;
     expected = (expected - reference(NULL, p, s)) / (2 * step);
-    const double received = dot(r->dx, s.x, p->B * p->T * p->F, &size) +
+    const double received = dot(r->dx, of_x, inputs, &size) +
                             dot(r->dkernel, s.kernel, p->F * C, &size) +
                             dot(r->drecurrent, s.recurrent, p->U * C, &size) +
                             dot(r->dbias, s.bias, biases, &size);
+    if (s.x != of_x) free(of_x);
     free((void *)s.x), free((void *)s.kernel), free((void *)s.recurrent), free((void *)s.bias);
     if (!(fabs(received - expected) < 1e-4 * size))
         return printf("derivative is %g, expected %g\n", received, expected), 1;
@@ -223,7 +244,12 @@ static problem random_problem(int wide) {
 
 static void fill(problem *p) {
     const int64_t C = p->G * p->U;
-    p->x = array(p->B * p->T * p->F, 1);
+    p->choices = between(0, 2) ? 0 : between(1, 30);
+    p->rows = array(p->choices * p->F, 1);
+    p->index = allocate((size_t)(p->B * p->T) * sizeof *p->index);
+    for (int64_t n = 0; n < p->B * p->T && p->choices; n++)
+        p->index[n] = (int32_t)between(0, p->choices - 1);
+    p->x = p->choices ? pick(p, p->rows) : array(p->B * p->T * p->F, 1);
     p->kernel = array(p->F * C, 1 / sqrt((double)p->F));
     p->recurrent = array(p->U * C, 1 / sqrt((double)p->U));
     p->bias = array(p->cell == FR_GRU ? 2 * C : C, 0.5);
@@ -254,7 +280,8 @@ static int round_of(int number, int threads) {
     for (int d = 0; d < count; d++) {
         fill(p + d);
         const int64_t C = p[d].G * p[d].U;
-        r[d] = (result){array(p[d].B * p[d].T * p[d].U, 9), array(p[d].B * p[d].T * p[d].F, 9),
+        const int64_t inputs = p[d].choices ? p[d].choices : p[d].B * p[d].T;
+        r[d] = (result){array(p[d].B * p[d].T * p[d].U, 9), array(inputs * p[d].F, 9),
                         array(p[d].F * C, 9), array(p[d].U * C, 9),
                         array(p[d].cell == FR_GRU ? 2 * C : C, 9)};
     }
@@ -266,13 +293,13 @@ static int round_of(int number, int threads) {
         for (int d = 0; d < count && !wrong; d++) wrong = differs(p + d, r + d);
         if (wrong)
             printf("round %d: %s, cell %d, batch %ld, timesteps %ld, features %ld, units %ld, "
-                   "mask %d, zero_output_for_mask %d, directions %d, threads %d\n",
+                   "choices %ld, mask %d, zero_output_for_mask %d, directions %d, threads %d\n",
                    number, fr_isa(), p->cell, (long)p->B, (long)p->T, (long)p->F, (long)p->U,
-                   p->mask != NULL, p->zero_output, count, fr_threads());
+                   (long)p->choices, p->mask != NULL, p->zero_output, count, fr_threads());
     }
     for (int d = 0; d < count; d++) {
         free(p[d].x), free(p[d].kernel), free(p[d].recurrent), free(p[d].bias), free(p[d].h0);
-        free(p[d].c0), free(p[d].dy), free(p[d].mask);
+        free(p[d].c0), free(p[d].dy), free(p[d].mask), free(p[d].rows), free(p[d].index);
         free(r[d].y), free(r[d].dx), free(r[d].dkernel), free(r[d].drecurrent), free(r[d].dbias);
     }
     return wrong;

@@ -2,12 +2,32 @@
 
 import functools
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn import _engine, constraints, initializers, regularizers
 from fastrnn.layers.base import Layer, WeightOptions, check_size
 from fastrnn.layers.legacy import old_spellings
+
+
+class Lookup:
+    """What an Embedding gives to a recurrent layer right above it: not the vectors (batch,
+    timesteps, output_dim), which is the shape, but which rows of the embeddings they are."""
+
+    def __init__(self, layer, index):
+        self.layer, self.index = layer, index
+        self.shape = (*index.shape, layer.output_dim)
+
+    def vectors(self, run):
+        return self.layer.forward(self.index, run)
+
+
+class RowGradients(NamedTuple):
+    """Gradients of the embeddings: `gradients` (n, output_dim) of `rows` (n); zeros elsewhere."""
+
+    rows: np.ndarray
+    gradients: np.ndarray
 
 
 class Embedding(Layer):
@@ -76,7 +96,11 @@ class Embedding(Layer):
 
     def backward(self, dy, run, need_dx=True):
         gradient = self.gradient_array(self.embeddings, run)
-        _engine.embedding_backward(gradient, dy, run.saved[self])
+        if isinstance(dy, RowGradients):
+            gradient[...] = 0
+            gradient[dy.rows] = dy.gradients
+        else:
+            _engine.embedding_backward(gradient, dy, run.saved[self])
         return None
 
     def plan(self, x, steps, run):

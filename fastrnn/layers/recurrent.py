@@ -1,5 +1,7 @@
 """What LSTM, GRU and SimpleRNN share, and the run of one or two directions over a sequence."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastrnn import _engine, activations, random, regularizers
@@ -12,6 +14,7 @@ from fastrnn.layers.base import (
     check_size,
     engine_activation,
 )
+from fastrnn.layers.embedding import Lookup, RowGradients
 
 OLD_SPELLINGS = {  # of Keras 1
     **legacy.WEIGHTS,
@@ -46,6 +49,7 @@ class Recurrent(Layer):
     units), bias; the gates of a unit lie `units` columns apart. A subclass is one cell."""
 
     supports_masking = True
+    takes_lookup = True
     fixed_axes = (-1,)
     cell = ""  # in the engine
     gates = 0  # columns of the weights for each unit
@@ -90,7 +94,7 @@ class Recurrent(Layer):
         self.zero_output_for_mask = bool(zero_output_for_mask)
         self.kernel = self.recurrent_kernel = self.bias = None
         self.states = None
-        self._packed = None
+        self._packed = self._products = None
 
     def _legacy_input_shape(self, kwargs):
         features, length = kwargs.pop("input_dim", None), kwargs.pop("input_length", None)
@@ -156,10 +160,7 @@ class Recurrent(Layer):
     def packed(self, training):
         """The weights as the kernels take them; for training in the same memory each time."""
         bias = self.bias
-        version = (
-            self.kernel.version, self.recurrent_kernel.version, bias and bias.version,
-            _engine.isa(),
-        )  # fmt: skip
+        version = self._version()
         packed = self._packed
         if packed is None or packed.version != version:
             if packed is None or not training:  # another thread may be using the old one
@@ -168,6 +169,31 @@ class Recurrent(Layer):
             packed.version = version
             self._packed = packed
         return packed
+
+    def _version(self):
+        """What the packed weights depend on."""
+        bias = self.bias
+        return (
+            self.kernel.version, self.recurrent_kernel.version, bias and bias.version,
+            _engine.isa(),
+        )  # fmt: skip
+
+    def products(self, embeddings, uses, prepare):
+        """For inference, the Products of all rows of an Embedding's weight; None until so many
+        rows were looked up with these weights as there are, unless `prepare`, or where they would
+        take more than MOST_PRODUCTS bytes."""
+        size, version = embeddings.shape[0], (embeddings.version, *self._version())
+        products = self._products
+        if products is None or products.version != version:
+            products = self._products = _engine.Products(version)
+        products.uses += uses
+        wanted = prepare or products.uses >= size
+        if products.computed or not wanted or 16 * self.units * size > MOST_PRODUCTS:
+            return products if products.computed else None
+        products = _engine.Products(version)  # another thread may be looking at the old one
+        products.compute(self.packed(False), embeddings.value)
+        self._products = products
+        return products
 
     def dropout_masks(self, rate, batch, size, count):
         """`count` masks (batch, size) of 0 or 1/(1 - rate); None where nothing is dropped, which
@@ -221,7 +247,7 @@ class Recurrent(Layer):
             steps.append(step)
             return y
         ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])
-        steps.append(plan_directions([self], x, ys, lasts, states))
+        steps.append(plan_directions([self], x, run, ys, lasts, states))
         return y
 
     def gradients(self, run):
@@ -260,6 +286,53 @@ def check_states(layer, states, batch):
     return states
 
 
+# --- the vectors of an Embedding ------------------------------------------------------------------
+
+MOST_PRODUCTS = 64 << 20
+FEWEST_FEATURES = 32  # of fewer the products with W take no longer than being fetched
+
+
+class Picked(NamedTuple):
+    """Rows (n, features) of an Embedding's weight: those numbered `values`, or all if that is None.
+    index (batch, timesteps): which of them the steps have; products: theirs, for each direction."""
+
+    rows: np.ndarray
+    index: np.ndarray
+    values: np.ndarray | None
+    products: list
+
+
+def all_products(layers, lookup, run):
+    """For inference, the layers' Products of all rows of an Embedding, or None."""
+    if lookup.shape[2] < FEWEST_FEATURES:
+        return None
+    weight, uses = lookup.layer.embeddings, lookup.index.size
+    products = [layer.products(weight, uses, run.prepare) for layer in layers]
+    return None if None in products else products
+
+
+def pick(owner, layers, lookup, run):
+    """A Picked for the fused layers, or None where taking x W for each step costs less: the same
+    numbers come out."""
+    embeddings, index = lookup.layer.embeddings, lookup.index
+    products = None if run.training else all_products(layers, lookup, run)
+    if products:
+        _engine.check_indices(index, len(embeddings.value))
+        return Picked(embeddings.value, index, None, products)
+    if lookup.shape[2] < FEWEST_FEATURES:
+        return None
+    values, places = _engine.distinct(index, len(embeddings.value))
+    if 10 * len(values) > 7 * index.size:
+        return None
+    rows = run.empty(owner, "rows", (len(values), lookup.shape[2]))
+    _engine.embedding_forward(rows, embeddings.value, values)
+    products = []
+    for layer in layers:
+        products.append(run.saved.setdefault((layer, "products"), _engine.Products()))
+        products[-1].compute(layer.packed(run.training), rows)
+    return Picked(rows, places, values, products)
+
+
 # --- one or two directions over the same input ----------------------------------------------------
 
 
@@ -272,6 +345,14 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
         layer._codes is not None and not (run.training and layer.recurrent_dropout)
         for layer in layers
     )
+    picked = None
+    if isinstance(x, Lookup):
+        for layer in layers if run.training else ():
+            layer._products = None  # soon those of older weights
+        if fused and not (run.training and any(layer.dropout for layer in layers)):
+            picked = pick(owner, layers, x, run)
+        if picked is None:
+            x = x.vectors(run)
     inputs, dropped, last_states = [], [], []
     for layer in layers:
         kept = None
@@ -283,7 +364,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
         if fused and kept is not None:
             seen = run.empty(layer, "x", x.shape)
             np.multiply(x, kept[0][:, None], out=seen)
-        inputs.append(in_order(layer, seen))
+        inputs.append(picked.rows if picked else in_order(layer, seen))
     masks = [None if mask is None else in_order(layer, mask) for layer in layers]
     starts = [s or layer.initial_state(batch) for s, layer in zip(states, layers, strict=True)]
 
@@ -299,12 +380,13 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
                 kept = list(np.empty((count, batch, layer.units), np.float32))
             last_states.append(kept)
             h_last, c_last = [*kept, None][:2]
+            index = (in_order(layer, picked.index), picked.products[d]) if picked else ()
             engine.set_direction(
                 d, layer.packed(run.training), *layer._codes, inputs[d], masks[d],
-                layer.zero_output_for_mask, h0, c0, ys[d], lasts[d], h_last, c_last,
+                layer.zero_output_for_mask, h0, c0, ys[d], lasts[d], h_last, c_last, *index,
             )  # fmt: skip
         engine.forward(run.training)
-        run.saved[owner] = engine, x, mask, dropped
+        run.saved[owner] = engine, picked or x, mask, dropped
     else:
         recurrences = []
         for d, layer in enumerate(layers):
@@ -333,23 +415,48 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
     run.saved[owner, "states"] = last_states
 
 
-def plan_directions(layers, x, ys, lasts, states=None):
+def plan_directions(layers, x, run, ys, lasts, states=None):
     """A call that runs fused layers over what is in x, as forward_directions does. states: of the
     only layer, where the call starts from and which it replaces."""
-    engine = _engine.RNNRun(len(layers))
     h, c = [*(states or []), None, None][:2]
-    for d, layer in enumerate(layers):
-        engine.set_direction(
-            d, layer.packed(False), *layer._codes, in_order(layer, x), h0=h, c0=c, y=ys[d],
-            last=lasts[d], h_last=h, c_last=c,
-        )  # fmt: skip
-    return engine.forward
+
+    def plan(inputs, indices):
+        engine = _engine.RNNRun(len(layers))
+        for d, layer in enumerate(layers):
+            engine.set_direction(
+                d, layer.packed(False), *layer._codes, inputs[d], None, False, h, c, ys[d],
+                lasts[d], h, c, *indices[d],
+            )  # fmt: skip
+        return engine.forward
+
+    if not isinstance(x, Lookup):
+        return plan([in_order(layer, x) for layer in layers], [()] * len(layers))
+    embeddings, index, with_products = x.layer.embeddings, x.index, None
+    vectors = np.empty(x.shape, np.float32)
+    without = plan([in_order(layer, vectors) for layer in layers], [()] * len(layers))
+
+    def step():
+        nonlocal with_products
+        products = None if with_products else all_products(layers, x, run)
+        if products:
+            indices = [in_order(layer, index) for layer in layers]
+            pairs = list(zip(indices, products, strict=True))
+            with_products = plan([embeddings.value] * len(layers), pairs)
+        if with_products:
+            _engine.check_indices(index, len(embeddings.value))
+            with_products()
+        else:
+            _engine.embedding_forward(vectors, embeddings.value, index)
+            without()
+
+    return step
 
 
 def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
     """Gradients of forward_directions' layers from those of y, last and (for each layer a list, or
     an empty one) the last states; returns dx or None."""
     passes, x, mask, dropped = run.saved[owner]
+    picked = x if isinstance(x, Picked) else None
     if isinstance(passes, list):
         parts = []
         for d, layer in enumerate(layers):
@@ -365,13 +472,15 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
 
     # The directions share dx, one after the other, where each thread has rows of its own.
     share = passes.slices >= _engine.get_num_threads() and not any(k is not None for k in dropped)
+    share = share or picked is not None
+    shape = picked.rows.shape if picked else x.shape
     parts = []
     for d, layer in enumerate(layers):
         dx = None
         if need_dx:
-            dx = run.empty(owner if share else layer, "dx", x.shape)
+            dx = run.empty(owner if share else layer, "dx", shape)
             parts.append(dx)
-            dx = in_order(layer, dx)
+            dx = dx if picked else in_order(layer, dx)
         ends = _end_gradients(layer, mask, dlasts[d], dstates[d])
         passes.set_gradients(
             d, *layer.gradients(run), dys[d], *ends, dx, share and d > 0, None, None
@@ -388,7 +497,7 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
             dx *= kept[0][:, None]
     if not share and len(parts) == 2:
         parts[0] += parts[1]
-    return parts[0]
+    return RowGradients(picked.values, parts[0]) if picked else parts[0]
 
 
 def _end_gradients(layer, mask, dlast, dstates):

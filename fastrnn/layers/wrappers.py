@@ -29,6 +29,7 @@ class Bidirectional(Layer):
     """
 
     supports_masking = True
+    takes_lookup = True
     fixed_axes = (-1,)
 
     def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
@@ -175,7 +176,7 @@ class Bidirectional(Layer):
         if self.merge_mode != "concat" or self.stateful or self.return_state or unfused:
             return super().plan(x, steps, run)
         y = np.empty(self.compute_output_shape(x.shape), np.float32)
-        steps.append(plan_directions(self.sublayers, x, *self._views(y)))
+        steps.append(plan_directions(self.sublayers, x, run, *self._views(y)))
         return y
 
     def call(self, x, run, mask, initial_state=None):

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from fastrnn.layers import recurrent
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -41,6 +43,12 @@ class Tally:
         for kind, (count, largest, where) in other.deviations.items():
             self.deviation(kind, largest, where, count)
         self.written_down += other.written_down
+
+
+@pytest.fixture(autouse=True)
+def products_of_few_features(monkeypatch):
+    """Let x W be taken once for each row of the random networks' Embeddings, which are small."""
+    monkeypatch.setattr(recurrent, "FEWEST_FEATURES", 1)
 
 
 TALLY = pytest.StashKey()
