@@ -182,21 +182,15 @@ static int (*interrupt)(void);
 
 void fr_set_interrupt(int (*asked)(void)) { interrupt = asked; }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-pass_watch fr_new_watch(void) { return (pass_watch){.asked = interrupt ? now() : 0.0}; }
+pass_watch fr_new_watch(void) { return (pass_watch){.asked = interrupt ? seconds_now() : 0.0}; }
 
 int fr_watch(pass_watch *watch) {
 #ifdef _OPENMP
     if (omp_get_thread_num() != 0) return is_stopped(watch);
 #endif
-    if (interrupt && now() - watch->asked > 0.05) {
+    if (interrupt && seconds_now() - watch->asked > 0.05) {
         if (interrupt()) atomic_store(&watch->stopped, INTERRUPTED);
-        watch->asked = now();
+        watch->asked = seconds_now();
     }
     return is_stopped(watch);
 }
@@ -341,6 +335,12 @@ static void run_slice(const rnn_pass *pass, int d, int64_t s, int part, step_bar
  * so do all for the next tenth of a second. */
 #ifdef _OPENMP
 static _Atomic double alone_until;
+
+/* Threads need not be equally fast: half the time that a step may take where the caches are busy. */
+static double patience(const fr_rnn *rnn, int parts) {
+    const double weights = gates_of(rnn->cell) * (double)(rnn->units * (rnn->features + rnn->units));
+    return 2e-5 + weights * (4.0 / 8e9 + (double)rnn->batch * 2.0 / 1e11) / parts;
+}
 #endif
 static int most_late(const fr_rnn *rnn) {
     return 4 + (int)(rnn->timesteps < 1 << 20 ? rnn->timesteps / 64 : 1 << 14);
@@ -356,9 +356,10 @@ static void run_pass(const rnn_pass *pass) {
 #ifdef _OPENMP
     const int parts = pass->split.parts;
     pass_watch *watch = pass->watch;
-    if (parts > 1 && !together && now() >= alone_until) {
+    if (parts > 1 && !together && seconds_now() >= alone_until) {
         const int wanted = (int)(count * slices) * parts, taken = fr_take_threads(wanted);
         step_barrier barriers[2] = {0};
+        watch->patience = patience(rnn, parts);
         int enough = 0;
         if (taken == wanted && slices == 1) {
 #pragma omp parallel num_threads(wanted)
@@ -371,7 +372,7 @@ static void run_pass(const rnn_pass *pass) {
             }
         }
         fr_give_threads(taken);
-        if (atomic_load(&watch->late) >= most_late(rnn)) alone_until = now() + 0.1;
+        if (atomic_load(&watch->late) >= most_late(rnn)) alone_until = seconds_now() + 0.1;
         if (is_stopped(watch) == TOO_LATE) atomic_store(&watch->stopped, 0);
         else if (enough) return;
     }

@@ -46,7 +46,8 @@ enum { INTERRUPTED = 1, TOO_LATE };
 typedef struct {
     atomic_int stopped;
     double asked;      /* when, in seconds */
-    atomic_int late;   /* how often a thread had to wait for one that was not running */
+    double patience;   /* how long a thread waits for another before it takes it for not running */
+    atomic_int late;   /* how often one had to wait longer */
     int most_late;     /* when this often, the pass stops as TOO_LATE; 0 for never */
 } pass_watch;
 
