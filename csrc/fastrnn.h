@@ -49,6 +49,8 @@ FASTRNN_API int fastrnn_isa(const char **name);
 
 /* --- models -------------------------------------------------------------------------------------- */
 
+/* An Embedding below a recurrent layer is kept as its rows' products with the layer's weights, which
+ * are taken as the model is loaded, where these are of at most 64 MB. */
 typedef struct fastrnn_model fastrnn_model;
 
 FASTRNN_API int fastrnn_model_load(fastrnn_model **model, const char *path);

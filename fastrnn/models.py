@@ -17,7 +17,9 @@ from fastrnn.layers.base import Layer, as_input, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup
+from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.symbolic import Symbolic
+from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
@@ -237,7 +239,7 @@ class Sequential(Layer):
         for above in self._layers[i + 1 :]:
             drops = type(above) in (Dropout, SpatialDropout1D)
             if run.training or not drops or above.activity_regularizer is not None:
-                return above.takes_lookup
+                return type(above).forward in (Recurrent.forward, Bidirectional.forward)
         return False
 
     def forward(self, x, run, mask=None):

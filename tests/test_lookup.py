@@ -91,6 +91,16 @@ def test_vectors_where_they_are_needed_or_cost_less(indices, ways):
     assert trained(L.LSTM(4), activity_regularizer="l2") == []
 
 
+def test_a_layer_with_a_forward_of_its_own_gets_vectors(indices):
+    class Doubled(L.LSTM):
+        def forward(self, x, run, mask=None, states=None):
+            return super().forward(x * 2, run, mask, states)
+
+    model = network(Doubled(4))
+    assert model.predict(indices, verbose=0).shape == (24, 1)
+    model.train_on_batch(indices, np.zeros((24, 1)))
+
+
 def test_dropout_between_is_passed_in_inference(indices):
     model = network(L.Dropout(0.2), L.SpatialDropout1D(0.5), L.LSTM(4), L.Dropout(0.5))
     expected = network(L.LSTM(4)).predict(indices, verbose=0)

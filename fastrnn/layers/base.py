@@ -119,7 +119,6 @@ class Layer:
 
     input_dtype = np.float32
     supports_masking = False
-    takes_lookup = False  # may its input be a Lookup?
     batch_dependent = False  # does one sample's result in training depend on the others?
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
 

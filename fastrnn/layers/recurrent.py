@@ -49,7 +49,6 @@ class Recurrent(Layer):
     units), bias; the gates of a unit lie `units` columns apart. A subclass is one cell."""
 
     supports_masking = True
-    takes_lookup = True
     fixed_axes = (-1,)
     cell = ""  # in the engine
     gates = 0  # columns of the weights for each unit

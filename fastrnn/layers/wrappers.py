@@ -29,7 +29,6 @@ class Bidirectional(Layer):
     """
 
     supports_masking = True
-    takes_lookup = True
     fixed_axes = (-1,)
 
     def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
