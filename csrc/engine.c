@@ -425,7 +425,7 @@ static void back_to_choices(const fr_rnn *rnn, fr_rnn_split split, float *gradie
     if (rnn->dx) for_choices(rnn, k->choice_gradients, watch);
 }
 
-/* ------------------------------------------------------------------------------------------------ */
+/* --- passes of recurrent layers ------------------------------------------------------------------ */
 
 int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch) {
     const kernel_table *k = fr_kernels();

@@ -430,23 +430,26 @@ def plan_directions(layers, x, run, ys, lasts, states=None):
 
     if not isinstance(x, Lookup):
         return plan([in_order(layer, x) for layer in layers], [()] * len(layers))
-    embeddings, index, with_products = x.layer.embeddings, x.index, None
-    vectors = np.empty(x.shape, np.float32)
-    without = plan([in_order(layer, vectors) for layer in layers], [()] * len(layers))
+    embeddings, index = x.layer.embeddings, x.index
+    vectors = without = with_products = None
 
     def step():
-        nonlocal with_products
+        nonlocal vectors, without, with_products
         products = None if with_products else all_products(layers, x, run)
         if products:
+            vectors = without = None
             indices = [in_order(layer, index) for layer in layers]
             pairs = list(zip(indices, products, strict=True))
             with_products = plan([embeddings.value] * len(layers), pairs)
         if with_products:
             _engine.check_indices(index, len(embeddings.value))
             with_products()
-        else:
-            _engine.embedding_forward(vectors, embeddings.value, index)
-            without()
+            return
+        if without is None:
+            vectors = np.empty(x.shape, np.float32)
+            without = plan([in_order(layer, vectors) for layer in layers], [()] * len(layers))
+        _engine.embedding_forward(vectors, embeddings.value, index)
+        without()
 
     return step
 
