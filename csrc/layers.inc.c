@@ -63,9 +63,9 @@ static void dense_forward(float *y, const float *x, const float *packed, int act
         const int64_t filled = run_length(n, first, width);
         const int nv = (int)(width / V);
         const float *panel = packed + (1 + k) * first;
-        const segment whole = {x, panel + width, k, k, width};
+        const segment whole = {x, panel + width, k, k, width, 2 * V};
         float buffer[MAX_TILE_ROWS * 4 * V];
-        FOR_TILES(row, height, rows, nv) {
+        FOR_TILES(row, height, rows, ROWS, nv) {
             TILES[ROWS][nv - 1][height - 1](row, &whole, 1, buffer, width, panel, 0, V);
             for (int64_t r = 0; r < height; r++)
                 for (int64_t j = 0; j < filled; j += V)
@@ -115,7 +115,7 @@ static void dense_backward(float *dx, float *dw, float *dy, const float *x, cons
                 }
                 store(panel + j, sum);
             }
-            const segment block = {x + row * k, scratch, k, height, width};
+            const segment block = {x + row * k, scratch, k, height, width, 2 * V};
             gemm_add(TRANSPOSED, k, (int)(width / V), &block, 1, panel + width, width);
         }
     }

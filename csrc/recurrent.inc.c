@@ -25,7 +25,10 @@ typedef struct {
     int64_t columns, chunks;
     int64_t h_row;         /* units rounded up to V */
     int64_t k;             /* rows of a packed panel: bias, features, units */
+    int strips;            /* are packed weights of 4 vectors in strips? */
 } layout;
+
+INLINE int is_gru(int cell) { return cell == FR_GRU || cell == FR_GRU_RESET_BEFORE; }
 
 static layout layout_of(int cell, int64_t features, int64_t units) {
     layout l = {.cell = cell, .units = units, .gates = gates_of(cell), .k = 1 + features + units};
@@ -38,6 +41,7 @@ static layout layout_of(int cell, int64_t features, int64_t units) {
     l.columns = l.full * 4 * V + l.tail * V;
     l.chunks = l.full + (l.tail > 0);
     l.h_row = (units + V - 1) / V * V;
+    l.strips = BY_HALVES && !is_gru(cell) && l.k * l.columns > 1 << 18; /* 1 MB */
     return l;
 }
 static layout layout_of_run(const fr_rnn *rnn) {
@@ -46,6 +50,20 @@ static layout layout_of_run(const fr_rnn *rnn) {
 INLINE int chunk_vectors(const layout *l, int64_t chunk) {
     return chunk < l->full ? 4 : (int)l->tail;
 }
+/* Packed weights: per chunk the bias, then rows of its columns for all features and units, or two
+ * strips of them. Where row k (bias, features, units) has a column, and the distances from there. */
+INLINE int64_t packed_at(const layout *l, int64_t chunk, int64_t k, int64_t column) {
+    const int64_t start = chunk * l->k * 4 * V, half = 2 * V;
+    if (!l->strips || chunk == l->full || k == 0)
+        return start + k * chunk_vectors(l, chunk) * V + column;
+    const int64_t strip = column < half ? 0 : l->k - 2;
+    return start + 4 * V + (strip + k - 1) * half + column;
+}
+INLINE int64_t packed_row(const layout *l, int64_t chunk) {
+    return (l->strips && chunk < l->full ? 2 : chunk_vectors(l, chunk)) * V;
+}
+INLINE int64_t packed_strip(const layout *l) { return l->strips ? (l->k - 1) * 2 * V : 2 * V; }
+
 /* Is this chunk one of groups, whose cells are computed for all rows at once? */
 INLINE int in_groups(const layout *l, int64_t chunk) {
     return chunk == l->full && l->cell != FR_SIMPLE_RNN;
@@ -66,7 +84,6 @@ INLINE int64_t cells_size(const layout *l, int64_t rows) {
 /* GRU's first piece takes nothing from h and its last nothing from x; the last has the columns of
  * U_h, which r h' is multiplied with where the reset comes before. */
 enum weights_kind { OF_X, OF_H, OF_RESET_H };
-INLINE int is_gru(int cell) { return cell == FR_GRU || cell == FR_GRU_RESET_BEFORE; }
 INLINE int gate_of(int cell, enum weights_kind kind, int64_t piece) {
     static const int8_t gru[2][4] = {{2, 0, 1, -1}, {-1, 0, 1, 2}};
     return is_gru(cell) ? gru[kind][piece] : (int)piece;
@@ -121,19 +138,19 @@ static int64_t rnn_pack_parts(int64_t features, int64_t units) {
 static void pack_row(const layout *l, float *packed, int64_t k, const float *row,
                      enum weights_kind kind) {
     for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
-        const int64_t width = chunk_vectors(l, chunk) * V;
-        float *to = packed + chunk * l->k * 4 * V + k * width;
-        memset(to, 0, (size_t)width * sizeof(float));
+        for (int v = 0; v < chunk_vectors(l, chunk); v++)
+            store(packed + packed_at(l, chunk, k, v * V), splat(0.0f));
         for (int64_t n = 0; row && n < runs_in(l, chunk); n++) {
             const column_run run = run_of(l, chunk, kind, n);
-            if (run.length == V) store(to + run.column, load(row + run.source));
+            float *to = packed + packed_at(l, chunk, k, run.column);
+            if (run.length == V) store(to, load(row + run.source));
             else
-                for (int64_t j = 0; j < run.length; j++) to[run.column + j] = row[run.source + j];
+                for (int64_t j = 0; j < run.length; j++) to[j] = row[run.source + j];
         }
     }
 }
 
-/* packed: per chunk (1 + features + units, columns of the chunk): bias, kernel, recurrent_kernel. */
+/* packed: bias, kernel, recurrent_kernel, where packed_at has them. */
 static void rnn_pack(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
                      const float *bias, int64_t features, int64_t units, int64_t part) {
     layout l = layout_of(cell, features, units);
@@ -148,7 +165,7 @@ static void rnn_pack(int cell, float *packed, const float *kernel, const float *
     for (int64_t chunk = 0; chunk < l.chunks; chunk++) /* its bias of h */
         for (int64_t n = 0; n < runs_in(&l, chunk); n++) {
             const column_run run = run_of(&l, chunk, OF_H, n);
-            float *to = packed + chunk * l.k * 4 * V + run.column;
+            float *to = packed + packed_at(&l, chunk, 0, run.column);
             for (int64_t j = 0; j < run.length; j++) to[j] += bias[keras_row + run.source + j];
         }
 }
@@ -599,7 +616,7 @@ INLINE float *products_of(const fr_rnn *rnn, int64_t chunk) {
     return rnn->products + chunk * rnn->choices * 4 * V;
 }
 INLINE enum tile_kind tiles_of(const layout *l, int64_t chunk) {
-    return is_gru(l->cell) && chunk < l->full ? SKEWED : ROWS;
+    return chunk == l->full ? ROWS : l->strips ? STRIPS : is_gru(l->cell) ? SKEWED : ROWS;
 }
 
 /* Products of the rows [row, row + rows). */
@@ -608,11 +625,10 @@ static void rnn_multiply(const fr_rnn *rnn, int64_t row, int64_t rows) {
     for (int64_t chunk = 0; chunk < l.chunks; chunk++) {
         const int nv = chunk_vectors(&l, chunk);
         const int64_t width = nv * V;
-        const float *panel = rnn->packed + chunk * l.k * 4 * V;
-        const segment of_x = {rnn->x + row * rnn->x_row, panel + width, rnn->x_row, rnn->features,
-                              width};
+        const segment of_x = {rnn->x + row * rnn->x_row, rnn->packed + packed_at(&l, chunk, 1, 0),
+                              rnn->x_row, rnn->features, packed_row(&l, chunk), packed_strip(&l)};
         gemm(tiles_of(&l, chunk), rows, nv, &of_x, 1, products_of(rnn, chunk) + row * width, width,
-             panel, 0, V);
+             rnn->packed + packed_at(&l, chunk, 0, 0), 0, V);
     }
 }
 
@@ -677,8 +693,8 @@ static void reset_before_cells(const fr_rnn *rnn, const layout *l, float *z, flo
         store(reset_h + n % rows * l->h_row + n / rows * V, r * load(c_before + n * V));
     }
     for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
-        const float *panel = rnn->packed + chunk * l->k * 4 * V + (1 + rnn->features) * 4 * V;
-        const segment of_h = {reset_h, panel + 3 * V, l->h_row, l->units, 4 * V};
+        const float *weights = rnn->packed + packed_at(l, chunk, 1 + rnn->features, 3 * V);
+        const segment of_h = {reset_h, weights, l->h_row, l->units, packed_row(l, chunk), 0};
         gemm_add(ROWS, rows, 1, &of_h, 1, z + chunk * rows * 4 * V, 4 * V);
     }
     for (int64_t n = 0; n < l->chunks * rows; n++) {
@@ -707,7 +723,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     const int64_t end = part_start(&l, slice.part + 1, slice.parts);
     const int64_t unit = least(first * l.chunk_units, l.units);
     const int64_t units_end = least(end * l.chunk_units, l.units);
-    const int64_t block = hoisted_steps(rnn, rows);
+    const int64_t block = hoisted_steps(rnn, rows), b_strip = packed_strip(&l);
     const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
     const int keep = saved != NULL, beforehand = block > 1 || rnn->index;
     /* Kept states have a place for each step; otherwise two places take turns. */
@@ -760,11 +776,12 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             const int64_t chunk = t % 2 ? first + end - 1 - n : n;
             const int nv = chunk_vectors(&l, chunk);
             const int64_t width = nv * V;
-            const float *panel = rnn->packed + chunk * l.k * 4 * V;
+            const float *bias = rnn->packed + packed_at(&l, chunk, 0, 0), *weights = bias + width;
+            const int64_t b_row = packed_row(&l, chunk);
             const enum tile_kind tiles = tiles_of(&l, chunk);
             segment segments[2] = {
-                {x, panel + width, x_row, features, width},
-                {h_before, panel + (1 + features) * width, l.h_row, l.units, width}};
+                {x, weights, x_row, features, b_row, b_strip},
+                {h_before, weights + features * b_row, l.h_row, l.units, b_row, b_strip}};
             float *chunk_z = step_z ? step_z + chunk * rows * 4 * V : z;
             float *chunk_h = h + chunk * l.chunk_units;
             if (block > 1 && t % block == 0) {
@@ -773,7 +790,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                     segment of_x = segments[0];
                     of_x.a = rnn->x + batch_row(slice, order, r) * rnn->x_row + t * rnn->x_time;
                     of_x.stride = rnn->x_time;
-                    gemm(tiles, count, nv, &of_x, 1, chunk_z + r * width, g_size, panel, 0, V);
+                    gemm(tiles, count, nv, &of_x, 1, chunk_z + r * width, g_size, bias, 0, V);
                 }
             }
             if (rnn->index) pick_products(rnn, slice, order, chunk, width, t, doing, chunk_z);
@@ -782,10 +799,10 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             const float *chunk_c_before = c_before + cells_at;
             float *chunk_c = c + cells_at;
             int64_t done = 0; /* rows whose cells are computed */
-            FOR_TILES(row, height, doing, nv) {
+            FOR_TILES(row, height, doing, tiles, nv) {
                 const int own = step_z || in_groups(&l, chunk); /* has every row a place in chunk_z? */
                 float *tile_z = chunk_z + (own ? row : row - done) * width;
-                const float *init = beforehand ? tile_z : panel;
+                const float *init = beforehand ? tile_z : bias;
                 if (!beforehand || recurrent)
                     TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
                                                     beforehand ? width : 0, V);
@@ -882,9 +899,9 @@ static void multiply_dz(const layout *l, enum weights_kind kind, const float *dz
             const int64_t column = first_vector(l, at, kind) * V;
             segments[count] = (segment){dz + at * rows * 4 * V + row * width + column,
                                         weights + (at * 4 * V + column) * nv * V, width,
-                                        chunk_vectors_of(l, at, kind) * V, nv * V};
+                                        chunk_vectors_of(l, at, kind) * V, nv * V, 2 * V};
         }
-        gemm_add(0, height, nv, segments, count, out, out_row);
+        gemm_add(ROWS, height, nv, segments, count, out, out_row);
     }
 }
 
@@ -968,7 +985,7 @@ static void weight_gradients(const fr_rnn *rnn, const layout *l, rnn_slice slice
         const gradients_place to = place_of(rnn, l, chunk, gradients);
         for (int64_t s = 0; s < count; s++)
             segments[s] = (segment){xs + s * rows * x_row, dz + s * g_size + chunk * rows * 4 * V,
-                                    x_row, rows_to_do(slice, order, t + s), width};
+                                    x_row, rows_to_do(slice, order, t + s), width, 2 * V};
         if (rnn->index) {
             /* at the end, for all choices */
         } else if (gradients && of_x == nv) { /* the bias in one with the kernel */
@@ -1009,12 +1026,13 @@ INLINE void dots_with_dz(const int count, const fr_rnn *rnn, const layout *l, en
     for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
         const int64_t width = chunk_vectors(l, chunk) * V, column = first_vector(l, chunk, kind) * V;
         const float *d = dz + chunk * rows * 4 * V + row * width + column;
-        const float *weights =
-            rnn->packed + chunk * l->k * 4 * V + (1 + rnn->features + k) * width + column;
+        const int64_t next = packed_row(l, chunk);
         for (int v = 0; v < chunk_vectors_of(l, chunk, kind); v++) {
             const vf dv = load(d + v * V);
+            const float *weights =
+                rnn->packed + packed_at(l, chunk, 1 + rnn->features + k, column + v * V);
             UNROLL(8)
-            for (int i = 0; i < count; i++) sums[i] = multiply_add(load(weights + i * width + v * V), dv, sums[i]);
+            for (int i = 0; i < count; i++) sums[i] = multiply_add(load(weights + i * next), dv, sums[i]);
         }
     }
     for (int i = 0; i < count; i++) out[i] += sum_lanes(sums[i]);
@@ -1207,7 +1225,7 @@ static void rnn_input_weight_gradients(const fr_rnn *rnn, int64_t chunk, float *
     const float one = 1.0f;
     for (int64_t row = 0; row < rnn->choices; row += CHOICES_AT_ONCE) {
         const int64_t rows = least(rnn->choices - row, CHOICES_AT_ONCE);
-        segment s = {&one, products_of(rnn, chunk) + row * nv * V, 0, rows, nv * V};
+        segment s = {&one, products_of(rnn, chunk) + row * nv * V, 0, rows, nv * V, 2 * V};
         if (to.bias) gemm_sums(row == 0, 1, nv, &s, 1, to.bias, to.row, to.column);
         s.a = rnn->x + row * rnn->x_row;
         s.stride = rnn->x_row;

@@ -33,11 +33,14 @@ INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
 INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 
+/* UNROLL: a loop of at most n turns, wholly; UNROLL_BY: one of any number. */
+#define PRAGMA(text) _Pragma(#text)
 #ifdef __clang__
 #define UNROLL(n) _Pragma("clang loop unroll(full)")
+#define UNROLL_BY(n) PRAGMA(clang loop unroll_count(n))
 #else
-#define PRAGMA(text) _Pragma(#text)
 #define UNROLL(n) PRAGMA(GCC unroll n)
+#define UNROLL_BY(n) UNROLL(n)
 #endif
 
 /* The quarters a, b, c, d of the 8 quarters of x and y. */

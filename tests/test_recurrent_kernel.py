@@ -165,6 +165,14 @@ def test_every_feature_edge(isa, cell, rng):
         check(case(rng, 5, 3, features, 18, cell=cell))
 
 
+def test_large_weights(isa, threads, cell, rng):
+    """From 1 MB on they are packed in strips for all but AVX-512."""
+    features, units = (30, 523) if cell == "simple_rnn" else (150, 203)
+    for batch in (1, 3, 4, 5, 16, 20):
+        check(case(rng, batch, 3, features, units, cell=cell), tolerance=4e-6)
+    check(picked(case(rng, 4, 3, features, units, "holes", cell=cell), rng, 7), tolerance=4e-6)
+
+
 def test_blocks_of_steps(isa, cell, rng):
     """Weight gradients and x W are taken for blocks of steps when there are few rows."""
     for timesteps in (11, 12, 13, 31, 32, 33, 50, 95, 97):
@@ -273,13 +281,14 @@ def test_zero_states_are_the_default(isa, rng):
     np.testing.assert_array_equal(*outputs)
 
 
-def test_rows_do_not_depend_on_their_batch(isa, cell, rng):
-    a = case(rng, 23, 6, 9, 20, cell=cell)
-    packed = _engine.PackedRNN(9, 20, cell)
+@pytest.mark.parametrize("features, units", [(9, 20), (150, 200)])
+def test_rows_do_not_depend_on_their_batch(isa, features, units, cell, rng):
+    a = case(rng, 23, 6, features, units, cell=cell)
+    packed = _engine.PackedRNN(features, units, cell)
     packed.pack(a["kernel"], a["recurrent_kernel"], a["bias"])
 
     def run(x):
-        y = np.empty((len(x), 6, 20), np.float32)
+        y = np.empty((len(x), 6, units), np.float32)
         engine = _engine.RNNRun()
         engine.set_direction(0, packed, 3, 2, x, y=y)
         engine.forward()

@@ -236,7 +236,7 @@ static problem random_problem(int wide) {
     p.reverse = (int)between(0, 1);
     p.B = between(1, wide ? 5 : 14);
     p.T = between(1, 9);
-    p.F = between(1, 40);
+    p.F = wide && between(0, 1) ? between(300, 400) : between(1, 40); /* weights beyond 1 MB */
     p.U = wide ? between(128, 200) : between(1, 70); /* from 128 on, threads may share the units */
     p.G = GATES[p.cell];
     return p;
