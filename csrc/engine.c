@@ -267,8 +267,9 @@ fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count) {
     /* Too few rows to fill a tile each: split the units, if a step outweighs its barrier. Two
      * threads on AVX-512, EPYC: batch 1 x 0.93 (64 units), 1.67 (96), 1.75 (128), 2.06 (256), 1.84
      * (512), 1.79 (1024) in inference; batch 5 x 1.26 (128), 0.99 (192); batch 8 x 0.95 (128), 1.00
-     * (512), 1.06 (1024). */
-    const int few = rnn->batch < (weights > 1 << 20 ? 6 : 3) * wanted;
+     * (512), 1.06 (1024). On AVX2, EPYC: batch 32 forward x 1.01 (256), 0.97 to 1.05 (512), 1.06 (1024),
+     * backward 1.03 to 1.07, 1.04, 1.11. */
+    const int few = rnn->batch < (weights > 12 << 20 ? 17 : weights > 1 << 20 ? 6 : 3) * wanted;
     if (few && (rnn->cell == FR_LSTM || rnn->cell == FR_GRU) &&
         rnn->units >= 40 * wanted && step / (double)wanted >= 3e4)
         split.parts = (int)wanted;
