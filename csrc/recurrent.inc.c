@@ -137,7 +137,21 @@ static int64_t rnn_pack_parts(int64_t features, int64_t units) {
 /* A row of Keras's weights to row k of all panels. */
 static void pack_row(const layout *l, float *packed, int64_t k, const float *row,
                      enum weights_kind kind) {
-    for (int64_t chunk = 0; chunk < l->chunks; chunk++) {
+    const int64_t whole = l->units / l->chunk_units; /* chunks all of whose columns are there */
+    int64_t source[4] = {-1, -1, -1, -1};
+    for (int v = 0; v < 4 && row && whole; v++) {
+        const column_run run = run_of(l, 0, kind, v);
+        if (run.length) source[v] = run.source;
+    }
+    const int64_t strip = k > 0 ? packed_strip(l) : 2 * V;
+    for (int64_t chunk = 0; chunk < whole; chunk++) {
+        float *to = packed + packed_at(l, chunk, k, 0);
+        UNROLL(4)
+        for (int v = 0; v < 4; v++)
+            store(to + v / 2 * strip + v % 2 * V,
+                  source[v] < 0 ? splat(0.0f) : load(row + source[v] + chunk * l->chunk_units));
+    }
+    for (int64_t chunk = whole; chunk < l->chunks; chunk++) {
         for (int v = 0; v < chunk_vectors(l, chunk); v++)
             store(packed + packed_at(l, chunk, k, v * V), splat(0.0f));
         for (int64_t n = 0; row && n < runs_in(l, chunk); n++) {
@@ -175,8 +189,9 @@ static int64_t rnn_packed_back_size(int cell, int64_t features, int64_t units) {
     return l.columns * (l.h_row + (features + V - 1) / V * V);
 }
 
+INLINE int64_t back_panels(int64_t size) { return panel_count((size + V - 1) / V); }
 static int64_t rnn_pack_back_parts(int64_t features, int64_t units) {
-    return (units + V - 1) / V + (features + V - 1) / V;
+    return back_panels(units) + back_panels(features);
 }
 
 /* to (columns, rows) = from (rows, columns) transposed. */
@@ -196,7 +211,8 @@ static void transpose(float *to, int64_t to_row, const float *from, int64_t from
 }
 
 /* packed: recurrent_kernel transposed, per panel of units (columns, panel width), then the kernel
- * transposed likewise. A part is V units or features. */
+ * transposed likewise. A part is a panel: two threads that write to one line of cache take twice as
+ * long. */
 static void rnn_pack_back(int cell, float *packed, const float *kernel,
                           const float *recurrent_kernel, int64_t features, int64_t units,
                           int64_t part) {
@@ -204,28 +220,28 @@ static void rnn_pack_back(int cell, float *packed, const float *kernel,
     const float *weights = recurrent_kernel;
     enum weights_kind kind = OF_H;
     int64_t size = units;
-    if (part >= l.h_row / V) {
-        part -= l.h_row / V;
+    if (part >= back_panels(units)) {
+        part -= back_panels(units);
         packed += l.columns * l.h_row;
         weights = kernel;
         kind = OF_X;
         size = features;
         if (!kernel) return;
     }
-    const int64_t vectors = (size + V - 1) / V, filled = run_length(size, part * V, V);
-    int64_t panel = 0;
-    while (panel_start(vectors, panel + 1) <= part) panel++;
-    const int64_t first = panel_start(vectors, panel);
-    const int64_t width = (panel_start(vectors, panel + 1) - first) * V;
-    float *to = packed + l.columns * first * V + (part - first) * V;
-    weights += part * V * l.gates * units;
-    for (int64_t chunk = 0; chunk < l.chunks; chunk++, to += 4 * V * width) {
-        for (int64_t p = 0; p < chunk_vectors(&l, chunk) * V; p++) store(to + p * width, splat(0.0f));
-        for (int64_t n = 0; n < runs_in(&l, chunk); n++) {
-            const column_run run = run_of(&l, chunk, kind, n);
-            transpose(to + run.column * width, width, weights + run.source, l.gates * units, filled,
-                      run.length);
-        }
+    const int64_t vectors = (size + V - 1) / V, first = panel_start(vectors, part) * V;
+    const int64_t width = panel_start(vectors, part + 1) * V - first;
+    packed += l.columns * first;
+    if (first + width > size || units % l.chunk_units || is_gru(cell))
+        memset(packed, 0, (size_t)(l.columns * width) * sizeof(float));
+    for (int64_t v = 0; v < width; v += V) { /* V rows at a time: what is read of them stays in L1 */
+        const int64_t filled = run_length(size, first + v, V);
+        const float *rows = weights + (first + v) * l.gates * units;
+        for (int64_t chunk = 0; chunk < l.chunks; chunk++)
+            for (int64_t n = 0; n < runs_in(&l, chunk); n++) {
+                const column_run run = run_of(&l, chunk, kind, n);
+                transpose(packed + (chunk * 4 * V + run.column) * width + v, width, rows + run.source,
+                          l.gates * units, filled, run.length);
+            }
     }
 }
 
