@@ -157,9 +157,7 @@ static void pack_row(const layout *l, float *packed, int64_t k, const float *row
         for (int64_t n = 0; row && n < runs_in(l, chunk); n++) {
             const column_run run = run_of(l, chunk, kind, n);
             float *to = packed + packed_at(l, chunk, k, run.column);
-            if (run.length == V) store(to, load(row + run.source));
-            else
-                for (int64_t j = 0; j < run.length; j++) to[j] = row[run.source + j];
+            for (int64_t j = 0; j < run.length; j++) to[j] = row[run.source + j];
         }
     }
 }
