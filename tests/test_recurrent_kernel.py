@@ -173,6 +173,12 @@ def test_large_weights(isa, threads, cell, rng):
     check(picked(case(rng, 4, 3, features, units, "holes", cell=cell), rng, 7), tolerance=4e-6)
 
 
+def test_many_rows(isa, threads, cell, rng):
+    """From 129 a thread on they are cut into several slices."""
+    for masked in (None, "padding and holes"):
+        check(case(rng, 413, 3, 5, 9, masked, cell=cell), tolerance=4e-6)
+
+
 def test_blocks_of_steps(isa, cell, rng):
     """Weight gradients and x W are taken for blocks of steps when there are few rows."""
     for timesteps in (11, 12, 13, 31, 32, 33, 50, 95, 97):
@@ -238,9 +244,10 @@ def test_error_of_tanh_and_sigmoid_in_ulp(isa):
     x = np.concatenate([x[np.isfinite(x)], -x[np.isfinite(x)]])
     wide, e = x.astype(float), np.exp(-np.abs(x.astype(float)))
     tiny = np.finfo(np.float32).tiny
+    tail = np.maximum(-wide, 0) * (1.4 if isa == "base" else 0.22)
     for name, expected, limit in (
-        ("tanh", np.tanh(wide), 5.5),
-        ("sigmoid", np.where(x >= 0, 1, e) / (1 + e), 45 if isa == "base" else 4),
+        ("tanh", np.tanh(wide), 5.5 if isa == "avx512" else 4),
+        ("sigmoid", np.where(x >= 0, 1, e) / (1 + e), tail + (4 if isa == "avx512" else 2.8)),
     ):
         packed, y = _engine.PackedDense(1, 1), np.empty((x.size, 1), np.float32)
         packed.pack(np.ones((1, 1), np.float32))
@@ -248,9 +255,9 @@ def test_error_of_tanh_and_sigmoid_in_ulp(isa):
         error = np.abs(y[:, 0] - expected)
         ulp = np.spacing(np.abs(expected).astype(np.float32)).astype(float)
         normal = x > -87 if name == "sigmoid" else np.abs(expected) > tiny
-        assert (error / ulp)[normal].max() < limit
+        assert (error / ulp < limit)[normal].all()
         assert error[~normal].max() < 1.5 * tiny
-        assert error.max() < 2.5e-7
+        assert error.max() < (2.5e-7 if isa == "avx512" else 1.6e-7)
 
 
 @settings(max_examples=150, deadline=None)
