@@ -343,23 +343,23 @@ INLINE void transpose_groups(vf v[4]) {
     v[3] = PIECES(high01, high23, 2, 3, 6, 7);
 }
 
-/* rows of one full chunk. z: (rows, 4V), made gates if keep; c_before, c: (rows, V). The outputs are
- * made from the finished states, so that no row waits for its own. */
+/* rows of full chunks. z: (chunks, rows, 4V), made gates if keep; c_before, c: (chunks, rows, V). The
+ * outputs are made from the finished states, so that no row waits for its own. */
 INLINE void cells_full(int kind, int act, int rec, int keep, float *z, const float *c_before, float *c,
-                       float *h, int64_t h_row, int64_t rows) {
-    for (int64_t r = 0; r < rows; r++) {
-        float *row = z + r * 4 * V;
+                       float *h, int64_t h_row, int64_t rows, int64_t chunks) {
+    for (int64_t n = 0; n < chunks * rows; n++) {
+        float *row = z + n * 4 * V;
         vf gates[4] = {load(row), load(row + V), load(row + 2 * V), load(row + 3 * V)};
-        vf state = load(c_before + r * V);
+        vf state = load(c_before + n * V);
         cell(kind, act, rec, gates, &state);
-        store(c + r * V, state);
-        if (kind == FR_GRU) store(h + r * h_row, state);
+        store(c + n * V, state);
         UNROLL(4)
         for (int g = 0; g < 4; g++)
             if (keep || g == 3) store(row + g * V, gates[g]);
     }
-    for (int64_t r = 0; r < rows && kind != FR_GRU; r++)
-        store(h + r * h_row, load(z + (4 * r + 3) * V) * activate(act, load(c + r * V)));
+    for (int64_t chunk = 0; chunk < chunks; chunk++, h += V)
+        for (int64_t r = 0; r < rows; r++, z += 4 * V, c += V)
+            store(h + r * h_row, kind == FR_GRU ? load(c) : load(z + 3 * V) * activate(act, load(c)));
 }
 
 /* All rows of the tail. z: (rows, groups, V); c_before, c: (rows, groups, V/4). */
@@ -720,7 +720,8 @@ static void reset_before_cells(const fr_rnn *rnn, const layout *l, float *z, flo
     }
 }
 
-enum { CELL_ROWS = 12 }; /* the cells of so many rows are computed at once, to overlap */
+/* The cells of so many rows are computed at once, to overlap; of fewer rows those of all chunks. */
+enum { CELL_ROWS = 12 };
 
 /* After how many steps to look whether to stop: some 10 million operations. */
 static int64_t steps_watched(const fr_rnn *rnn, rnn_slice slice) {
@@ -740,6 +741,8 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     const int64_t block = hoisted_steps(rnn, rows), b_strip = packed_strip(&l);
     const size_t bytes = (size_t)(units_end - unit) * sizeof(float);
     const int keep = saved != NULL, beforehand = block > 1 || rnn->index;
+    const int64_t full_end = least(end, l.full);
+    const int all_chunks = rows < CELL_ROWS && (rnn->cell == FR_LSTM || rnn->cell == FR_GRU);
     /* Kept states have a place for each step; otherwise two places take turns. */
     const int reset_before = rnn->cell == FR_GRU_RESET_BEFORE;
     float *cells, *hs, *z = NULL, *zs, *reset_h, *order_memory;
@@ -779,7 +782,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         c = cells + (keep ? t + 1 : (t + 1) % 2) * c_size;
         h = hs + (keep ? t + 1 : (t + 1) % 2) * h_size;
         float *step_z = keep ? zs + t * g_size
-                        : beforehand || reset_before ? zs + t % block * g_size : NULL;
+                        : beforehand || reset_before || all_chunks ? zs + t % block * g_size : NULL;
         const int64_t doing = rows_to_do(slice, order, t);
         int64_t x_row = 0;
         const float *x = beforehand ? NULL : ordered_x(rnn, slice, order, t, &x_row);
@@ -821,20 +824,27 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
                     TILES[tiles][nv - 1][height - 1](row, segments, 1 + recurrent, tile_z, width, init,
                                                     beforehand ? width : 0, V);
                 const int64_t ready = row + height - done;
-                if (reset_before || (ready < CELL_ROWS && row + height < doing)) continue;
+                if (reset_before || (all_chunks && chunk < l.full)) continue;
+                if (ready < CELL_ROWS && row + height < doing) continue;
                 float *z_ready = chunk_z + (own ? done : 0) * width;
                 float *h_ready = chunk_h + done * l.h_row;
                 if (l.cell == FR_SIMPLE_RNN)
                     WITH_TANH(rnn, simple_cells(act, keep, z_ready, h_ready, l.h_row, nv, ready));
                 else if (chunk < l.full)
                     WITH_CELL(rnn, cells_full(kind, act, rec, keep, z_ready, chunk_c_before + done * V,
-                                              chunk_c + done * V, h_ready, l.h_row, ready));
+                                              chunk_c + done * V, h_ready, l.h_row, ready, 1));
                 done += ready;
             }
             if (in_groups(&l, chunk))
                 WITH_CELL(rnn, cells_tail(kind, act, rec, keep, &l, chunk_z, chunk_c_before, chunk_c,
                                           chunk_h, doing));
         }
+        /* Where rows are off, not all of a chunk's are computed. */
+        const int64_t at_once = doing == rows ? full_end - first : 1;
+        for (int64_t chunk = first; chunk < full_end && all_chunks && doing > 0; chunk += at_once)
+            WITH_CELL(rnn, cells_full(kind, act, rec, keep, step_z + chunk * rows * 4 * V,
+                                      c_before + chunk * rows * V, c + chunk * rows * V,
+                                      h + chunk * V, l.h_row, doing, at_once));
         float *step_reset_h = keep ? reset_h + t * h_size : reset_h;
         if (reset_before && any)
             reset_before_cells(rnn, &l, step_z, step_reset_h, c_before, c, h, rows);
