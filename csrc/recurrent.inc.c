@@ -618,6 +618,23 @@ static const float *ordered_x(const fr_rnn *rnn, rnn_slice slice, row_order orde
     return order.x;
 }
 
+/* Of many short rows the CPU's own prefetchers lose track: rows of step t of x and y. 20 units on 32
+ * rows a thread of an AVX2 EPYC: forward and backward x 1.02 to 1.1. Inline, since GCC removes calls of
+ * functions that only prefetch. */
+INLINE void fetch(const float *row, int64_t n) {
+    for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(row + j, 0, 3);
+}
+INLINE void fetch_rows(const fr_rnn *rnn, rnn_slice slice, row_order order, int64_t t, const float *y,
+                       int64_t y_row, int64_t y_time, int64_t width, int with_x) {
+    enum { MANY = 8 };
+    if (slice.rows < MANY || t < 0 || t >= rnn->timesteps) return;
+    for (int64_t r = 0; r < slice.rows; r++) {
+        const int64_t row = batch_row(slice, order, r);
+        if (y) fetch(y + row * y_row + t * y_time, width);
+        if (with_x) fetch(rnn->x + row * rnn->x_row + t * rnn->x_time, rnn->features);
+    }
+}
+
 /* --- rows of x picked by index ----------------------------------------------------------------- */
 
 /* Products with W, and then their gradients, lie as the gates of one time step of `choices` rows. */
@@ -855,6 +872,8 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         for (int64_t r = 0; r < doing && !all_on(order, t); r++)
             if (!is_on(rnn, slice, order, r, t))
                 carry_states(&l, c, c_before, h, h_before, rows, r, 1, first, end);
+        fetch_rows(rnn, slice, order, t + 1, rnn->y ? rnn->y + unit : NULL, rnn->y_row, rnn->y_time,
+                   units_end - unit, !beforehand);
         for (int64_t r = 0; r < rows && rnn->y; r++) {
             float *y = rnn->y + batch_row(slice, order, r) * rnn->y_row + t * rnn->y_time + unit;
             if (is_on(rnn, slice, order, r, t)) memcpy(y, h + r * l.h_row + unit, bytes);
@@ -1160,6 +1179,8 @@ static void rnn_backward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
             state_gradient(rnn, &l, OF_H, gates + (t + 1) * g_size, slice, done, unit, units_end, dh);
         if (t == -1) break;
 
+        fetch_rows(rnn, slice, order, t - 1, rnn->dy ? rnn->dy + unit : NULL, rnn->dy_row, rnn->dy_time,
+                   units_end - unit, !rnn->index);
         float *dz = gates + t * g_size;
         const float *c = cells + (t + 1) * c_size, *c_before = cells + t * c_size;
         const int64_t doing = rows_to_do(slice, order, t);
