@@ -275,8 +275,8 @@ fr_rnn_split fr_rnn_best_split(const fr_rnn *rnn, int count) {
         split.parts = (int)wanted;
         return split;
     }
-    /* Of many rows several slices to a thread: 128 rows of a chunk's dz are half of L1, and who is
-     * done first takes more. Two threads of an AVX2 EPYC, forward and backward: 500 rows of 64 units
+    /* Of many rows several slices to a thread: 128 rows of a chunk's dz are half of L1, and a faster
+     * thread takes more of them. Two threads of an AVX2 EPYC, forward and backward: 500 rows of 64 units
      * x 1.04 to 1.05, 5,000 x 1.3 to 1.4; 512 rows of 128 units 1.01 and 1.13, of 256 1.02 and 1.2. */
     const int64_t rows = rnn->batch / wanted, best = weights > 1 << 20 ? 128 : 64;
     const int64_t each = rows > 128 ? (rows + best / 2) / best : 1;
