@@ -1,5 +1,7 @@
 """LSTM and bidirectional LSTM networks on CPUs: Keras's API on a fused C engine."""
 
+from typing import TYPE_CHECKING
+
 from fastrnn.runtime import get_num_threads, isa, set_num_threads  # isort: skip
 from fastrnn import (
     activations,
@@ -12,14 +14,20 @@ from fastrnn import (
     metrics,
     models,
     optimizers,
+    plot,
     preprocessing,
     random,
     regularizers,
     training,
     utils,
 )
+from fastrnn._public import public
+from fastrnn.interop import from_keras, from_onnx, from_torch, to_c, to_onnx, to_torch
 from fastrnn.layers import Input
 from fastrnn.models import Model, Sequential
+
+if TYPE_CHECKING:
+    from fastrnn import saving, sklearn  # noqa: F401
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,6 +39,8 @@ __all__ = [
     "constraints",
     "datasets",
     "from_keras",
+    "from_onnx",
+    "from_torch",
     "get_num_threads",
     "initializers",
     "isa",
@@ -39,44 +49,16 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "plot",
     "preprocessing",
     "random",
     "regularizers",
+    "saving",
     "set_num_threads",
+    "to_c",
+    "to_onnx",
+    "to_torch",
     "training",
     "utils",
 ]
-
-
-def from_keras(model, custom_objects=None):
-    """The fastrnn model of a Keras model in memory (fastrnn.saving.live.from_keras)."""
-    from fastrnn.saving import live
-
-    return live.from_keras(model, custom_objects)
-
-
-_INTEROP = {
-    "from_onnx": "onnx_import",
-    "from_torch": "pytorch_import",
-    "to_c": "c_export",
-    "to_onnx": "onnx_export",
-    "to_torch": "pytorch_export",
-}
-
-
-def __getattr__(name):
-    """What needs other libraries is imported when it is first used; so are readers of files."""
-    if name not in _INTEROP and name != "saving":
-        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
-    import importlib
-
-    if name == "saving":
-        return importlib.import_module("fastrnn.saving")
-    try:
-        module = importlib.import_module(f"fastrnn.interop.{_INTEROP[name]}")
-    except ModuleNotFoundError as error:
-        if error.name not in ("google", "onnx", "torch"):
-            raise
-        package = "pip install torch" if error.name == "torch" else "pip install 'fastrnn[files]'"
-        raise ImportError(f"fastrnn.{name} needs {error.name}: {package}") from error
-    return getattr(module, name)
+public(__name__, lazy=("saving", "sklearn"))  # sklearn needs another library, unlike all of __all__

@@ -15,7 +15,16 @@ from time import perf_counter
 
 import numpy as np
 
+from fastrnn._public import public
+
 from .progress import Progbar, write
+
+__all__ = [
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
+    "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "MonitorCallback",
+    "ProgbarLogger", "ReduceLROnPlateau", "TensorBoard", "TerminateOnNaN",
+]  # fmt: skip
+public(__name__)
 
 _RISING = ("acc", "auc", "precision", "recall", "specificity", "score", "cosine", "true_")
 _FALLING = (

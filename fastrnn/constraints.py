@@ -8,7 +8,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fastrnn._public import public
+
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
+
+__all__ = [
+    "Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "deserialize", "get",
+    "max_norm", "maxnorm", "min_max_norm", "non_neg", "nonneg", "serialize", "unit_norm",
+    "unitnorm",
+]  # fmt: skip
+public(__name__)
 
 _EPSILON = 1e-7
 

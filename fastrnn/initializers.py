@@ -9,8 +9,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fastrnn._public import public
+
 from .random import check_seed, generator
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
+
+__all__ = [
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
+    "Initializer", "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal",
+    "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros", "constant", "deserialize",
+    "get", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "identity",
+    "lecun_normal", "lecun_uniform", "ones", "orthogonal", "random_normal", "random_uniform",
+    "serialize", "truncated_normal", "variance_scaling", "zeros",
+]  # fmt: skip
+public(__name__)
 
 # The standard deviation of a standard normal cut off at two standard deviations.
 _TRUNCATED_STDDEV = 0.87962566103423978

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import training
+from fastrnn._public import public
 from fastrnn.callbacks import History
 from fastrnn.data import check_batch_size, steps_of
 from fastrnn.inference import Predictor, Stepper
@@ -24,6 +25,9 @@ from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
 from fastrnn.utils import unknown_arguments
+
+__all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
+public(__name__)
 
 # Arguments of fit_generator and its like, of Keras 1 and 2, that say nothing about the result.
 _OF_QUEUES = (
@@ -43,6 +47,11 @@ class Sequential(Layer):
     """
 
     supports_masking = True
+    _inner = Layer._inner | {
+        "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
+        "fixed_axes", "forward", "give_run", "gradient_array", "propagate", "reject_shape",
+        "symbolic", "take_run",
+    }  # fmt: skip
 
     def __init__(self, layers=None, trainable=True, name=None):
         super().__init__(name=name, trainable=trainable)

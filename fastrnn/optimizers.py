@@ -12,10 +12,18 @@ from numbers import Real
 
 import numpy as np
 
+from fastrnn._public import public
+
 from . import schedules
 from ._engine import Update, clip, scale, sum_of_squares
 from .utils import Configurable, deserialize_object, did_you_mean, serialize_object, snake_case
 from .variable import aligned
+
+__all__ = [
+    "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "LearningRate", "Nadam", "Optimizer",
+    "RMSprop", "SGD", "deserialize", "get", "serialize", "schedules",
+]  # fmt: skip
+public(__name__)
 
 # Options in the configs of Keras 2 that say nothing about the result.
 _IGNORED = ("is_legacy_optimizer", "jit_compile", "loss_scale_factor")

@@ -5,6 +5,11 @@ import re
 import shutil
 import sys
 
+from fastrnn._public import public
+
+__all__ = ["history", "plot_model"]
+public(__name__)
+
 _LINE = 0.2  # inches, as the next three: height of a line of text
 _CHARACTER = 0.09
 _MARGIN = 0.15

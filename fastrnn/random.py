@@ -4,6 +4,11 @@ import operator
 
 import numpy as np
 
+from fastrnn._public import public
+
+__all__ = ["draw_seed", "generator", "set_seed"]
+public(__name__)
+
 _generator = np.random.default_rng()
 
 

@@ -11,8 +11,16 @@ from numbers import Real
 
 import numpy as np
 
+from fastrnn._public import public
+
 from .derivative import derivative_of_users
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
+
+__all__ = [
+    "L1", "L1L2", "L2", "OrthogonalRegularizer", "Regularizer", "deserialize", "get", "l1",
+    "l1_l2", "l2", "orthogonal_regularizer", "serialize",
+]  # fmt: skip
+public(__name__)
 
 _EPSILON = 1e-7
 

@@ -8,7 +8,16 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import pairwise
 
+from fastrnn._public import public
+
 from .utils import Configurable, class_table, deserialize_object, serialize_object
+
+__all__ = [
+    "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay",
+    "LearningRateSchedule", "PiecewiseConstantDecay", "PolynomialDecay", "deserialize",
+    "serialize",
+]  # fmt: skip
+public(__name__)
 
 
 class LearningRateSchedule(Configurable):

@@ -24,10 +24,12 @@ except ImportError as error:
     ) from error
 
 from fastrnn import layers, optimizers, random, runtime
+from fastrnn._public import public
 from fastrnn.layers.base import check_size
 from fastrnn.models import Sequential
 
 __all__ = ["LSTMClassifier", "LSTMRegressor"]
+public(__name__)
 
 _computing = threading.RLock()
 

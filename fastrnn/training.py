@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 
 from fastrnn import _engine, activations, losses, metrics, optimizers
+from fastrnn._public import public
 from fastrnn.callbacks import CallbackList, Logs
 from fastrnn.data import ArrayBatches, batches, class_weights, single
 from fastrnn.layers.core import Activation
@@ -19,6 +20,9 @@ from fastrnn.progress import write
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.variable import Store
+
+__all__ = ["loss_and_gradients"]
+public(__name__)
 
 
 class Compiled:
@@ -131,13 +135,13 @@ def _check(model, x, y):
 
 def _logits_layer(model, activation):
     """The layer whose activation, the network's last operation, the loss can take over; or None."""
+    if activation is None:
+        return None
     layer = model.layers[-1]
     while isinstance(layer, TimeDistributed) and layer.activity_regularizer is None:
         layer = layer.layer
     suits = isinstance(layer, (Dense, Activation)) and layer.activity_regularizer is None
-    return (
-        layer if suits and layer.activation is getattr(activations, activation or "", 0) else None
-    )
+    return layer if suits and layer.activation is getattr(activations, activation) else None
 
 
 def _gradients(model, x, y, sample_weight, need_dx=False):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from fastrnn._public import public
+
 from . import random
 from .datasets._files import get_file
 from .plot import plot_model
@@ -31,6 +33,7 @@ __all__ = [
     "timeseries_dataset_from_array",
     "to_categorical",
 ]
+public(__name__)
 
 Sequence = PyDataset  # its name before Keras 3
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fastrnn._public import public
+
 from ._files import locate
+
+__all__ = ["load_data"]
+public(__name__)
 
 _IMAGES = {
     "train": ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),

@@ -6,7 +6,12 @@ from itertools import chain
 
 import numpy as np
 
+from fastrnn._public import public
+
 from ._files import locate, read_npz, read_word_index
+
+__all__ = ["get_word_index", "load_data"]
+public(__name__)
 
 _SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
 _WORD_INDEX_MD5 = "bfafd718b763782e994055a2d397834f"

@@ -2,7 +2,12 @@
 
 import numpy as np
 
+from fastrnn._public import public
+
 from ._files import locate, read_npz
+
+__all__ = ["load_data"]
+public(__name__)
 
 _SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 

@@ -5,7 +5,12 @@ import warnings
 
 import numpy as np
 
+from fastrnn._public import public
+
 from ._files import locate, read_npz, read_word_index
+
+__all__ = ["get_label_names", "get_word_index", "load_data"]
+public(__name__)
 
 _SHA256 = "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916"
 _WORD_INDEX_MD5 = "4d44cc38712099c9e383dc6e5f11a921"

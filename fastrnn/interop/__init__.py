@@ -1,1 +1,81 @@
-"""Models to and from other libraries and file formats."""
+"""Models to and from other libraries and file formats.
+
+Each library is imported when it is first needed. The functions' whole descriptions stand where
+these lead to, in saving/live.py and the modules of this folder.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from fastrnn.interop.onnx_import import Graph
+    from fastrnn.models import Sequential
+
+__all__ = ["from_keras", "from_onnx", "from_torch", "to_c", "to_onnx", "to_torch"]
+
+_PATH = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def _needed_by(function):
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("google", "onnx", "torch"):
+            raise
+        package = "pip install torch" if error.name == "torch" else "pip install 'fastrnn[files]'"
+        raise ImportError(f"fastrnn.{function} needs {error.name}: {package}") from error
+
+
+def from_keras(model, custom_objects: Mapping[str, Any] | None = None) -> "Sequential":
+    """The fastrnn model of a Keras model in memory (fastrnn.saving.live.from_keras)."""
+    from fastrnn.saving import live
+
+    return live.from_keras(model, custom_objects)
+
+
+def from_onnx(path: _PATH | bytes, memory_limit: int = 2**32) -> "Graph":
+    """A Graph from an .onnx file or its bytes: call it with arrays, or make a Sequential of it with
+    to_sequential() (fastrnn.interop.onnx_import.from_onnx)."""
+    with _needed_by("from_onnx"):
+        from fastrnn.interop import onnx_import
+    return onnx_import.from_onnx(path, memory_limit)
+
+
+def from_torch(
+    module, layers: Sequence[Any] | None = None, return_sequences: bool = True
+) -> "Sequential":
+    """A Sequential with the weights of PyTorch's modules, of a state dict or of a .safetensors
+    file; the last two need `layers` (fastrnn.interop.pytorch_import.from_torch)."""
+    with _needed_by("from_torch"):
+        from fastrnn.interop import pytorch_import
+    return pytorch_import.from_torch(module, layers, return_sequences)
+
+
+def to_c(model: "Sequential", path: _PATH | None = None) -> bytes:
+    """Write a Sequential as the file that libfastrnn runs without Python, and return its bytes
+    (fastrnn.interop.c_export.to_c)."""
+    from fastrnn.interop import c_export
+
+    return c_export.to_c(model, path)
+
+
+def to_onnx(model: "Sequential", path: _PATH | None = None) -> "onnx.ModelProto":
+    """Write a Sequential as an ONNX file, and return the onnx.ModelProto
+    (fastrnn.interop.onnx_export.to_onnx)."""
+    with _needed_by("to_onnx"):
+        from fastrnn.interop import onnx_export
+    return onnx_export.to_onnx(model, path)
+
+
+def to_torch(model: "Sequential") -> "nn.Sequential":
+    """A torch.nn.Sequential that gives what a Sequential gives
+    (fastrnn.interop.pytorch_export.to_torch)."""
+    with _needed_by("to_torch"):
+        from fastrnn.interop import pytorch_export
+    return pytorch_export.to_torch(model)

@@ -1,5 +1,6 @@
 """Layers under Keras's names, and their configs (keras.layers)."""
 
+from fastrnn._public import public
 from fastrnn.layers.activation_layers import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
@@ -49,6 +50,7 @@ __all__ = [
     "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
     "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "deserialize", "serialize", *CLASSES,
 ]  # fmt: skip
+public(__name__)
 
 
 def serialize(layer):

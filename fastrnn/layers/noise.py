@@ -11,6 +11,7 @@ from fastrnn.layers.legacy import old_spellings
 
 class _Noise(Layer):
     supports_masking = True
+    _inner = Layer._inner | {"normal"}
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)

@@ -7,6 +7,8 @@ from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_sing
 
 
 class _Pooling(Temporal):
+    _inner = Temporal._inner | {"pool", "spread"}
+
     @old_spellings(
         pool_length="pool_size", stride="strides", subsample_length="strides", border_mode="padding"
     )
@@ -102,6 +104,8 @@ class AveragePooling1D(_Pooling):
 
 
 class _GlobalPooling(Temporal):
+    _inner = Temporal._inner | {"without_steps"}
+
     def __init__(self, data_format=None, keepdims=False, **kwargs):
         super().__init__(data_format=data_format, **kwargs)
         self.keepdims = bool(keepdims)

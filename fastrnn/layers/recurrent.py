@@ -55,6 +55,10 @@ class Recurrent(Layer):
     states_of = ("h",)
     recurrence = None  # the cell in NumPy
     recurrent_activation = staticmethod(activations.linear)
+    _inner = Layer._inner | {
+        "cell", "dropout_masks", "gates", "gradients", "initial_state", "packed", "products",
+        "recurrence", "shape_of_y", "shapes_of_states", "states_of",
+    }  # fmt: skip
 
     def __init__(
         self, units, activation, use_bias, kernel_initializer, recurrent_initializer,

@@ -7,6 +7,8 @@ class Temporal(Layer):
     """Base of layers over (batch, timesteps, channels), or (batch, channels, timesteps) where
     data_format is "channels_first"."""
 
+    _inner = Layer._inner | {"shape_of", "steps_and_channels", "steps_second"}
+
     def __init__(self, data_format=None, **kwargs):
         if data_format not in (None, "channels_last", "channels_first"):
             raise ValueError(

@@ -4,9 +4,12 @@ import random
 
 import numpy as np
 
+from fastrnn._public import public
+
 from .timeseries import TimeseriesGenerator
 
 __all__ = ["TimeseriesGenerator", "make_sampling_table", "pad_sequences", "skipgrams"]
+public(__name__)
 
 
 def pad_sequences(

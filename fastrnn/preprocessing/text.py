@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from fastrnn._public import public
+
+__all__ = ["Tokenizer", "hashing_trick", "one_hot", "text_to_word_sequence", "tokenizer_from_json"]
+public(__name__)
+
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 _TABLES = ("word_counts", "word_docs", "index_docs", "index_word", "word_index")
 

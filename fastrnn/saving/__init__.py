@@ -7,10 +7,14 @@ to the file: a damaged or hostile one raises ValueError.
 import os
 import warnings
 
+from fastrnn._public import public
 from fastrnn.activations import hard_sigmoid_keras2
 from fastrnn.saving import config, hdf5_reader, keras_file, legacy_h5, tensors, weights
 from fastrnn.saving.atomic import write_file
 from fastrnn.saving.self_test import make as make_test
+
+__all__ = ["load_model", "load_weights", "save_model", "save_weights"]
+public(__name__)
 
 _HDF5 = (".h5", ".hdf5")
 
