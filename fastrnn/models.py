@@ -540,18 +540,21 @@ class Sequential(Layer):
         return json.dumps(serialize_model(self), **kwargs)
 
     def save(
-        self, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None
-    ):
+        self, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None,
+        save_format=None,
+    ):  # fmt: skip
         """Save the whole model to a .keras or .h5 file (fastrnn.saving.save_model)."""
         from fastrnn import saving
 
-        saving.save_model(self, filepath, overwrite, include_optimizer, self_test, tolerance)
+        saving.save_model(
+            self, filepath, overwrite, include_optimizer, self_test, tolerance, save_format
+        )
 
-    def save_weights(self, filepath, overwrite=True):
+    def save_weights(self, filepath, overwrite=True, save_format=None):
         """Save to a .weights.h5, .h5 or .safetensors file (fastrnn.saving.save_weights)."""
         from fastrnn import saving
 
-        saving.save_weights(self, filepath, overwrite)
+        saving.save_weights(self, filepath, overwrite, save_format)
 
     def load_weights(self, filepath, skip_mismatch=False, by_name=False):
         """Take the weights in a file (fastrnn.saving.load_weights)."""
@@ -654,9 +657,9 @@ def serialize_model(model):
     }
 
 
-def save_model(model, filepath, overwrite=True, include_optimizer=True):
+def save_model(model, filepath, overwrite=True, include_optimizer=True, save_format=None):
     """model.save(filepath)."""
-    model.save(filepath, overwrite, include_optimizer)
+    model.save(filepath, overwrite, include_optimizer, save_format=save_format)
 
 
 def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):

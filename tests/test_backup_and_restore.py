@@ -14,8 +14,6 @@ from fastrnn.callbacks import BackupAndRestore, Callback, EarlyStopping
 from fastrnn.models import Sequential
 from fastrnn.utils import set_random_seed
 
-pytest.importorskip("h5py", reason="backups are HDF5 files")
-
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import os, signal, sys

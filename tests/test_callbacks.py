@@ -538,7 +538,6 @@ class TestWithinFit:
 class TestOlderSpellings:
     def test_endings_of_keras_2(self, tmp_path):
         """As scripts of Keras 2 name the files of whole models."""
-        pytest.importorskip("h5py", reason="writes HDF5")
         x, y = np.ones((8, 3, 2)), np.ones((8, 1))
         model = Sequential([LSTM(2, input_shape=(3, 2)), Dense(1)])
         model.compile("sgd", "mse")

@@ -45,7 +45,6 @@ def model():
 
 @pytest.fixture
 def saved(model, tmp_path):
-    pytest.importorskip("h5py", reason="model files need h5py")
     model.save(tmp_path / "model.keras")
     return tmp_path / "model.keras"
 
@@ -177,7 +176,6 @@ def test_predict(saved, model, tmp_path, rng, capsys, batch_size):
 
 
 def test_predict_from_indices_in_silence(tmp_path, rng, capsys):
-    pytest.importorskip("h5py", reason="model files need h5py")
     model = Sequential([Embedding(9, 3, mask_zero=True), LSTM(2)])
     model.build((None, 5))
     model.save(tmp_path / "m.keras")
@@ -191,7 +189,6 @@ def test_predict_from_indices_in_silence(tmp_path, rng, capsys):
 
 
 def test_predict_reads_and_writes_a_batch_at_a_time(tmp_path, rng):
-    pytest.importorskip("h5py", reason="model files need h5py")
     model = Sequential([Dense(256, input_shape=(256,))])
     model.save(tmp_path / "m.keras")
     np.save(tmp_path / "x.npy", rng.standard_normal((20000, 256), np.float32))

@@ -140,7 +140,6 @@ def test_fit_in_another_thread(model):
 
 
 def test_a_backup_stays(model, tmp_path):
-    pytest.importorskip("h5py", reason="backups are HDF5 files")
     backup = callbacks.BackupAndRestore(tmp_path / "backup")
     model.fit(X, Y, 4, 5, 0, [backup, Press()])
     assert model.fit(X, Y, 4, 5, 0, [backup]).epoch == [2, 3, 4]

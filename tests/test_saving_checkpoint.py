@@ -8,8 +8,6 @@ from fastrnn import layers as L
 from fastrnn.callbacks import ModelCheckpoint
 from fastrnn.models import load_model
 
-pytest.importorskip("h5py", reason="needs h5py to make files")
-
 
 def network():
     fastrnn.utils.set_random_seed(1)

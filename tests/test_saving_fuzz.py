@@ -17,7 +17,6 @@ import fastrnn
 from fastrnn import layers as L
 from fastrnn.models import load_model
 
-pytest.importorskip("h5py", reason="needs h5py to make files")
 pytest.importorskip("safetensors", reason="needs safetensors")
 
 # Numbers that are sizes, addresses and counts in these formats, or next to them.

@@ -9,7 +9,6 @@ from saving_examples import available, inputs, make
 import fastrnn
 from fastrnn import layers as L
 
-h5py = pytest.importorskip("h5py", reason="needs h5py to make files")
 pytest.importorskip("safetensors", reason="needs safetensors")
 ENDINGS = [".weights.h5", ".h5", ".safetensors"]
 
@@ -34,6 +33,7 @@ def test_round_trip(name, ending, tmp_path):
 
 
 def test_freezing_one_weight_keeps_its_place(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="needs h5py, to ask it")
     model, twin = (fastrnn.Sequential([L.Input((3,)), L.BatchNormalization()]) for _ in range(2))
     model.set_weights([np.full(3, value) for value in (5.0, 6.0, 7.0, 8.0)])
     model.layers[0].gamma.trainable = False
@@ -107,13 +107,15 @@ def test_by_name(tmp_path):
         model.load_weights(tmp_path / "w.weights.h5", by_name=True)
 
 
-def test_many_names_are_cut_into_several_attributes(tmp_path):
-    names = [f"{'x' * 900}{i}" for i in range(80)]
-    model = network(*[3] * 80, names=names)
+@pytest.mark.parametrize("lengths", [[900] * 80, [30_000, 10, 20]])
+def test_many_names_are_cut_into_several_attributes(lengths, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="needs h5py, to ask it")
+    names = [f"{'x' * length}{i}" for i, length in enumerate(lengths)]
+    model = network(*[3] * len(names), names=names)
     model.save_weights(tmp_path / "w.h5")
     with h5py.File(tmp_path / "w.h5") as file:
         assert "layer_names" not in file.attrs and "layer_names1" in file.attrs
-    twin = network(*[3] * 80, names=names)
+    twin = network(*[3] * len(names), names=names)
     twin.load_weights(tmp_path / "w.h5", by_name=True)
     assert same(model, twin)
 
@@ -130,22 +132,40 @@ def test_safetensors_by_its_own_library(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("package", "ending"), [("h5py", ".keras"), ("safetensors.numpy", "")])
-def test_a_library_that_is_missing(package, ending, tmp_path, monkeypatch):
+@pytest.fixture
+def only_numpy(monkeypatch):
+    """Importing anything that a bare installation lacks fails."""
     real = builtins.__import__
 
     def without(name, *args):
-        if name == package:
+        if name.partition(".")[0] in ("h5py", "safetensors", "onnx"):
             raise ImportError(name)
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    model, name = network(2), package.partition(".")[0]
-    with pytest.raises(ImportError, match=f"pip install {name}"):
-        if ending:
-            model.save(tmp_path / f"m{ending}")
-        else:
-            model.save_weights(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5", ".weights.h5"])
+def test_files_of_a_bare_installation(ending, only_numpy, tmp_path):
+    """Saving used to need h5py, and to say so at the first checkpoint."""
+    model, twin = network(4, 2), network(4, 2)
+    model.compile("adam", "mse")
+    alone = ending == ".weights.h5"
+    checkpoint = fastrnn.callbacks.ModelCheckpoint(tmp_path / f"m{ending}", save_weights_only=alone)
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    backup = fastrnn.callbacks.BackupAndRestore(tmp_path / "backup")
+    model.fit(x, y, epochs=2, callbacks=[checkpoint, backup], verbose=0)
+    if alone:
+        twin.load_weights(tmp_path / "m.weights.h5")
+    else:
+        twin = fastrnn.models.load_model(tmp_path / f"m{ending}")
+        assert twin.optimizer.iterations == 2
+    assert same(model, twin)
+
+
+def test_a_library_that_is_missing(only_numpy, tmp_path):
+    with pytest.raises(ImportError, match="pip install safetensors"):
+        network(2).save_weights(tmp_path / "w.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,6 +173,10 @@ def test_arguments(tmp_path):
     model = network(2)
     with pytest.raises(ValueError, match="filepath: expected .*weights.h5.*'w.npz'"):
         model.save_weights("w.npz")
+    model.save_weights(tmp_path / "old", save_format="h5")
+    network(2).load_weights(tmp_path / "old")
+    with pytest.raises(ValueError, match="expected a built model"):
+        fastrnn.Sequential([L.Dense(1)]).save_weights(tmp_path / "w.h5")
     model.save_weights(tmp_path / "w.h5")
     with pytest.raises(FileExistsError):
         model.save_weights(tmp_path / "w.h5", overwrite=False)

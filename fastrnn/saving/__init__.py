@@ -4,6 +4,7 @@ Loading never runs code from a file, opens no other file, and takes memory and t
 to the file: a damaged or hostile one raises ValueError.
 """
 
+import errno
 import os
 import warnings
 
@@ -17,20 +18,27 @@ __all__ = ["load_model", "load_weights", "save_model", "save_weights"]
 public(__name__)
 
 _HDF5 = (".h5", ".hdf5")
+_WEIGHTS = (".weights.h5", ".safetensors")
+
+
+class ModelFileNotFoundError(FileNotFoundError, ValueError):
+    """There is no such file: a ValueError, as in Keras, and an OSError."""
 
 
 def save_model(
-    model, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None
-) -> None:
-    """Save a built model with all that loading needs; the file is never left half written.
+    model, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None,
+    save_format=None,
+) -> None:  # fmt: skip
+    """Save a model with all that loading needs; the file is never left half written.
 
-    filepath: ends in .keras (Keras 3's format), or in .h5 or .hdf5 (its older one). overwrite
+    filepath: ends in .keras (Keras 3's format), or in .h5 or .hdf5 (its older one); folders that do
+    not exist are made. save_format: Keras 2's "keras" or "h5", for a name with neither. overwrite
     (True): whether an existing file is replaced. include_optimizer (True): also the arguments of
     compile and the optimizer's state, so that training can go on. self_test: a batch of inputs
     which load_model will run, to compare with the output of now; tolerance: by how much an element
     may differ, default 1e-4 of the largest output.
 
-    Raises ValueError for another ending and for a model without weights yet, FileExistsError.
+    Warns of a model without weights yet. Raises ValueError for another ending, FileExistsError.
     Source: https://keras.io/api/models/model_saving_apis/model_saving_and_loading/
     """
     name = os.fspath(filepath)
@@ -38,14 +46,25 @@ def save_model(
         write = keras_file.write
     elif name.endswith(_HDF5) and not name.endswith(".weights.h5"):
         write = legacy_h5.write
+    elif save_format in ("keras", "h5") and not name.endswith(_WEIGHTS):
+        write = keras_file.write if save_format == "keras" else legacy_h5.write
     else:
         raise ValueError(
             f"filepath: expected a name that ends in .keras or .h5, received {name!r}; "
             "save_weights writes weights alone"
+            + "; TensorFlow's SavedModel is not written"
+            * (save_format == "tf")
         )
-    _check(model, filepath, overwrite)
+    _check_overwrite(filepath, overwrite)
+    test = make_test(model, self_test, tolerance)
+    if not model.built:
+        warnings.warn(
+            f"model {model.name!r} is not built: the file will hold its layers and no weights; "
+            "call build(input_shape) or fit first",
+            stacklevel=3,
+        )
     _warn_of_keras_2(model)
-    write_file(name, write(model, include_optimizer, make_test(model, self_test, tolerance)))
+    _write(name, write(model, include_optimizer, test))
 
 
 def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
@@ -55,30 +74,39 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
     compile (True): compile the model as it was, with its optimizer's state. safe_mode: only True.
 
     Raises ValueError for a file that is damaged or holds what cannot be represented, OSError for
-    one that cannot be read.
+    one that cannot be read, one that is both if there is none.
     Source: https://keras.io/api/models/model_saving_apis/model_saving_and_loading/
     """
     if safe_mode is not True:
         raise ValueError(
             f"safe_mode: expected True, received {safe_mode!r}: code in files is never run"
         )
-    data = _contents(filepath)
+    try:
+        data = _contents(filepath)
+    except FileNotFoundError as error:
+        raise ModelFileNotFoundError(errno.ENOENT, error.strerror, error.filename) from None
     if data[:8] == hdf5_reader.SIGNATURE:
         return legacy_h5.read(data, custom_objects, compile)
     return keras_file.read(data, custom_objects, compile)
 
 
-def save_weights(model, filepath, overwrite=True) -> None:
+def save_weights(model, filepath, overwrite=True, save_format=None) -> None:
     """Save a built model's weights: to .weights.h5 as Keras 3 (with the optimizer's state), to
-    .h5 or .hdf5 as Keras 2, or to .safetensors.
+    .h5 or .hdf5 as Keras 2, or to .safetensors. Folders that do not exist are made. save_format:
+    Keras 2's "h5", for a name with another ending.
 
     Raises ValueError for another ending and for a model without weights yet, FileExistsError.
     """
     name = os.fspath(filepath)
-    _check(model, filepath, overwrite)
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r}: expected a built model, which has weights; call "
+            "build(input_shape) or fit first"
+        )
+    _check_overwrite(filepath, overwrite)
     if name.endswith(".weights.h5"):
         data = weights.write(model)
-    elif name.endswith(_HDF5):
+    elif name.endswith(_HDF5) or (save_format == "h5" and not name.endswith(".safetensors")):
         data = legacy_h5.write_weights(model)
     elif name.endswith(".safetensors"):
         data = tensors.write(model)
@@ -87,7 +115,7 @@ def save_weights(model, filepath, overwrite=True) -> None:
             "filepath: expected a name that ends in .weights.h5, .h5 or .safetensors, "
             f"received {name!r}"
         )
-    write_file(name, data)
+    _write(name, data)
 
 
 def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
@@ -118,12 +146,7 @@ def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
         keras_file.read_weights(model, data, skip_mismatch)
 
 
-def _check(model, filepath, overwrite):
-    if not model.built:
-        raise ValueError(
-            f"model {model.name!r}: expected a built model, which has weights; call "
-            "build(input_shape) or fit first"
-        )
+def _check_overwrite(filepath, overwrite):
     if not overwrite and os.path.exists(filepath):
         raise FileExistsError(f"{os.fspath(filepath)!r} exists, and overwrite is False")
 
@@ -142,6 +165,11 @@ def _warn_of_keras_2(model):
             "that returns keras.ops.clip(0.2 * x + 0.5, 0, 1)",
             stacklevel=4,
         )
+
+
+def _write(name, data):
+    os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+    write_file(name, data)
 
 
 def _contents(filepath) -> bytes:

@@ -362,7 +362,6 @@ def compile_config(model) -> dict | None:
             chosen[weighted].append(metric if known else metrics.serialize(metric))
         known = isinstance(compiled.loss, str)
         config = {
-            "optimizer": optimizers.serialize(compiled.optimizer),
             "loss": compiled.loss if known else losses.serialize(compiled.loss),
             "loss_weights": None,
             "metrics": chosen[False] or None,
@@ -371,8 +370,10 @@ def compile_config(model) -> dict | None:
             "steps_per_execution": 1,
             "jit_compile": "auto",
         }
+        if compiled.optimizer is not None:  # Keras cannot load a None
+            config["optimizer"] = optimizers.serialize(compiled.optimizer)
         json.dumps(config)
     except (TypeError, ValueError) as error:
-        warnings.warn(f"saved without the arguments of compile: {error}", stacklevel=6)
+        warnings.warn(f"saved without the arguments of compile: {error}", stacklevel=5)
         return None
     return config

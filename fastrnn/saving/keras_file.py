@@ -45,7 +45,7 @@ def read(data: bytes, custom_objects=None, compile=True):
     loader = config.Loader(custom_objects, version, elements=len(stored))
     model = loader.model(described)
     root = hdf5_reader.File(stored).root
-    if compile and described.get("compile_config") is not None:
+    if compile and described.get("compile_config"):  # {} of a model that was not compiled
         loader.compile(model, described["compile_config"])
     if model.built:
         weights.read(model, root)

@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 
-from fastrnn.saving import config, hdf5_reader, legacy, self_test, weights
+from fastrnn.saving import config, hdf5_reader, hdf5_writer, legacy, self_test, weights
 from fastrnn.saving.keras_file import KERAS_VERSION
 
 _ATTRIBUTE_BYTES = 64512  # HDF5 holds no more in one; longer lists are cut into name0, name1, ...
@@ -17,40 +17,40 @@ _ATTRIBUTE_BYTES = 64512  # HDF5 holds no more in one; longer lists are cut into
 
 def write(model, include_optimizer=True, test=None) -> bytes:
     """The bytes of a whole model's .h5 file."""
-
-    def fill(file):
-        described = config.model_config(model)
-        file.attrs["keras_version"] = KERAS_VERSION
-        file.attrs["backend"] = "tensorflow"
-        file.attrs["model_config"] = json.dumps(
-            {"class_name": described["class_name"], "config": described["config"]}
-        )
-        _write_weights(file.create_group("model_weights"), model)
-        compiled = config.compile_config(model) if include_optimizer else None
-        if compiled is not None:
-            optimizer = compiled.pop("optimizer")
-            compiled["optimizer_config"] = {
-                "class_name": optimizer["class_name"],
-                "config": optimizer["config"],
-            }
-            file.attrs["training_config"] = json.dumps(compiled)
-            state = model.optimizer.state()
-            state = {f"{model.optimizer.name}/{name}": array for name, array in state.items()}
-            _write_arrays(file.create_group("optimizer_weights"), state)
-        self_test.write(file, test)
-
-    return weights.write_hdf5(fill)
+    file = hdf5_writer.Group()
+    described = config.model_config(model)
+    file.attributes["keras_version"] = KERAS_VERSION
+    file.attributes["backend"] = "tensorflow"
+    file.attributes["model_config"] = json.dumps(
+        {"class_name": described["class_name"], "config": described["config"]}
+    )
+    _write_weights(file.create_group("model_weights"), model)
+    compiled = config.compile_config(model) if include_optimizer else None
+    if compiled is not None and "optimizer" in compiled:
+        optimizer = compiled.pop("optimizer")
+        compiled["optimizer_config"] = {
+            "class_name": optimizer["class_name"],
+            "config": optimizer["config"],
+        }
+        file.attributes["training_config"] = json.dumps(compiled)
+        state = model.optimizer.state()
+        state = {f"{model.optimizer.name}/{name}": array for name, array in state.items()}
+        _write_arrays(file.create_group("optimizer_weights"), state)
+    self_test.write(file, test)
+    return file.to_bytes()
 
 
 def write_weights(model) -> bytes:
     """The bytes of a .h5 file of weights alone."""
-    return weights.write_hdf5(lambda file: _write_weights(file, model))
+    file = hdf5_writer.Group()
+    _write_weights(file, model)
+    return file.to_bytes()
 
 
 def _write_weights(group, model):
     _write_names(group, "layer_names", [layer.name for layer in model.layers])
-    group.attrs["backend"] = "tensorflow"
-    group.attrs["keras_version"] = KERAS_VERSION
+    group.attributes["backend"] = "tensorflow"
+    group.attributes["keras_version"] = KERAS_VERSION
     for layer in sorted(model.layers, key=lambda layer: layer.name):
         arrays = {f"{model.name}/{v.path}": v.value for v in layer_weights(layer)}
         if len(arrays) != len(layer_weights(layer)):
@@ -66,10 +66,11 @@ def _write_arrays(group, arrays):
 
 
 def _write_names(group, attribute, names):
-    encoded = np.array([name.encode() for name in names])
-    parts = max(1, -(-encoded.nbytes // _ATTRIBUTE_BYTES))
+    encoded = np.array([name.encode() for name in names], "S")
+    in_one = max(1, _ATTRIBUTE_BYTES // encoded.itemsize)
+    parts = max(1, -(-len(encoded) // in_one))
     for i, part in enumerate(np.array_split(encoded, parts)):
-        group.attrs[attribute if parts == 1 else f"{attribute}{i}"] = part
+        group.attributes[attribute if parts == 1 else f"{attribute}{i}"] = part
 
 
 def layer_weights(layer):

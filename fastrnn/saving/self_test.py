@@ -32,7 +32,7 @@ def make(model, x, tolerance=None) -> dict | None:
 
 
 def write(file, test) -> None:
-    """Put what `make` made into an open HDF5 file."""
+    """Put what `make` made into a group of the file to be written."""
     for name, array in (test or {}).items():
         file[f"{_GROUP}/{name}"] = array
 

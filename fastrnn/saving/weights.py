@@ -4,13 +4,12 @@ A .weights.h5 file, and the same within a .keras file: each layer's variables un
 `layers/<class in snake case, numbered>/vars/0`, ..., the optimizer's under `optimizer/vars`.
 """
 
-import io
 import warnings
 
 import numpy as np
 
 from fastrnn.models import Sequential
-from fastrnn.saving import hdf5_reader, self_test
+from fastrnn.saving import hdf5_reader, hdf5_writer, self_test
 from fastrnn.utils import snake_case
 
 _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "layers"
@@ -35,42 +34,21 @@ def places(layer, path=""):
         yield from places(inner, f"{path}{name}/")
 
 
-def h5py():
-    """The library that writes HDF5. Raises ImportError with what to install."""
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError(
-            "writing Keras's files needs the package h5py: pip install h5py (reading does not)"
-        ) from None
-    return h5py
-
-
-def write_hdf5(fill) -> bytes:
-    """The bytes of an HDF5 file that `fill(file)` fills."""
-    buffer = io.BytesIO()
-    with h5py().File(buffer, "w") as file:
-        fill(file)
-    return buffer.getvalue()
-
-
 def write(model, include_optimizer=True, test=None) -> bytes:
     """The bytes of a .weights.h5 file. test: what self_test.make made."""
-
-    def fill(file):
-        for path, name, variables in places(model):
-            group = file.create_group(f"{path}vars")
-            group.attrs["name"] = name.rpartition("/")[2]
-            for i, variable in enumerate(variables):
-                group[str(i)] = variable.value
-        if include_optimizer and model.optimizer:
-            group = file.create_group("optimizer/vars")
-            group.attrs["name"] = model.optimizer.name
-            for i, array in enumerate(model.optimizer.state().values()):
-                group[str(i)] = array
-        self_test.write(file, test)
-
-    return write_hdf5(fill)
+    file = hdf5_writer.Group()
+    for path, name, variables in places(model):
+        group = file.create_group(f"{path}vars")
+        group.attributes["name"] = name.rpartition("/")[2]
+        for i, variable in enumerate(variables):
+            group[str(i)] = variable.value
+    if include_optimizer and model.optimizer:
+        group = file.create_group("optimizer/vars")
+        group.attributes["name"] = model.optimizer.name
+        for i, array in enumerate(model.optimizer.state().values()):
+            group[str(i)] = array
+    self_test.write(file, test)
+    return file.to_bytes()
 
 
 def read(model, root, skip_mismatch=False) -> None:

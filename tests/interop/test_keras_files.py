@@ -11,7 +11,6 @@ import fastrnn
 from fastrnn import layers as L
 from fastrnn.models import load_model
 
-pytest.importorskip("h5py", reason="needs h5py: pip install 'fastrnn[files]'")
 pytest.importorskip("tensorflow", reason="needs tensorflow, to ask the real Keras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras")

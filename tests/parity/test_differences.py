@@ -209,6 +209,27 @@ def test_class_weights_of_time_steps():
         fit(keras, labels, class_weight=classes)
 
 
+def test_saving_into_a_new_folder(tmp_path):
+    def model(library):
+        return library.Sequential([library.Input((2,)), library.layers.Dense(1)])
+
+    model(keras).save(tmp_path / "keras" / "m.h5")
+    with pytest.raises(FileNotFoundError):
+        model(keras).save(tmp_path / "new" / "m.keras")
+    model(fastrnn).save(tmp_path / "new" / "m.keras")
+    assert (tmp_path / "new" / "m.keras").is_file()
+
+
+def test_formats_of_names_without_an_ending(tmp_path):
+    def model(library):
+        return library.Sequential([library.Input((2,)), library.layers.Dense(1)])
+
+    with pytest.raises(ValueError, match="save_format"):
+        model(keras).save(tmp_path / "m", save_format="h5")
+    model(fastrnn).save(tmp_path / "m", save_format="h5")
+    assert (tmp_path / "m").read_bytes()[1:4] == b"HDF"
+
+
 def test_older_spellings():
     layer = fastrnn.layers.LSTM(3, input_shape=(4, 2))
     model = fastrnn.Sequential([layer, fastrnn.layers.Dense(1)])
