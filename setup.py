@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from pathlib import Path
 
 import numpy
@@ -17,9 +16,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512",
     ]  # fmt: skip
 
-OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
+THREADS = ["-pthread"]
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
-FLAGS += ["-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", *OPENMP]
+FLAGS += ["-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", *THREADS]
 
 
 class BuildEngine(build_ext):
@@ -36,7 +35,7 @@ class BuildEngine(build_ext):
         super().build_extension(ext)
 
 
-SOURCES = ["csrc/engine.c", "csrc/layers.c", "csrc/pointwise.c"]
+SOURCES = ["csrc/engine.c", "csrc/threads.c", "csrc/layers.c", "csrc/pointwise.c"]
 engine = Extension(
     "fastrnn._engine",
     ["fastrnn/_engine.pyx", *SOURCES],
@@ -44,7 +43,7 @@ engine = Extension(
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     depends=sorted(str(p) for p in [*Path("csrc").glob("*.[ch]"), *Path("fastrnn").glob("*.pxi")]),
     extra_compile_args=[*FLAGS, "-Wno-unused-function"],
-    extra_link_args=OPENMP,
+    extra_link_args=THREADS,
 )
 
 setup(

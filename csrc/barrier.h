@@ -6,7 +6,6 @@
 #include "parallel.h"
 
 #include <sched.h>
-#include <time.h>
 
 typedef struct {
     _Alignas(128) atomic_int arrived;
@@ -15,10 +14,12 @@ typedef struct {
 
 enum { LONG_WAIT = 4096 }; /* in turns of the loop, some 50 us; then the CPU is offered to others */
 
-static inline double seconds_now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+/* A wait for a thread that has lost its CPU, or of one that had: it counts even where the other is
+ * there after a single yield, which may have taken a time slice. */
+static inline void add_wait(pass_watch *watch, double seconds) {
+    const long long more = (long long)(1e9 * seconds);
+    const long long waited = more + atomic_fetch_add(&watch->waited, more);
+    if (watch->restarts && waited > watch->patience) atomic_store(&watch->stopped, TOO_LATE);
 }
 
 /* Returns at once where the pass is stopped: the other threads may not come. */
@@ -32,19 +33,15 @@ static inline void barrier_wait(step_barrier *barrier, int parts, pass_watch *wa
     }
     double since = 0.0;
     for (int spins = 0; atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase; spins++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
+        spin();
         if (spins < LONG_WAIT) continue;
+        const double now = seconds_now();
+        if (spins > LONG_WAIT) add_wait(watch, now - since);
         if (is_stopped(watch)) return;
-        if (spins == LONG_WAIT) since = seconds_now();
-        if (since > 0.0 && seconds_now() - since > watch->patience) { /* it has lost its CPU */
-            const int late = 1 + atomic_fetch_add_explicit(&watch->late, 1, memory_order_relaxed);
-            if (late == watch->most_late) atomic_store(&watch->stopped, TOO_LATE);
-            since = 0.0;
-        }
+        since = now;
         sched_yield(); /* to the thread waited for */
     }
+    if (since > 0.0) add_wait(watch, seconds_now() - since);
 }
 
 #endif

@@ -1,16 +1,12 @@
-/* The public entries: the choice of instruction set, threads, and work handed to the kernels. */
+/* The public entries: the choice of instruction set, and work handed to the kernels. */
 #include "engine.h"
 #include "kernels.h"
 #include "parallel.h"
 
-#include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+
 #define MAX_SLICES 1024
 
 /* --- instruction sets ------------------------------------------------------------------------ */
@@ -62,105 +58,6 @@ int fr_set_isa(const char *name) {
     return FR_BAD_ARGUMENT;
 }
 
-/* --- threads --------------------------------------------------------------------------------- */
-
-static atomic_int thread_count = 1;
-static atomic_int within_cpus; /* and no more than the CPUs of the thread that calls */
-static atomic_int threads_taken;
-static atomic_int pool_started; /* threads do not survive fork(): a child made after that runs alone */
-static int alone;
-
-static void after_fork(void) {
-    alone = pool_started;
-    threads_taken = 0;
-}
-
-#ifdef _OPENMP
-#ifndef CLOCK_MONOTONIC_COARSE
-#define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
-#endif
-/* CPUs that the calling thread may use (its affinity, or OpenMP's places). Asking takes 0.6 us, so
- * that an answer holds for the rest of a tick of the clock: 1 to 10 ms. */
-static int cpus(int anew) {
-    static _Thread_local struct timespec asked;
-    static _Thread_local int answer;
-    struct timespec tick;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &tick);
-    if (anew || tick.tv_nsec != asked.tv_nsec || tick.tv_sec != asked.tv_sec) {
-        answer = omp_get_num_procs();
-        asked = tick;
-    }
-    return answer > 1 ? answer : 1;
-}
-#else
-static int cpus(int anew) { return 1; }
-#endif
-
-static int usable_threads(int anew) {
-    if (alone) return 1;
-    const int most = thread_count, here = within_cpus && most > 1 ? cpus(anew) : most;
-    return here < most ? here : most;
-}
-int fr_threads(void) { return usable_threads(1); }
-
-/* GNU's OpenMP ends the process when it cannot make a thread. So before a caller's first region of
- * more threads than it has had, as many are made here. */
-#ifdef _OPENMP
-static void *through(void *gate) {
-    pthread_mutex_lock(gate);
-    pthread_mutex_unlock(gate);
-    return NULL;
-}
-static int can_start(int threads) {
-    static _Thread_local int started = 1;
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* all of them are there at once */
-    pthread_t made[MAX_SLICES];
-    int n = started;
-    pthread_mutex_lock(&gate);
-    while (n < threads && pthread_create(&made[n], NULL, through, &gate) == 0) n++;
-    pthread_mutex_unlock(&gate);
-    for (int i = started; i < n; i++) pthread_join(made[i], NULL);
-    if (n >= threads) started = threads;
-    return n >= threads;
-}
-#else
-static int can_start(int threads) { return 0; }
-#endif
-
-int fr_take_threads(int wanted) {
-    wanted = wanted < 1 ? 1 : wanted;
-    const int others = atomic_fetch_add(&threads_taken, wanted);
-    const int left = (wanted > 1 ? usable_threads(0) : 1) - others;
-    int taken = wanted <= left ? wanted : left > 1 ? left : 1;
-    if (taken > 1 && !can_start(taken)) taken = 1;
-    if (taken < wanted) atomic_fetch_sub(&threads_taken, wanted - taken);
-    if (taken > 1 && !pool_started) pool_started = 1;
-    return taken;
-}
-void fr_give_threads(int taken) { atomic_fetch_sub(&threads_taken, taken); }
-
-void fr_set_threads(int threads) {
-    static int registered;
-    if (!registered) registered = pthread_atfork(NULL, NULL, after_fork) == 0;
-    thread_count = threads < 1 ? 1 : threads > MAX_SLICES ? MAX_SLICES : threads;
-    within_cpus = 0;
-}
-void fr_set_threads_within_cpus(int threads) {
-    fr_set_threads(threads);
-    within_cpus = 1;
-}
-
-/* Waking a thread costs some 5 us; below 400,000 operations a thread it does not pay. */
-int fr_threads_for(double flops) {
-    const double threads = flops / 4e5;
-    if (threads < 2) return 1;
-#ifdef _OPENMP
-    if (omp_in_parallel()) return 1;
-#endif
-    const int most = usable_threads(0);
-    return threads >= most ? most : (int)threads;
-}
-
 /* --- memory ---------------------------------------------------------------------------------- */
 
 /* Weights and saved states of some MB are read in strides that outrun the table of small pages.
@@ -176,25 +73,6 @@ void fr_use_large_pages(void *memory, int64_t bytes) {
 #endif
 }
 
-/* --- interrupts --------------------------------------------------------------------------------- */
-
-static int (*interrupt)(void);
-
-void fr_set_interrupt(int (*asked)(void)) { interrupt = asked; }
-
-pass_watch fr_new_watch(void) { return (pass_watch){.asked = interrupt ? seconds_now() : 0.0}; }
-
-int fr_watch(pass_watch *watch) {
-#ifdef _OPENMP
-    if (omp_get_thread_num() != 0) return is_stopped(watch);
-#endif
-    if (interrupt && seconds_now() - watch->asked > 0.05) {
-        if (interrupt()) atomic_store(&watch->stopped, INTERRUPTED);
-        watch->asked = seconds_now();
-    }
-    return is_stopped(watch);
-}
-
 /* --- recurrent layers -------------------------------------------------------------------------- */
 
 int64_t fr_rnn_packed_size(int cell, int64_t features, int64_t units) {
@@ -204,20 +82,28 @@ int64_t fr_rnn_packed_back_size(int cell, int64_t features, int64_t units) {
     return fr_kernels()->packed_back_size(cell, features, units);
 }
 
+WORK(pack, int cell; float *packed; const float *kernel, *recurrent_kernel, *bias;
+     int64_t features, units;) {
+    fr_kernels()->pack(w->cell, w->packed, w->kernel, w->recurrent_kernel, w->bias, w->features,
+                       w->units, task);
+}
 void fr_rnn_pack(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
                  const float *bias, int64_t features, int64_t units) {
-    const kernel_table *k = fr_kernels();
-    int threads = fr_threads_for(2.0 * gates_of(cell) * (double)(units * (features + units)));
-    FOR_TASKS(part, k->pack_parts(features, units), threads,
-              k->pack(cell, packed, kernel, recurrent_kernel, bias, features, units, part));
+    const int threads = fr_threads_for(2.0 * gates_of(cell) * (double)(units * (features + units)));
+    FOR_TASKS(fr_kernels()->pack_parts(features, units), threads, pack, cell, packed, kernel,
+              recurrent_kernel, bias, features, units);
 }
 
+WORK(pack_back, int cell; float *packed; const float *kernel, *recurrent_kernel;
+     int64_t features, units;) {
+    fr_kernels()->pack_back(w->cell, w->packed, w->kernel, w->recurrent_kernel, w->features, w->units,
+                            task);
+}
 void fr_rnn_pack_back(int cell, float *packed, const float *kernel, const float *recurrent_kernel,
                       int64_t features, int64_t units) {
-    const kernel_table *k = fr_kernels();
-    int threads = fr_threads_for(2.0 * gates_of(cell) * (double)(units * (features + units)));
-    FOR_TASKS(part, k->pack_back_parts(features, units), threads,
-              k->pack_back(cell, packed, kernel, recurrent_kernel, features, units, part));
+    const int threads = fr_threads_for(2.0 * gates_of(cell) * (double)(units * (features + units)));
+    FOR_TASKS(fr_kernels()->pack_back_parts(features, units), threads, pack_back, cell, packed, kernel,
+              recurrent_kernel, features, units);
 }
 
 static rnn_slice slice_of(const fr_rnn *rnn, int64_t slice, int64_t slices) {
@@ -340,57 +226,43 @@ static void run_slice(const rnn_pass *pass, int d, int64_t s, int part, step_bar
 }
 
 /* Threads that share a layer's units meet at every step: where other programs take the CPUs away,
- * each meeting can last a time slice. A forward pass that sees this begins again on one thread, and
- * so do all for the next tenth of a second. */
-#ifdef _OPENMP
-static _Atomic double alone_until;
+ * each meeting can last a time slice. A forward pass that has waited longer than it would take alone
+ * begins again on one thread. */
+static double time_alone(const rnn_pass *pass) { return 1e-4 + flops_of(pass->rnn, pass->count) / 2e10; }
 
-/* Threads need not be equally fast: half the time that a step may take where the caches are busy. */
-static double patience(const fr_rnn *rnn, int parts) {
-    const double weights = gates_of(rnn->cell) * (double)(rnn->units * (rnn->features + rnn->units));
-    return 2e-5 + weights * (4.0 / 8e9 + (double)rnn->batch * 2.0 / 1e11) / parts;
+WORK(part, const rnn_pass *pass; step_barrier *barriers;) {
+    const int parts = w->pass->split.parts, d = (int)task / parts;
+    run_slice(w->pass, d, 0, (int)task % parts, &w->barriers[d]);
 }
-#endif
-static int most_late(const fr_rnn *rnn) {
-    return 4 + (int)(rnn->timesteps < 1 << 20 ? rnn->timesteps / 64 : 1 << 14);
+
+/* Returns whether the pass was made so. */
+static int share_units(const rnn_pass *pass) {
+    step_barrier barriers[2] = {0};
+    pass_watch *watch = pass->watch;
+    const int threads = pass->count * pass->split.parts;
+    const double alone = time_alone(pass);
+    watch->patience = (long long)(1e9 * alone);
+    if (!fr_together(threads, alone / 2, part_task, &(part_work){pass, barriers})) return 0;
+    if (watch->waited > watch->patience) fr_was_late();
+    else fr_went_well();
+    if (is_stopped(watch) != TOO_LATE) return 1;
+    atomic_store(&watch->stopped, 0);
+    return 0;
 }
 
 /* A direction that adds to dx follows the one before it on the same thread. */
+WORK(chain, const rnn_pass *pass; int chains, together;) {
+    run_slice(w->pass, (int)(task % w->chains), task / w->chains, 0, NULL);
+    if (w->together) run_slice(w->pass, 1, task / w->chains, 0, NULL);
+}
+
 static void run_pass(const rnn_pass *pass) {
     const fr_rnn *rnn = pass->rnn;
-    const int count = pass->count;
-    const int64_t slices = pass->split.slices;
-    const int together = count == 2 && rnn[1].dx && rnn[1].dx_add && !rnn[1].index;
-    const int chains = together ? 1 : count;
-#ifdef _OPENMP
-    const int parts = pass->split.parts;
-    pass_watch *watch = pass->watch;
-    if (parts > 1 && !together && seconds_now() >= alone_until) {
-        const int wanted = (int)(count * slices) * parts, taken = fr_take_threads(wanted);
-        step_barrier barriers[2] = {0};
-        watch->patience = patience(rnn, parts);
-        int enough = 0;
-        if (taken == wanted && slices == 1) {
-#pragma omp parallel num_threads(wanted)
-            if (omp_get_num_threads() == wanted) {
-                float_mode mode = flush_subnormals();
-                const int id = omp_get_thread_num();
-                if (id == 0) enough = 1;
-                run_slice(pass, id / parts, 0, id % parts, &barriers[id / parts]);
-                restore(mode);
-            }
-        }
-        fr_give_threads(taken);
-        if (atomic_load(&watch->late) >= most_late(rnn)) alone_until = seconds_now() + 0.1;
-        if (is_stopped(watch) == TOO_LATE) atomic_store(&watch->stopped, 0);
-        else if (enough) return;
-    }
-#endif
-    FOR_TASKS(task, chains * slices, fr_threads_for(flops_of(rnn, count)), {
-        const int d = (int)(task % chains);
-        run_slice(pass, d, task / chains, 0, NULL);
-        if (together) run_slice(pass, 1, task / chains, 0, NULL);
-    });
+    const int together = pass->count == 2 && rnn[1].dx && rnn[1].dx_add && !rnn[1].index;
+    const int chains = together ? 1 : pass->count;
+    if (pass->split.parts > 1 && !together && pass->split.slices == 1 && share_units(pass)) return;
+    FOR_TASKS(chains * pass->split.slices, fr_threads_for(flops_of(rnn, pass->count)), chain, pass,
+              chains, together);
 }
 
 /* --- rows of x picked by index ----------------------------------------------------------------- */
@@ -402,13 +274,14 @@ int64_t fr_rnn_products_size(int cell, int64_t choices, int64_t features, int64_
 typedef void (*rows_function)(const fr_rnn *rnn, int64_t row, int64_t rows);
 
 /* All choices, in tasks of a cache's worth of rows. */
+enum { AT_ONCE = 96 };
+WORK(choices, const fr_rnn *rnn; rows_function function; pass_watch *watch;) {
+    const int64_t row = task * AT_ONCE, left = w->rnn->choices - row;
+    if (!fr_watch(w->watch)) w->function(w->rnn, row, left < AT_ONCE ? left : AT_ONCE);
+}
 static void for_choices(const fr_rnn *rnn, rows_function function, pass_watch *watch) {
-    enum { AT_ONCE = 96 };
-    FOR_TASKS(task, (rnn->choices + AT_ONCE - 1) / AT_ONCE, fr_threads_for(flops_of_choices(rnn)), {
-        const int64_t row = task * AT_ONCE;
-        const int64_t left = rnn->choices - row;
-        if (!fr_watch(watch)) function(rnn, row, left < AT_ONCE ? left : AT_ONCE);
-    });
+    FOR_TASKS((rnn->choices + AT_ONCE - 1) / AT_ONCE, fr_threads_for(flops_of_choices(rnn)), choices,
+              rnn, function, watch);
 }
 
 int fr_rnn_multiply(const fr_rnn *rnn) {
@@ -422,15 +295,18 @@ int fr_rnn_multiply(const fr_rnn *rnn) {
 
 /* What the backward leaves out where rows are picked: gradients of bias and kernel (packed, or in
  * place if NULL), and dx. */
+WORK(back_to_choices, const fr_rnn *rnn; fr_rnn_split split; float *gradients; pass_watch *watch;) {
+    const kernel_table *k = fr_kernels();
+    for (int64_t s = 0; s < w->split.slices && !fr_watch(w->watch); s++)
+        k->gather_gradients(w->rnn, slice_of(w->rnn, s, w->split.slices),
+                            w->rnn->saved + offset(k->saved_size, w->rnn, s, w->split), task);
+    if (!fr_watch(w->watch)) k->input_weight_gradients(w->rnn, task, w->gradients);
+}
 static void back_to_choices(const fr_rnn *rnn, fr_rnn_split split, float *gradients,
                             pass_watch *watch) {
     const kernel_table *k = fr_kernels();
-    FOR_TASKS(chunk, k->chunks(rnn), fr_threads_for(flops_of_choices(rnn)), {
-        for (int64_t s = 0; s < split.slices && !fr_watch(watch); s++)
-            k->gather_gradients(rnn, slice_of(rnn, s, split.slices),
-                                rnn->saved + offset(k->saved_size, rnn, s, split), chunk);
-        if (!fr_watch(watch)) k->input_weight_gradients(rnn, chunk, gradients);
-    });
+    FOR_TASKS(k->chunks(rnn), fr_threads_for(flops_of_choices(rnn)), back_to_choices, rnn, split,
+              gradients, watch);
     if (rnn->dx) for_choices(rnn, k->choice_gradients, watch);
 }
 
@@ -443,13 +319,18 @@ int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *cons
     fr_rnn no_dx[2]; /* dx_add orders the backward only */
     for (int d = 0; d < count; d++) no_dx[d] = rnn[d], no_dx[d].dx = NULL;
     pass_watch watch = fr_new_watch();
-    watch.most_late = most_late(rnn);
+    watch.restarts = 1;
     run_pass(&(rnn_pass){no_dx, count, split, scratch, k->forward, k->forward_scratch, &watch});
     return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }
 
 int fr_rnn_needs_back(const fr_rnn *rnn) {
     return rnn->dx != NULL || rnn->batch * rnn->timesteps > 24;
+}
+
+WORK(unpack_gradient, const fr_rnn *rnn; float *const *gradients; int64_t of_inputs, slices;) {
+    fr_kernels()->unpack_gradient(w->rnn, w->gradients,
+                                  task <= w->rnn->features ? w->of_inputs : w->slices, task);
 }
 
 int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch) {
@@ -473,9 +354,8 @@ int fr_rnn_backward(const fr_rnn *rnn, int count, fr_rnn_split split, float *con
         const double columns = gates_of(rnn[d].cell) * (double)rnn[d].units;
         const double work = 4.0 * (double)split.slices * (double)rows * columns;
         const int64_t of_inputs = rnn[d].index ? 1 : split.slices;
-        FOR_TASKS(row, rows, fr_threads_for(work),
-                  k->unpack_gradient(rnn + d, gradients, row <= rnn[d].features ? of_inputs : split.slices,
-                                     row));
+        FOR_TASKS(rows, fr_threads_for(work), unpack_gradient, rnn + d, gradients, of_inputs,
+                  split.slices);
     }
     return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }

@@ -21,7 +21,7 @@ enum fr_activation {
 const char *fr_isa(void);               /* the set in use: "base", "avx2" or "avx512" */
 const char *fr_isa_name(int index);     /* those this CPU can run, best first; NULL after the last */
 int fr_set_isa(const char *name);       /* FR_BAD_ARGUMENT if unknown or not on this CPU */
-void fr_set_threads(int threads);       /* >= 1; a process made by fork() stays at one thread */
+void fr_set_threads(int threads);       /* >= 1 */
 void fr_set_threads_within_cpus(int threads); /* at most, and no more than the caller's affinity */
 int fr_threads(void);
 int fr_threads_for(double flops);       /* how many threads pay for this much work */

@@ -41,7 +41,7 @@ FASTRNN_API const char *fastrnn_status_text(int status);
 
 /* --- the machine ------------------------------------------------------------------------------- */
 
-/* Threads that one call may use, 1 at first; more need a library built with OPENMP=1. */
+/* Threads that one call may use, 1 at first. */
 FASTRNN_API int fastrnn_set_threads(int threads);
 /* "base", "avx2" or "avx512"; the best that the CPU has at first. Models are loaded for one set. */
 FASTRNN_API int fastrnn_set_isa(const char *name);

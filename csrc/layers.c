@@ -15,11 +15,13 @@ static int64_t start(int64_t rows, int64_t slice, int64_t slices) { return rows 
 
 int64_t fr_dense_packed_size(int64_t k, int64_t n) { return fr_kernels()->dense_packed_size(k, n); }
 
+WORK(dense_pack, float *packed; const float *weights, *bias; int64_t k, n; int transposed;) {
+    fr_kernels()->dense_pack(w->packed, w->weights, w->bias, w->k, w->n, w->transposed, task);
+}
 void fr_dense_pack(float *packed, const float *weights, const float *bias, int64_t k, int64_t n,
                    int transposed) {
-    const kernel_table *kernels = fr_kernels();
-    FOR_TASKS(part, kernels->dense_pack_parts(n), fr_threads_for(2.0 * (double)k * (double)n),
-              kernels->dense_pack(packed, weights, bias, k, n, transposed, part));
+    FOR_TASKS(fr_kernels()->dense_pack_parts(n), fr_threads_for(2.0 * (double)k * (double)n),
+              dense_pack, packed, weights, bias, k, n, transposed);
 }
 
 /* Rows of a dense layer between two looks whether to stop. */
@@ -28,23 +30,24 @@ static int64_t rows_watched(int64_t k, int64_t n) {
     return row > 1e5 ? 96 : 96 * (int64_t)(1e5 / row);
 }
 
+WORK(dense_forward, float *y; const float *x, *packed; int activation; int64_t rows, k, n, slices;
+     pass_watch *watch;) {
+    const int64_t most = rows_watched(w->k, w->n), end = start(w->rows, task + 1, w->slices);
+    for (int64_t row = start(w->rows, task, w->slices); row < end; row += most) {
+        if (fr_watch(w->watch)) break;
+        fr_kernels()->dense_forward(w->y + row * w->n, w->x + row * w->k, w->packed, w->activation,
+                                    end - row < most ? end - row : most, w->k, w->n);
+    }
+}
+
 int fr_dense_forward(float *y, const float *x, const float *packed, int activation, int64_t rows,
                      int64_t k, int64_t n) {
     if (rows < 1 || k < 1 || n < 1) return FR_BAD_SIZE;
     if ((uint32_t)activation >= FR_ACTIVATIONS) return FR_BAD_ARGUMENT;
-    const kernel_table *kernels = fr_kernels();
     int64_t slices = fr_threads_for(2.0 * (double)rows * (double)k * (double)n);
     if (slices > rows) slices = rows;
-    const int64_t most = rows_watched(k, n);
     pass_watch watch = fr_new_watch();
-    FOR_TASKS(s, slices, (int)slices, {
-        const int64_t end = start(rows, s + 1, slices);
-        for (int64_t row = start(rows, s, slices); row < end; row += most) {
-            if (fr_watch(&watch)) break;
-            kernels->dense_forward(y + row * n, x + row * k, packed, activation,
-                                   end - row < most ? end - row : most, k, n);
-        }
-    });
+    FOR_TASKS(slices, (int)slices, dense_forward, y, x, packed, activation, rows, k, n, slices, &watch);
     return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }
 
@@ -61,44 +64,58 @@ int64_t fr_dense_scratch(int64_t k, int64_t n, int64_t slices) {
     return slices * dense_slice_scratch(k, n);
 }
 
+typedef struct {
+    float *dx, *dy;
+    const float *x, *y, *packed_back;
+    int activation;
+    int64_t rows, k, n, slices;
+} dense_pass;
+WORK(dense_backward, dense_pass d; float **dw; int64_t size; pass_watch *watch;) {
+    const dense_pass *d = &w->d;
+    const int64_t most = rows_watched(d->k, d->n), end = start(d->rows, task + 1, d->slices);
+    memset(w->dw[task], 0, (size_t)w->size * sizeof(float));
+    for (int64_t row = start(d->rows, task, d->slices); row < end; row += most) {
+        if (fr_watch(w->watch)) break;
+        fr_kernels()->dense_backward(d->dx ? d->dx + row * d->k : NULL, w->dw[task],
+                                     d->dy + row * d->n, d->x + row * d->k, d->y + row * d->n,
+                                     d->packed_back, d->activation,
+                                     end - row < most ? end - row : most, d->k, d->n,
+                                     w->dw[task] + w->size);
+    }
+}
+WORK(dense_unpack, float *dweights, *dbias; float **dw; int64_t slices, k, n;) {
+    float *out = task == 0 ? w->dbias : w->dweights + (task - 1) * w->n;
+    if (out) fr_kernels()->dense_unpack_gradient(out, w->dw, w->slices, w->k, w->n, task);
+}
+
 int fr_dense_backward(float *dx, float *dweights, float *dbias, float *dy, const float *x,
                       const float *y, const float *packed_back, int activation, int64_t rows,
                       int64_t k, int64_t n, int64_t slices, float *scratch) {
     if (rows < 1 || k < 1 || n < 1 || slices < 1 || slices > MAX_SLICES || slices > rows)
         return FR_BAD_SIZE;
     if ((uint32_t)activation >= FR_ACTIVATIONS || (dx && !packed_back)) return FR_BAD_ARGUMENT;
-    const kernel_table *kernels = fr_kernels();
     const int64_t size = fr_dense_packed_size(k, n);
     float *dw[MAX_SLICES];
     for (int64_t s = 0; s < slices; s++) dw[s] = scratch + s * dense_slice_scratch(k, n);
-    const int64_t most = rows_watched(k, n);
     pass_watch watch = fr_new_watch();
-    FOR_TASKS(s, slices, (int)slices, {
-        const int64_t end = start(rows, s + 1, slices);
-        memset(dw[s], 0, (size_t)size * sizeof(float));
-        for (int64_t row = start(rows, s, slices); row < end; row += most) {
-            if (fr_watch(&watch)) break;
-            kernels->dense_backward(dx ? dx + row * k : NULL, dw[s], dy + row * n, x + row * k,
-                                    y + row * n, packed_back, activation,
-                                    end - row < most ? end - row : most, k, n, dw[s] + size);
-        }
-    });
+    const dense_pass pass = {dx, dy, x, y, packed_back, activation, rows, k, n, slices};
+    FOR_TASKS(slices, (int)slices, dense_backward, pass, dw, size, &watch);
     if (is_stopped(&watch)) return FR_INTERRUPTED;
-    FOR_TASKS(i, 1 + k, fr_threads_for(2.0 * (double)slices * (double)k * (double)n), {
-        float *out = i == 0 ? dbias : dweights + (i - 1) * n;
-        if (out) kernels->dense_unpack_gradient(out, dw, slices, k, n, i);
-    });
+    FOR_TASKS(1 + k, fr_threads_for(2.0 * (double)slices * (double)k * (double)n), dense_unpack,
+              dweights, dbias, dw, slices, k, n);
     return FR_OK;
 }
 
 /* --- dropout --------------------------------------------------------------------------------- */
 
+WORK(dropout, float *y; const float *x; int64_t n, slices; float rate; uint64_t seed;) {
+    fr_kernels()->dropout(w->y, w->x, start(w->n, task, w->slices), start(w->n, task + 1, w->slices),
+                          w->rate, w->seed);
+}
 int fr_dropout(float *y, const float *x, int64_t n, float rate, uint64_t seed) {
     if (!(rate >= 0.0f && rate < 1.0f)) return FR_BAD_ARGUMENT;
-    const kernel_table *kernels = fr_kernels();
     const int64_t slices = fr_threads_for(4.0 * (double)n);
-    FOR_TASKS(s, slices, (int)slices,
-              kernels->dropout(y, x, start(n, s, slices), start(n, s + 1, slices), rate, seed));
+    FOR_TASKS(slices, (int)slices, dropout, y, x, n, slices, rate, seed);
     return FR_OK;
 }
 
@@ -125,31 +142,34 @@ int64_t fr_distinct(int32_t *values, int32_t *places, const int32_t *index, int6
     return count;
 }
 
+WORK(embedding_forward, float *out; const float *table; const int32_t *index; int64_t n, width, slices;) {
+    const int64_t row = start(w->n, task, w->slices);
+    fr_kernels()->embedding_forward(w->out + row * w->width, w->table, w->index + row,
+                                    start(w->n, task + 1, w->slices) - row, w->width);
+}
 int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
                          int64_t size, int64_t width) {
     if (fr_bad_index(index, n, size) >= 0) return FR_BAD_INDEX;
-    const kernel_table *kernels = fr_kernels();
     const int64_t slices = fr_threads_for((double)n * (double)width);
-    FOR_TASKS(s, slices, (int)slices, {
-        const int64_t row = start(n, s, slices);
-        kernels->embedding_forward(out + row * width, table, index + row,
-                                   start(n, s + 1, slices) - row, width);
-    });
+    FOR_TASKS(slices, (int)slices, embedding_forward, out, table, index, n, width, slices);
     return FR_OK;
 }
 
+WORK(zeros, float *out; int64_t rows, width, slices;) {
+    const int64_t row = start(w->rows, task, w->slices);
+    memset(w->out + row * w->width, 0,
+           (size_t)((start(w->rows, task + 1, w->slices) - row) * w->width) * sizeof(float));
+}
+WORK(embedding_backward, float *dtable; const float *dy; const int32_t *index;
+     int64_t n, width, slices;) {
+    fr_kernels()->embedding_backward(w->dtable, w->dy, w->index, w->n, w->width, task, w->slices);
+}
 int fr_embedding_backward(float *dtable, const float *dy, const int32_t *index, int64_t n,
                           int64_t size, int64_t width) {
     if (fr_bad_index(index, n, size) >= 0) return FR_BAD_INDEX;
-    const kernel_table *kernels = fr_kernels();
     const int64_t slices = fr_threads_for((double)(n + size) * (double)width);
-    FOR_TASKS(s, slices, (int)slices, {
-        const int64_t row = start(size, s, slices);
-        memset(dtable + row * width, 0,
-               (size_t)((start(size, s + 1, slices) - row) * width) * sizeof(float));
-    });
-    FOR_TASKS(s, slices, (int)slices,
-              kernels->embedding_backward(dtable, dy, index, n, width, s, slices));
+    FOR_TASKS(slices, (int)slices, zeros, dtable, size, width, slices);
+    FOR_TASKS(slices, (int)slices, embedding_backward, dtable, dy, index, n, width, slices);
     return FR_OK;
 }
 
@@ -163,10 +183,15 @@ static double sum_blocks(const double *blocks, int64_t stride, int64_t j) {
 
 int64_t fr_batch_norm_scratch(int64_t n) { return (2 * BLOCKS + 2) * n; }
 
+WORK(bn_moments, double *scratch; const float *x, *shift; const uint8_t *mask; int64_t rows, n;) {
+    const int64_t row = start(w->rows, task, BLOCKS), n = w->n;
+    fr_kernels()->bn_moments(w->scratch + 2 * task * n, w->scratch + (2 * task + 1) * n, w->x + row * n,
+                             w->shift, w->mask ? w->mask + row : NULL,
+                             start(w->rows, task + 1, BLOCKS) - row, n);
+}
 int fr_batch_norm_moments(float *mean, float *variance, const float *x, const uint8_t *mask,
                           int64_t rows, int64_t n, double *scratch) {
     if (rows < 1 || n < 1) return FR_BAD_SIZE;
-    const kernel_table *kernels = fr_kernels();
     int64_t used = rows;
     if (mask) {
         used = 0;
@@ -175,11 +200,8 @@ int fr_batch_norm_moments(float *mean, float *variance, const float *x, const ui
     float *shift = (float *)(scratch + 2 * BLOCKS * n); /* the first row: keeps the sums small */
     memcpy(shift, x, (size_t)n * sizeof(float));
     memset(scratch, 0, (size_t)(2 * BLOCKS * n) * sizeof(double));
-    FOR_TASKS(b, BLOCKS, fr_threads_for(6.0 * (double)rows * (double)n), {
-        const int64_t row = start(rows, b, BLOCKS);
-        kernels->bn_moments(scratch + 2 * b * n, scratch + (2 * b + 1) * n, x + row * n, shift,
-                            mask ? mask + row : NULL, start(rows, b + 1, BLOCKS) - row, n);
-    });
+    FOR_TASKS(BLOCKS, fr_threads_for(6.0 * (double)rows * (double)n), bn_moments, scratch, x, shift,
+              mask, rows, n);
     for (int64_t j = 0; j < n; j++) {
         const double m = sum_blocks(scratch, 2 * n, j) / (used ? (double)used : 1.0);
         const double s = sum_blocks(scratch + n, 2 * n, j) / (used ? (double)used : 1.0);
@@ -189,24 +211,36 @@ int fr_batch_norm_moments(float *mean, float *variance, const float *x, const ui
     return FR_OK;
 }
 
+WORK(bn_forward, float *y; const float *x, *scale, *offset; int64_t rows, n, slices;) {
+    const int64_t row = start(w->rows, task, w->slices);
+    fr_kernels()->bn_forward(w->y + row * w->n, w->x + row * w->n, w->scale, w->offset,
+                             start(w->rows, task + 1, w->slices) - row, w->n);
+}
 int fr_batch_norm_forward(float *y, const float *x, const float *scale, const float *offset,
                           int64_t rows, int64_t n) {
     if (rows < 1 || n < 1) return FR_BAD_SIZE;
-    const kernel_table *kernels = fr_kernels();
     const int64_t slices = fr_threads_for(2.0 * (double)rows * (double)n);
-    FOR_TASKS(s, slices, (int)slices, {
-        const int64_t row = start(rows, s, slices);
-        kernels->bn_forward(y + row * n, x + row * n, scale, offset,
-                            start(rows, s + 1, slices) - row, n);
-    });
+    FOR_TASKS(slices, (int)slices, bn_forward, y, x, scale, offset, rows, n, slices);
     return FR_OK;
 }
 
+WORK(bn_sums, double *scratch; const float *dy, *x, *mean, *inverse; int64_t rows, n;) {
+    const int64_t row = start(w->rows, task, BLOCKS), n = w->n;
+    fr_kernels()->bn_sums(w->scratch + 2 * task * n, w->scratch + (2 * task + 1) * n, w->dy + row * n,
+                          w->x + row * n, w->mean, w->inverse, start(w->rows, task + 1, BLOCKS) - row,
+                          n);
+}
+WORK(bn_backward, float *dx; const float *dy, *x, *mean, *a, *b, *c; const uint8_t *mask;
+     int64_t rows, n, slices;) {
+    const int64_t row = start(w->rows, task, w->slices), n = w->n;
+    fr_kernels()->bn_backward(w->dx + row * n, w->dy + row * n, w->x + row * n, w->mean, w->a, w->b,
+                              w->c, w->mask ? w->mask + row : NULL,
+                              start(w->rows, task + 1, w->slices) - row, n);
+}
 int fr_batch_norm_backward(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
                            const float *mean, const float *inverse, const float *gamma,
                            const uint8_t *mask, int64_t rows, int64_t n, double *scratch) {
     if (rows < 1 || n < 1) return FR_BAD_SIZE;
-    const kernel_table *kernels = fr_kernels();
     const int threads = fr_threads_for(8.0 * (double)rows * (double)n);
     int64_t used = rows;
     if (mask) {
@@ -214,11 +248,7 @@ int fr_batch_norm_backward(float *dx, float *dgamma, float *dbeta, const float *
         for (int64_t r = 0; r < rows; r++) used += mask[r] != 0;
     }
     memset(scratch, 0, (size_t)(2 * BLOCKS * n) * sizeof(double));
-    FOR_TASKS(b, BLOCKS, threads, {
-        const int64_t row = start(rows, b, BLOCKS);
-        kernels->bn_sums(scratch + 2 * b * n, scratch + (2 * b + 1) * n, dy + row * n, x + row * n,
-                         mean, inverse, start(rows, b + 1, BLOCKS) - row, n);
-    });
+    FOR_TASKS(BLOCKS, threads, bn_sums, scratch, dy, x, mean, inverse, rows, n);
     float *a = (float *)(scratch + 2 * BLOCKS * n), *b = a + n, *c = b + n;
     const double share = used ? 1.0 / (double)used : 0.0;
     for (int64_t j = 0; j < n; j++) {
@@ -230,10 +260,6 @@ int fr_batch_norm_backward(float *dx, float *dgamma, float *dbeta, const float *
         c[j] = (float)(a[j] * g * share * inverse[j]);
     }
     if (!dx) return FR_OK;
-    FOR_TASKS(s, threads, threads, {
-        const int64_t row = start(rows, s, threads);
-        kernels->bn_backward(dx + row * n, dy + row * n, x + row * n, mean, a, b, c,
-                             mask ? mask + row : NULL, start(rows, s + 1, threads) - row, n);
-    });
+    FOR_TASKS(threads, threads, bn_backward, dx, dy, x, mean, a, b, c, mask, rows, n, threads);
     return FR_OK;
 }

@@ -4,14 +4,10 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <time.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
-
-/* How many threads, at most `wanted`, a caller may run on, so that all callers together have no more
- * than fr_threads(), but one each; to be given back. */
-int fr_take_threads(int wanted);
-void fr_give_threads(int taken);
 
 /* Subnormal numbers cost a hundred cycles each: flush them within the kernels, and give the
  * caller's float environment back. */
@@ -40,15 +36,27 @@ static inline void restore(float_mode mode) {
 #endif
 }
 
+static inline double seconds_now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static inline void spin(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 /* One pass that can be stopped: a flag for its threads. fr_watch, to be called between pieces of
  * work of a millisecond or less, sets it; it answers whether to stop. */
 enum { INTERRUPTED = 1, TOO_LATE };
 typedef struct {
     atomic_int stopped;
-    double asked;      /* when, in seconds */
-    double patience;   /* how long a thread waits for another before it takes it for not running */
-    atomic_int late;   /* how often one had to wait longer */
-    int most_late;     /* when this often, the pass stops as TOO_LATE; 0 for never */
+    double asked;          /* when, in seconds */
+    atomic_llong waited;   /* ns that threads which meet at every step have waited for lost ones */
+    long long patience;    /* how many they may */
+    int restarts;          /* does the pass stop as TOO_LATE after more? */
 } pass_watch;
 
 pass_watch fr_new_watch(void);
@@ -57,24 +65,29 @@ static inline int is_stopped(pass_watch *watch) {
     return atomic_load_explicit(&watch->stopped, memory_order_relaxed);
 }
 
-/* Runs body with `task` from 0 to tasks - 1, on at most `threads` threads. */
-#define FOR_TASKS(task, tasks, threads, body)                                                      \
-    do {                                                                                           \
-        const int64_t tasks_ = (tasks);                                                            \
-        const int threads_ = fr_take_threads(tasks_ < (threads) ? (int)tasks_ : (threads));        \
-        if (threads_ <= 1) {                                                                       \
-            float_mode mode_ = flush_subnormals();                                                 \
-            for (int64_t task = 0; task < tasks_; task++) body;                                    \
-            restore(mode_);                                                                        \
-        } else {                                                                                   \
-            _Pragma("omp parallel num_threads(threads_)") {                                        \
-                float_mode mode_ = flush_subnormals();                                             \
-                _Pragma("omp for schedule(dynamic, 1)")                                            \
-                for (int64_t task = 0; task < tasks_; task++) body;                                \
-                restore(mode_);                                                                    \
-            }                                                                                      \
-        }                                                                                          \
-        fr_give_threads(threads_);                                                                 \
-    } while (0)
+/* A loop's body is a function of its own, WORK(name, fields) { ... `w->field` ... `task` ... }, and
+ *     FOR_TASKS(tasks, threads, name, values of the fields)
+ * runs it for each task from 0 to tasks - 1, on at most `threads` threads. Tasks go to whichever
+ * thread comes for them: the caller waits for none that has not begun. */
+typedef void (*fr_task)(const void *work, int64_t task);
+void fr_for_tasks(int64_t tasks, int threads, fr_task task, const void *work);
+
+#define WORK(name, ...)                                                                            \
+    typedef struct {                                                                               \
+        __VA_ARGS__                                                                                \
+    } name##_work;                                                                                 \
+    static void name##_body(const name##_work *w, int64_t task);                                   \
+    static void name##_task(const void *work, int64_t task) { name##_body(work, task); }           \
+    static void name##_body(const name##_work *w, int64_t task)
+
+#define FOR_TASKS(tasks, threads, name, ...)                                                       \
+    fr_for_tasks(tasks, threads, name##_task, &(name##_work){__VA_ARGS__})
+
+/* Runs each of `threads` tasks on a thread of its own, at the same time, if so many threads are
+ * free and come within `patience` seconds; else runs none and returns 0. */
+int fr_together(int threads, double patience, fr_task task, const void *work);
+/* Says that threads which shared work waited for one that was kept from running, or that none was. */
+void fr_was_late(void);
+void fr_went_well(void);
 
 #endif

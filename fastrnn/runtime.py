@@ -4,12 +4,6 @@ import math
 import os
 from pathlib import Path
 
-# GNU's OpenMP reads this when it is loaded. By default its threads wait for work by spinning for
-# several milliseconds, which takes the CPU from others, and where these are many from our own
-# threads; 10,000 rounds are some 0.1 ms, enough to pass from one kernel to the next.
-_chosen = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
-if not _chosen:
-    os.environ["GOMP_SPINCOUNT"] = "10000"
 try:
     from fastrnn import _engine
 except ImportError as error:
@@ -17,9 +11,6 @@ except ImportError as error:
         "fastrnn's C engine is not built here: run `pip install -e .` in this folder, or leave the "
         "folder with the sources if fastrnn is installed"
     ) from error
-finally:
-    if not _chosen:
-        del os.environ["GOMP_SPINCOUNT"]
 
 get_num_threads, isa = _engine.get_num_threads, _engine.isa
 set_num_threads = _engine.set_num_threads

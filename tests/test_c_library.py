@@ -92,7 +92,7 @@ STREAMED = {"looked up, stream", "lstm", "gru", "rnn", "activations", "normal", 
 
 
 def make(build, *targets):
-    flags = [f"BUILD={build}", "OPENMP=1"]
+    flags = [f"BUILD={build}"]
     run = subprocess.run(
         ["make", "-s", "-C", CSRC, *flags, *targets], capture_output=True, text=True
     )
@@ -212,7 +212,7 @@ def test_library_gives_what_predict_gives(name, library, each_isa):
 def test_library_needs_only_libc_and_libm(tmp_path):
     """And has no function at hand that prints or that ends the process."""
     library = tmp_path / "libfastrnn.so"
-    make(tmp_path, "OPENMP=", "SETS=base", "CFLAGS=-O1", library)
+    make(tmp_path, "SETS=base", "CFLAGS=-O1", library)
 
     def ask(command):
         return subprocess.check_output([*command.split(), library], text=True)

@@ -108,7 +108,7 @@ def call(model):
 
 
 def test_no_memory_for_threads(fresh_python):
-    """Then the pass runs on one thread; OpenMP alone would end the process."""
+    """Then the pass runs on one thread."""
     fresh_python(
         f"""{PRELUDE}
 model, (x, _) = classifier(), data(300, 50)
