@@ -240,7 +240,15 @@ def main():
         names = [n for n in everybody if n not in ("PyTorch", "JAX")]
     workloads = WORKLOADS
     if args.only:
-        workloads = [w for w in WORKLOADS if w.name.startswith(tuple(args.only.split(",")))]
+        begins = args.only.split(",")
+        known = [w.name for w in WORKLOADS]
+        for begin in begins:
+            if not begin or not any(name.startswith(begin) for name in known):
+                parser.error(f"--only: expected beginnings of {known}, received {begin!r}")
+        workloads = [w for w in WORKLOADS if w.name.startswith(tuple(begins))]
+    for name in ("threads", "rounds"):
+        if (count := getattr(args, name)) is not None and count < 1:
+            parser.error(f"--{name}: expected a whole number >= 1, received {count}")
     rounds, seconds, tries = args.rounds or 7, 0.3, 3
     if args.quick:
         workloads = [replace(w, steps=max(1, w.steps // 2)) for w in workloads]

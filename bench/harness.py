@@ -1,6 +1,7 @@
 """How everything here is measured: one stop-watch, turns in alternation, a process a peer."""
 
 import contextlib
+import ctypes
 import datetime
 import glob
 import multiprocessing
@@ -76,15 +77,26 @@ def typical(timings):
     return statistics.median(quiet or [min(timings, key=lambda t: t.waited).seconds])
 
 
+def end_with(parent):
+    """Have Linux kill this process, stopped or not, when its parent, of that number, has ended."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
+
+
 class Worker:
     """A peer in a process of its own, which is stopped (SIGSTOP) except in its turn: no thread of
-    an idle peer spins, and no two libraries share a process."""
+    an idle peer spins, and no two libraries share a process. It ends with the process that started
+    it, however that ends."""
 
     def __init__(self, peer, threads):
         self.peer, self.workload = peer, None
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, peer, threads), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, os.getpid(), peer, threads), daemon=True
+        )
         cpus = os.sched_getaffinity(0)
         os.sched_setaffinity(0, sorted(cpus)[:threads])
         self.process.start()
@@ -155,7 +167,8 @@ def sgemm_peak(threads=2):
 # --- in the worker --------------------------------------------------------------------------------
 
 
-def _serve(connection, name, threads):
+def _serve(connection, parent, name, threads):
+    end_with(parent)
     peer = None
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow's start is talkative
     while True:

@@ -8,7 +8,6 @@ import argparse
 import os
 import platform
 import runpy
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -134,11 +133,9 @@ def bench(args):
         raise ValueError(f"bench: expected its programs in {installed} or {repository}")
     options = [f"--threads={args.threads or fastrnn.get_num_threads()}"]
     options += [f"--{name}={v}" for name in ("only", "peers") if (v := getattr(args, name))]
-    root = str(repository.parent)
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, program, "--quick", *options], env={**os.environ, "PYTHONPATH": paths}
-    ).returncode
+    sys.argv = [str(program), "--quick", *options]
+    sys.path.insert(0, str(program.parent))
+    runpy.run_path(str(program), run_name="__main__")
 
 
 def _load_model(path, compile):

@@ -1,9 +1,9 @@
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 
+import children
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -54,10 +54,7 @@ def fresh_python():
         environment = {**os.environ, **environment}
         environment = {name: value for name, value in environment.items() if value is not None}
         code = "import os, time, numpy as np\n" + textwrap.dedent(code)
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
-            timeout=60,
-        )  # fmt: skip
+        done = children.run([sys.executable, "-c", code], env=environment, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

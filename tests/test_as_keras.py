@@ -7,10 +7,10 @@ import gzip
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 
@@ -21,9 +21,8 @@ SCRIPTS = ROOT / "tests" / "scripts"
 def python(*args, cwd, **environment):
     """Exit status, standard output and standard error of Python, in the folder `cwd`."""
     paths = [environment.pop("before", None), str(ROOT), os.environ.get("PYTHONPATH")]
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, *map(str, args)],
-        capture_output=True,
         encoding="utf-8",
         cwd=cwd,
         env={

@@ -2,10 +2,10 @@
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 
@@ -54,11 +54,10 @@ model.save_weights(target)
 
 
 def run(moment, folder):
-    return subprocess.run(
+    return children.run(
         [sys.executable, "-c", PROGRAM, moment, "end.weights.h5"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
         text=True,
         timeout=120,
     )

@@ -2,11 +2,11 @@
 
 import os
 import re
-import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 
@@ -21,13 +21,11 @@ ROOT = Path(__file__).parents[1]
 def program(*args, cwd):
     """Exit status, standard output and standard error of `python -m fastrnn` in a process."""
     paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-m", "fastrnn", *map(str, args)],
-        capture_output=True,
         encoding="utf-8",
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"},
-        timeout=300,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -306,6 +304,20 @@ def test_bench_measures_fastrnn(tmp_path):
     rows = [line.split("|") for line in out.splitlines() if line.startswith("| cumsum")]
     assert len(rows) == 3
     assert all(float(row[2]) > 0 for row in rows)
-    status, _, err = program("bench", "--peers", "abacus", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--peers", "abacus"], "--peers: expected some of .*'fastrnn'.*, received .'abacus'"),
+        (["--only", "nosuch"], "--only: expected beginnings of .*'imdb.*, received 'nosuch'$"),
+        (["--only", "cumsum,nosuch"], "--only: .* received 'nosuch'$"),
+        (["--threads", "-1"], "--threads: expected a whole number >= 1, received -1$"),
+    ],
+)
+def test_bench_options(options, message, tmp_path):
+    if not (ROOT / "bench" / "compare.py").is_file():
+        pytest.skip("the benchmark is in the repository, not in the installed package")
+    status, _, err = program("bench", *options, cwd=tmp_path)
     assert status == 2
-    assert "abacus" in err
+    assert re.search(message, err.strip()), err

@@ -2,10 +2,10 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 
@@ -16,9 +16,8 @@ NAMES = ["cumsum", "echo", "frames", "imdb", "mnist", "search"]
 def run(name, *options):
     """Exit status, standard output and standard error of `python -m fastrnn.examples.NAME`."""
     paths = [os.environ.get("PYTHONPATH", ""), str(ROOT)]
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-m", f"fastrnn.examples.{name}", *map(str, options)],
-        capture_output=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"},
         timeout=300,

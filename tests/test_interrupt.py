@@ -1,9 +1,9 @@
 """Long kernels: a signal is heard in their midst; threads that lose their CPUs are no hold-up."""
 
 import signal
-import subprocess
 import sys
 
+import children
 import numpy as np
 import pytest
 
@@ -103,7 +103,7 @@ def test_dense(threads, interrupted, rng):
 
 def test_threads_without_a_cpu_do_not_hold_each_other_up(rng):
     """Threads that share a layer's units meet at each step; other programs take their CPUs away."""
-    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    hogs = [children.start([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     before = _engine.get_num_threads()
     try:
         run, last, _ = long_run(rng, 1, 60, 512)

@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 import urllib.request
+from pathlib import Path
 
+import children
 import pytest
 
 from fastrnn.runtime import _cgroup_cpus
@@ -125,7 +128,7 @@ def test_children_of_multiprocessing_train(fresh_python):
     fresh_python(
         f"{MODEL}"
         """
-import multiprocessing
+import ctypes, multiprocessing, sys
 def train(rate):
     model.optimizer.learning_rate = rate
     return model.fit(x, y, epochs=2, shuffle=False, verbose=0).history["loss"]
@@ -136,7 +139,8 @@ for rate in (0.01, 0.001):
     expected.append(train(rate))
     model.set_weights(start)
 model.compile("adam", "mse")
-with multiprocessing.get_context("fork").Pool(2) as pool:
+end_with_parent = (ctypes.CDLL(None).prctl, (1, 9)) if sys.platform == "linux" else ()
+with multiprocessing.get_context("fork").Pool(2, *end_with_parent) as pool:
     received = pool.map_async(train, [0.01, 0.001], chunksize=1).get(40)
 assert np.allclose(received, expected, rtol=1e-3), (received, expected)
 """
@@ -161,7 +165,7 @@ def application(environ, start_response):
     )
     options = ["--preload", "--workers=2", "--threads=2", f"--worker-class={kind}", "--timeout=30"]
     command = [sys.executable, "-m", "gunicorn", *options, "--bind=127.0.0.1:0", "server"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+    with children.start(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         try:
             direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             address = next(line.split()[-2] for line in server.stderr if "Listening at" in line)
@@ -179,6 +183,56 @@ def application(environ, start_response):
     assert server.returncode == 0, log
     assert {same for _, same in answers} == {"True"}
     assert len({worker for worker, _ in answers}) <= 2, log  # none hung and was replaced
+
+
+# --- the benchmark's processes --------------------------------------------------------------------
+
+COMPARING = """
+import os, sys, time
+sys.path[:0] = sys.argv[1:]
+import harness
+if __name__ == "__main__":
+    with harness.workers(["sgemm", "fastrnn"], 1) as team:
+        print(*(worker.process.pid for worker in team.values()), flush=True)
+        time.sleep(60)
+"""
+
+
+@linux
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT", "SIGKILL"])
+def test_peers_end_with_the_benchmark(tmp_path, signal_name):
+    """Though they are stopped when it is not their turn."""
+    root = Path(__file__).parents[1]
+    if not (root / "bench" / "harness.py").is_file():
+        pytest.skip("the benchmark is in the repository, not in the installed package")
+    program = tmp_path / "comparing.py"
+    program.write_text(COMPARING)
+    command = [sys.executable, program, root / "bench", root]
+    with children.start(command, stdout=subprocess.PIPE, text=True) as comparing:
+        try:
+            workers = list(map(int, comparing.stdout.readline().split()))
+            _until(workers, "T")
+            comparing.send_signal(getattr(signal, signal_name))
+            comparing.wait(30)
+            _until(workers, None)
+        finally:
+            comparing.kill()
+
+
+def _until(processes, state):
+    deadline = time.monotonic() + 30
+    while (states := {*map(_state, processes)}) != {state} and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert states == {state}
+
+
+def _state(pid):
+    """The letter of /proc for what a process does; None if it has ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state in "ZX" else state
 
 
 # --- how many threads -----------------------------------------------------------------------------

@@ -4,12 +4,12 @@ import contextlib
 import io
 import os
 import re
-import subprocess
 import sys
 import timeit
 from pathlib import Path
 from types import SimpleNamespace
 
+import children
 import pytest
 
 from fastrnn import progress
@@ -295,9 +295,9 @@ def environment():
 
 
 def test_fit_in_a_pipe():
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-c", PROGRAM],
-        env=environment(), capture_output=True, encoding="utf-8", timeout=60,
+        env=environment(), encoding="utf-8", timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert_lines(done.stdout)
@@ -307,7 +307,7 @@ def test_fit_in_a_pipe():
 def test_fit_in_a_terminal():
     pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with children.start(
         [sys.executable, "-c", PROGRAM], env=environment(), stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 
@@ -60,7 +61,7 @@ def test_killed_while_saving(tmp_path):
     rng, seen = np.random.default_rng(5), set()
     for _ in range(12):
         command = [sys.executable, "-c", SAVE_FOR_EVER, whole, alone]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        with children.start(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
             try:
                 for _ in range(rng.integers(1, 5)):
                     saved = int(process.stdout.readline())

@@ -3,10 +3,10 @@
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 
@@ -226,9 +226,9 @@ def test_search_in_parallel(backend, used):
     environment = {name: v for name, v in os.environ.items() if not name.endswith("_NUM_THREADS")}
     environment["PYTHONPATH"] = str(Path(fastrnn.__file__).parents[1])
     environment["JOBLIB_START_METHOD"] = "fork"  # from Python 3.14 on not what it is by default
-    result = subprocess.run(
+    result = children.run(
         [sys.executable, "-W", "ignore", "-c", PARALLEL, backend, used],
-        env=environment, capture_output=True, text=True, timeout=120,
+        env=environment, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     threads, *accuracy = map(float, result.stdout.split())
