@@ -11,6 +11,7 @@ import shutil
 import warnings
 from collections.abc import Iterable, Set
 from functools import cache
+from numbers import Real
 from time import perf_counter
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from fastrnn._public import public
 
 from .progress import Progbar, write
+from .utils import as_call
 
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
@@ -70,6 +72,9 @@ class Callback:
 
     model = None
     params = None
+
+    def __repr__(self):
+        return as_call(self)
 
     def set_model(self, model) -> None:
         self.model = model
@@ -254,6 +259,12 @@ class History(Callback):
     def __init__(self):
         self.history = Logs()
         self.epoch = []
+
+    def __repr__(self):
+        last = {name: values[-1] for name, values in self.history.items() if len(values)}
+        shown = [f"{n} {v:.4g}" if isinstance(v, Real) else f"{n} {v}" for n, v in last.items()]
+        ended = ", interrupted" if self.interrupted else ""
+        return f"<History of {len(self.epoch)} epochs{ended}: {', '.join(shown) or 'nothing yet'}>"
 
     def on_train_begin(self, logs=None):
         self.epoch = []

@@ -27,6 +27,10 @@ class Predictor:
         self._plans = {}  # shape -> plans that no thread is using
         self._checked = self._version = None
 
+    def __repr__(self):
+        model = self._model
+        return f"<Predictor of {model.name!r}: {model.input_shape} -> {model.output_shape}>"
+
     def __call__(self, x, out=None):
         if type(x) is not np.ndarray or x.dtype != self._dtype:
             x = as_input(x, self._dtype)
@@ -106,6 +110,11 @@ class Stepper(Predictor):
             for layer in self._recurrent
         }
         self._rank = len(model.input_shape)
+
+    def __repr__(self):
+        model = self._model
+        step = (self.streams, None, *model.input_shape[2:])
+        return f"<Stepper of {model.name!r} for {self.streams} streams: x of shape {step}>"
 
     def __call__(self, x, out=None):
         x = as_input(x, self._dtype)

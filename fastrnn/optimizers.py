@@ -16,7 +16,14 @@ from fastrnn._public import public
 
 from . import schedules
 from ._engine import Update, clip, scale, sum_of_squares
-from .utils import Configurable, deserialize_object, did_you_mean, serialize_object, snake_case
+from .utils import (
+    Configurable,
+    as_call,
+    deserialize_object,
+    did_you_mean,
+    serialize_object,
+    snake_case,
+)
 from .variable import aligned
 
 __all__ = [
@@ -119,6 +126,9 @@ class Optimizer(Configurable):
         self._undecayed = ((), None)  # variables, pattern of names
         self._shapes = None
         self._store = self._update = self._ranges = None
+
+    def __repr__(self):
+        return as_call(self, learning_rate=self._learning_rate)
 
     # --- learning rate and iterations
 

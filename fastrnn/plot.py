@@ -45,9 +45,11 @@ def history(history, path=None):
                 panel.plot(at, values, label=label, marker="o" if len(values) == 1 else None)
         panel.set(xlabel="epoch", ylabel=name)
         panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.legend()
+        if f"val_{name}" in recorded:
+            panel.legend()
     if path is not None:
         figure.savefig(path)
+    if path is not None or "inline" in pyplot.get_backend():  # a notebook shows what is returned
         pyplot.close(figure)
     return figure
 
@@ -104,7 +106,7 @@ def plot_model(
     if kind == "png" and "IPython" in sys.modules:
         from IPython import display
 
-        return display.Image(filename=path)
+        return display.Image(filename=path, format="png")
 
 
 def _kind(layer) -> str:

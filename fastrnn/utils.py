@@ -6,6 +6,7 @@ import difflib
 import inspect
 import random as python_random
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -123,10 +124,33 @@ def unknown_arguments(function: Callable, given: Iterable[str]) -> str:
     return f"{function.__name__}: unknown arguments {sorted(given)}{meant}"
 
 
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = 90
+
+
+def as_call(obj, **values) -> str:
+    """For __repr__: the constructor's first argument, and those that differ from their defaults.
+    values: arguments that are not the object's attributes of their names."""
+    shown = []
+    for n, (name, parameter) in enumerate(inspect.signature(type(obj)).parameters.items()):
+        default = None if parameter.default is parameter.empty else parameter.default
+        value = values.get(name, getattr(obj, name, default))
+        usual = value is default or type(value) is type(default) and value == default
+        hidden = name in ("name", "dtype") or inspect.ismethod(value)
+        if hidden or (usual and (n or value is None or name == "reduction")):
+            continue
+        text = value.__name__ if inspect.isroutine(value) else _shortened.repr(value)
+        shown.append(f"{name}={text}")
+    return f"{type(obj).__name__}({', '.join(shown)})"
+
+
 class Configurable:
     """An object rebuilt from the constructor arguments named in `_options`."""
 
     _options: tuple[str, ...] = ()
+
+    def __repr__(self):
+        return as_call(self)
 
     def get_config(self) -> dict:
         """The constructor's arguments as a dict of plain values."""

@@ -1,8 +1,10 @@
 """Pictures of what fit recorded and of models, by matplotlib and by graphviz."""
 
+import os
 import re
 import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,6 +85,42 @@ def test_history_of_a_dict():
     for nothing in ({}, {"loss": []}, fastrnn.callbacks.History(), [1.0]):
         with pytest.raises(ValueError, match="history: expected what fit returned"):
             plot.history(nothing)
+
+
+def test_legends_tell_training_from_validation():
+    """The learning rate is neither."""
+    recorded = {"loss": [3.0, 2.0], "val_loss": [4.0, 3.0], "learning_rate": [0.1, 0.01]}
+    loss, rate = plot.history(recorded).axes
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation"]
+    assert rate.get_legend() is None and rate.get_ylabel() == "learning_rate"
+
+
+def test_a_notebook_draws_once(monkeypatch):
+    """Its backend shows every open figure at a cell's end, and the cell's value is shown too."""
+    monkeypatch.setattr(pyplot, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    figure = plot.history({"loss": [3.0, 2.0]})
+    assert not pyplot.get_fignums()
+    assert curves(figure)["loss"]["training"] == [(1, 3.0), (2, 2.0)]
+
+
+NOTEBOOK = """
+import fastrnn.plot
+fastrnn.plot.history({"loss": [3.0, 2.0]})
+"""
+
+
+def test_pictures_of_a_notebook(monkeypatch):
+    pytest.importorskip("ipykernel", reason="runs a notebook")
+    nbclient = pytest.importorskip("nbclient", reason="runs a notebook")
+    nbformat = pytest.importorskip("nbformat", reason="runs a notebook")
+    root = str(Path(fastrnn.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.getenv("PYTHONPATH")])))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    cell = nbformat.v4.new_code_cell(NOTEBOOK)
+    nbclient.NotebookClient(
+        nbformat.v4.new_notebook(cells=[cell]), timeout=60, kernel_name="python3"
+    ).execute()
+    assert sum("image/png" in output.get("data", ()) for output in cell.outputs) == 1
 
 
 def texts(path):

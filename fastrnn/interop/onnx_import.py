@@ -56,6 +56,13 @@ class Graph:
         self.declared = {v.name: _declared(v) for v in self.body.declared}
         self.inputs, self.outputs = list(self.declared), self.body.outputs
 
+    def __repr__(self):
+        inputs = [
+            f"{name} {np.dtype(dtype).name} {shape}"
+            for name, (dtype, shape) in self.declared.items()
+        ]
+        return f"<Graph: {', '.join(inputs)} -> {', '.join(self.outputs)}>"
+
     def __call__(self, inputs):
         """The outputs, an array or a list of arrays, for an array, a list in the order of
         `inputs`, or a dict by name. Errors: ValueError for inputs that do not fit, and where a

@@ -119,6 +119,9 @@ class Tokenizer:
         self.word_index = {}
         self.index_word = {}
 
+    def __repr__(self):
+        return f"<Tokenizer of {len(self.word_index)} words from {self.document_count} texts>"
+
     def _words(self, text: str | list[str]) -> list[str] | str:
         if self.char_level or isinstance(text, list):
             if not self.lower:

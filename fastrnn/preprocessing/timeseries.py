@@ -104,6 +104,9 @@ class TimeseriesGenerator(PyDataset):
         windows = self.data[ends[:, None] + steps]
         return (windows[:, ::-1] if self.reverse else windows), self.targets[ends]
 
+    def __repr__(self):
+        return f"<{type(self).__name__} of {len(self)} batches>"
+
 
 class _Windows:
     """Windows of `data` from `starts` and `targets` there, anew each time it is iterated."""
@@ -116,6 +119,11 @@ class _Windows:
 
     def __len__(self):
         return self.length
+
+    def __repr__(self):
+        size, shape = self.batch_size, (len(self.steps), *self.data.shape[1:])
+        each = "windows" if size is None else f"batches of {size} windows"
+        return f"<timeseries dataset: {len(self)} {each} of shape {shape}>"
 
     def take(self, count):
         """Only the first `count` batches; all for -1. As tf.data.Dataset.take."""
