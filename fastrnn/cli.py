@@ -20,6 +20,7 @@ import fastrnn
 from fastrnn import _engine
 from fastrnn.data import check_batch_size
 from fastrnn.progress import Progbar
+from fastrnn.saving.atomic import naming
 
 _DEMOS = ("cumsum", "echo", "frames", "imdb", "mnist")
 _WEIGHTS = (".weights.h5", ".safetensors")
@@ -87,13 +88,21 @@ def predict(args):
     """A batch is in memory at a time; the output file appears when it is whole."""
     size = check_batch_size(args.batch_size)
     compute = _load_function(args.file)
-    x = np.load(args.data, mmap_mode="r", allow_pickle=False)
+    try:
+        x = np.load(args.data, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        x = None
     if not isinstance(x, np.ndarray) or x.ndim == 0 or len(x) == 0:
-        raise ValueError(f"{args.data}: expected an .npy file with samples on the first axis")
+        raise ValueError(
+            f"{args.data}: expected an .npy file of numbers (no objects), samples on the first axis"
+        )
     starts = range(0, len(x), size)
     bar = Progbar(len(starts), verbose=0 if args.quiet else 1)
     folder = os.path.dirname(os.path.realpath(args.output))
-    with tempfile.TemporaryDirectory(prefix=".fastrnn-", dir=folder) as temporary:
+    with (
+        naming(args.output),
+        tempfile.TemporaryDirectory(prefix=".fastrnn-", dir=folder) as temporary,
+    ):
         whole, part = None, os.path.join(temporary, "out.npy")
         for step, start in enumerate(starts):
             y = compute(x[start : start + size])

@@ -121,10 +121,8 @@ class Stepper(Predictor):
         one_step = x.ndim == self._rank - 1
         if one_step:
             x = x[:, None]
-        if x.shape[:1] != (self.streams,):
-            raise ValueError(
-                f"x: expected {self.streams} streams, received an array of shape {x.shape}"
-            )
+        if x.shape[:1] != (self.streams,) or x.ndim != self._rank:
+            self._reject(x[:, 0] if one_step else x)
         for layer in self._masks:
             if not np.all(layer.compute_mask(x)):
                 raise ValueError(
@@ -134,6 +132,19 @@ class Stepper(Predictor):
             y = super().__call__(x, None if out is None else out[:, None])
             return y[:, 0] if out is None else out
         return super().__call__(x, out)
+
+    def _reject(self, x):
+        steps = (self.streams, "timesteps", *self._model.input_shape[2:])
+        step = (self.streams, *steps[2:])
+        hint = ""
+        if x.ndim == self._rank - 2 and x.shape[:1] == (self.streams,) and steps[2:] == (1,):
+            hint = "; x[..., None] is one step of one feature"
+        elif self.streams == 1 and x.ndim in (self._rank - 2, self._rank - 1):
+            hint = f"; x[None] is {'one step' if x.ndim == self._rank - 2 else 'the steps'} of one"
+        raise ValueError(
+            f"x: expected {self.streams} streams in an array of shape {steps}, or {step} for one "
+            f"step, received shape {x.shape}{hint}"
+        )
 
     @property
     def state(self):

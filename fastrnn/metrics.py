@@ -407,6 +407,15 @@ def get(identifier):
     )
 
 
+def check(identifier) -> None:
+    """Raise ValueError for what `resolve` will not take."""
+    if identifier is None:
+        raise ValueError("metric: expected a name, a Metric or a function, received None")
+    known = ("acc", "accuracy", "ce", "crossentropy")
+    if not isinstance(identifier, str) or identifier.lower() not in known:
+        get(identifier)
+
+
 def resolve(identifier, y_true_shape, y_pred_shape) -> Metric:
     """The `Metric` that compile(metrics=[identifier]) stands for, given shapes of y_true, y_pred.
 
@@ -414,8 +423,7 @@ def resolve(identifier, y_true_shape, y_pred_shape) -> Metric:
     class numbers, else the categorical one; "crossentropy" and "ce" likewise. The metric is named
     as the identifier if that is a string. Raises ValueError for what is no metric.
     """
-    if identifier is None:
-        raise ValueError("metric: expected a name, a Metric or a function, received None")
+    check(identifier)
     known = identifier.lower() if isinstance(identifier, str) else None
     if known in ("accuracy", "acc"):
         kinds = BinaryAccuracy, SparseCategoricalAccuracy, CategoricalAccuracy

@@ -14,7 +14,7 @@ from fastrnn.callbacks import History
 from fastrnn.data import check_batch_size, steps_of
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, serialize
-from fastrnn.layers.base import Layer, as_input, unique_name
+from fastrnn.layers.base import LACKS_AN_AXIS, Layer, as_input, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup
@@ -196,11 +196,12 @@ class Sequential(Layer):
                     layer.check_input_shape(shape)
                 layer.build(shape)
             except ValueError as error:
-                if below is None or getattr(below, "return_sequences", True):
+                hint, text = "", str(error).removesuffix(LACKS_AN_AXIS)
+                if below is None:
                     raise
-                raise ValueError(
-                    f"{error}; with return_sequences=True, {below.name!r} gives all time steps"
-                ) from None
+                if not getattr(below, "return_sequences", True):
+                    hint = f"; with return_sequences=True, {below.name!r} gives all time steps"
+                raise ValueError(text + hint) from None
             shape = layer.output_shape = layer.compute_output_shape(shape)
             below = layer
 

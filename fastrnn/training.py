@@ -33,6 +33,8 @@ class Compiled:
         self.loss = loss if loss in ("crossentropy", "ce") else losses.resolve(loss, (1,), (1,))
         self.metrics = [(m, False) for m in _flat(metric_names)]
         self.metrics += [(m, True) for m in _flat(weighted_metrics)]
+        for metric, _ in self.metrics:
+            metrics.check(metric)
         self.resolved = None
         self.store = None
         self.run = Run(training=True)

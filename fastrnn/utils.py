@@ -118,6 +118,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def choices(name: str, known: Iterable[str]) -> str:
+    """The names to choose from, for a message; of many, those that are most like `name`."""
+    each = sorted({n.lower().replace("_", ""): n for n in sorted(known)}.values())
+    if len(", ".join(each)) <= 300:
+        return ", ".join(each)
+    close = difflib.get_close_matches(name, each, 4, 0.4) or each[:4]
+    return f"{', '.join(close)}, another of {len(each)} names"
+
+
 def unknown_arguments(function: Callable, given: Iterable[str]) -> str:
     """The message about arguments that a function or a class does not have."""
     meant = did_you_mean(min(given), inspect.signature(function).parameters)
@@ -221,7 +230,7 @@ def deserialize_object(
     found = known.get(str(registered)) or known.get(name)
     if found is None:
         raise ValueError(
-            f"{kind}: expected one of {', '.join(sorted(table))} or a name in custom_objects, "
+            f"{kind}: expected one of {choices(name, table)} or a name in custom_objects, "
             f"received {name!r}{did_you_mean(name, known)}"
         )
     if not inspect.isclass(found):

@@ -5,7 +5,9 @@ import io
 import json
 import os
 import pickle
+import sys
 import threading
+import traceback
 import zipfile
 from itertools import chain
 from pathlib import Path
@@ -246,6 +248,15 @@ def test_a_data_set_not_found_names_every_way_to_it(tmp_path):
     for part in ("http://127.0.0.1:9/mnist.npz", "path=", "FASTRNN_DATA", str(tmp_path / "cache")):
         assert part in message
     assert not list((tmp_path / "cache").iterdir())
+    shown = "".join(traceback.format_exception(info.value))
+    assert "During handling" not in shown and "direct cause" not in shown
+    assert len(shown.splitlines()) < 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="in /proc nobody makes files")
+def test_a_cache_that_takes_no_files():
+    with pytest.raises(OSError, match="No such file or directory: '/proc/mnist.npz'"):
+        _files._download("http://127.0.0.1:9/", Path("/proc/mnist.npz"), None)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):

@@ -3,10 +3,21 @@
 import numpy as np
 import pytest
 
-from fastrnn import optimizers
-from fastrnn.layers import LSTM, Dense, Embedding, Input, Layer
+from fastrnn import layers, optimizers
+from fastrnn.layers import (
+    LSTM,
+    Bidirectional,
+    Conv1D,
+    Dense,
+    Embedding,
+    Input,
+    Layer,
+    MaxPooling1D,
+    TimeDistributed,
+)
 from fastrnn.models import Sequential
 
+LACKS_AN_AXIS = r"; x\[\.\.\., None\] gives each step one feature, x\[None\] is one sample$"
 RNG = np.random.default_rng(0)
 X = RNG.random((20, 6, 3)).astype(np.float32)
 Y = RNG.integers(0, 3, 20)
@@ -22,6 +33,16 @@ def network(outputs=3, loss="sparse_categorical_crossentropy", compiled=True):
 
 def fit(x=X, y=Y, model=None, **options):
     (network() if model is None else model).fit(x, y, verbose=0, **options)
+
+
+def unbuilt():
+    model = Sequential([LSTM(4), Dense(3)])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def stream(streams, features=3):
+    return Sequential([Input((None, features)), LSTM(4)]).stream(streams)
 
 
 def one_hot(**options):
@@ -60,7 +81,44 @@ def one_hot(**options):
         (lambda: optimizers.Adam(learning_rat=1), "Adam: .*; did you mean 'learning_rate'"),
         (
             lambda: Sequential([Input((6, 3)), LSTM(4, name="low"), LSTM(4)]),
-            r"\(batch, timesteps, features\) .*; with return_sequences=True, 'low' gives",
+            r"\(batch, timesteps, features\) .* received \(None, 4\); with return_sequences=True, "
+            "'low' gives all time steps$",
+        ),
+        (lambda: LSTM(4)(X[..., 0]), rf"received \(None, 6\){LACKS_AN_AXIS}"),
+        (lambda: Conv1D(4, 2)(X[0]), rf"received \(None, 3\){LACKS_AN_AXIS}"),
+        (lambda: MaxPooling1D()(X[0]), rf"received \(None, 3\){LACKS_AN_AXIS}"),
+        (lambda: TimeDistributed(Dense(2))(X[0]), rf"received \(None, 3\){LACKS_AN_AXIS}"),
+        (lambda: Bidirectional(LSTM(4))(X[0]), rf"received \(None, 3\){LACKS_AN_AXIS}"),
+        (
+            lambda: fit(X[..., 0], model=unbuilt()),
+            rf"received \(None, 6\){LACKS_AN_AXIS}",
+        ),
+        (lambda: stream(1)(X[0, 0]), r"received shape \(3,\); x\[None\] is one step of one$"),
+        (lambda: stream(1)(X[0]), r"received shape \(6, 3\); x\[None\] is the steps of one$"),
+        (
+            lambda: stream(2)(X[0]),
+            r"expected 2 streams in an array of shape \(2, 'timesteps', 3\), or"
+            r" \(2, 3\) for one step, received shape \(6, 3\)$",
+        ),
+        (
+            lambda: stream(6, 1)(X[0, :, 0]),
+            r"\(6,\); x\[\.\.\., None\] is one step of one feature$",
+        ),
+        (
+            lambda: network(compiled=False).compile("adam", "mse", metrics=["acuracy"]),
+            "^metric: expected one of accuracy, .{,150}, received 'acuracy'; did you mean 'accu",
+        ),
+        (
+            lambda: network(compiled=False).compile("adam", "mse", weighted_metrics=[["mae", 3]]),
+            "^metric: expected a name, .* received 3$",
+        ),
+        (
+            lambda: network(compiled=False).compile("adam", "bse"),
+            "^loss: .{,200}; did you mean 'mse'",
+        ),
+        (
+            lambda: layers.deserialize({"class_name": "LTSM", "config": {}}),
+            "^class_name: .{,150}, received 'LTSM'; did you mean 'LSTM'",
         ),
     ],
 )

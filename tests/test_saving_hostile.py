@@ -181,7 +181,7 @@ def test_pickles(content, tmp_path):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", "{}")
             archive.writestr(member, pickled)
-    refused(path, r"not a \.keras file|expected model.weights.h5")
+    refused(path, r"is a pickle, which could hold code|expected model.weights.h5")
 
 
 # --- paths ---

@@ -182,6 +182,6 @@ def test_arguments(tmp_path):
         model.save_weights(tmp_path / "w.h5", overwrite=False)
     with pytest.raises(ValueError, match="expected a built model"):
         fastrnn.Sequential([L.Dense(1)]).load_weights(tmp_path / "w.h5")
-    with pytest.raises(ValueError, match="not a .keras file"):
+    with pytest.raises(ValueError, match="expected a .keras or .h5 file, .*x' is empty$"):
         (tmp_path / "x").write_bytes(b"")
         model.load_weights(tmp_path / "x")

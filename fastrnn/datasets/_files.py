@@ -53,7 +53,7 @@ def locate(path, name: str, digest: str, folder: str = "") -> Path:
             f"{name} was not found and could not be downloaded from {BASE_URL}{name} ({error}). "
             f"Either pass its place as path=..., or set FASTRNN_DATA to a folder that has "
             f"{Path(folder, given.name)}, or put the published file into {cache}.{passed_over}"
-        ) from error
+        ) from None
 
 
 def get_file(
@@ -96,7 +96,7 @@ def get_file(
         raise DatasetNotFoundError(
             f"{origin} could not be downloaded ({error}). Put the file at {target}, or set "
             f"FASTRNN_DATA to a folder that has {name}"
-        ) from error
+        ) from None
 
 
 def read_npz(path: Path, names: tuple[str, ...], sequences: bool = False) -> list[np.ndarray]:
@@ -145,9 +145,12 @@ def _download(url: str, target: Path, digest: str | None) -> Path:
     from http.client import HTTPException  # importing these costs a tenth of fastrnn's import
     from urllib.request import urlopen
 
+    from fastrnn.saving.atomic import naming
+
     target.parent.mkdir(parents=True, exist_ok=True)
     received = _new_hash(digest)
-    part = tempfile.NamedTemporaryFile(dir=target.parent, delete=False)
+    with naming(target):
+        part = tempfile.NamedTemporaryFile(dir=target.parent, delete=False)
     try:
         try:
             with part, urlopen(url, timeout=_TIMEOUT) as response:

@@ -53,7 +53,7 @@ def main():
     X, y = get_sequences(200, rng)
     right = (model.predict(X, verbose=0) > 0.5) == y
     print("right at each time step:", *(f"{share:.3f}" for share in right.mean(axis=(0, 2))))
-    _common.check("accuracy on 200 new sequences", right.mean(), target=0.95)
+    _common.check(args, "accuracy on 200 new sequences", right.mean(), target=0.95)
 
 
 if __name__ == "__main__":

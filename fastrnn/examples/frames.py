@@ -56,7 +56,7 @@ def main():
         verbose=args.verbose,
     ).history
     _common.plot(args.plot, frames=history)
-    _common.check("validation accuracy", history["val_accuracy"][-1], target=0.95)
+    _common.check(args, "validation accuracy", history["val_accuracy"][-1], target=0.95)
 
 
 if __name__ == "__main__":

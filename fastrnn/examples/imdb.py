@@ -52,7 +52,7 @@ def main():
         verbose=args.verbose,
     ).history
     _common.plot(args.plot, imdb=history)
-    _common.check("best validation accuracy", max(history["val_accuracy"]), target=0.86)
+    _common.check(args, "best validation accuracy", max(history["val_accuracy"]), target=0.86)
 
 
 if __name__ == "__main__":

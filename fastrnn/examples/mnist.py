@@ -58,7 +58,7 @@ def main():
         print("test_loss:", pre[0], "- test_acc:", pre[1])
         accuracies.append(pre[1])
     _common.plot(args.plot, **histories)
-    _common.check("lowest test accuracy", min(accuracies), target=0.978)
+    _common.check(args, "lowest test accuracy", min(accuracies), target=0.978)
 
 
 if __name__ == "__main__":

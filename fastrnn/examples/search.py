@@ -30,7 +30,7 @@ def main():
     best, history, score = search(data, sequences(600, args.seed + 1), args)
     print("best:", ", ".join(f"{name}={value:.3g}" for name, value in sorted(best.items())))
     _common.plot(args.plot, best=history)
-    _common.check("accuracy on new sequences", score, 0.85)
+    _common.check(args, "accuracy on new sequences", score, 0.85)
 
 
 def sequences(samples, seed):

@@ -31,6 +31,7 @@ from fastrnn.layers.pooling import (
 )
 from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
+from fastrnn.utils import choices, did_you_mean
 
 CLASSES = {
     cls.__name__: cls
@@ -74,7 +75,7 @@ def deserialize(config, custom_objects=None):
     known = {**CLASSES, **(custom_objects or {})}
     if name not in known:
         raise ValueError(
-            f"class_name: unknown layer {name!r}; expected one of {sorted(known)} "
-            "(custom_objects adds to these)"
+            f"class_name: expected one of {choices(str(name), known)} or a name in custom_objects, "
+            f"received {name!r}{did_you_mean(str(name), known)}"
         )
     return known[name].from_config(config["config"])

@@ -102,6 +102,10 @@ def as_input(inputs, dtype, name="inputs") -> np.ndarray:
     return np.ascontiguousarray(array, dtype)
 
 
+# What users of arrays (samples, timesteps) or (timesteps, features) look for.
+LACKS_AN_AXIS = "; x[..., None] gives each step one feature, x[None] is one sample"
+
+
 class Layer:
     """Base of all layers.
 

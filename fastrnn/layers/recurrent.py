@@ -7,6 +7,7 @@ import numpy as np
 from fastrnn import _engine, activations, random, regularizers
 from fastrnn.layers import legacy
 from fastrnn.layers.base import (
+    LACKS_AN_AXIS,
     Layer,
     WeightOptions,
     check_activation,
@@ -105,7 +106,10 @@ class Recurrent(Layer):
 
     def check_input_shape(self, shape):
         if len(shape) != 3 or shape[2] is None:
-            self.reject_shape("(batch, timesteps, features) with known features", shape)
+            self.reject_shape(
+                "(batch, timesteps, features) with known features", shape,
+                LACKS_AN_AXIS * (len(shape) == 2),
+            )  # fmt: skip
 
     def create_weights(self, input_shape):
         features, units, columns = input_shape[2], self.units, self.gates * self.units

@@ -1,6 +1,6 @@
 """What pooling and convolution over time share: the order of the axes, and windows of steps."""
 
-from fastrnn.layers.base import Layer, check_size
+from fastrnn.layers.base import LACKS_AN_AXIS, Layer, check_size
 
 
 class Temporal(Layer):
@@ -36,7 +36,10 @@ class Temporal(Layer):
 
     def check_input_shape(self, shape):
         if len(shape) != 3:
-            self.reject_shape(self.shape_of("batch", "timesteps", "channels"), shape)
+            self.reject_shape(
+                self.shape_of("batch", "timesteps", "channels"), shape,
+                LACKS_AN_AXIS * (len(shape) == 2),
+            )  # fmt: skip
 
     def get_config(self):
         return {**super().get_config(), "data_format": self.data_format}

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from fastrnn.layers.base import Layer
+from fastrnn.layers.base import LACKS_AN_AXIS, Layer
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.recurrent import (
     Recurrent,
@@ -257,7 +257,7 @@ class TimeDistributed(Layer):
 
     def check_input_shape(self, shape):
         if len(shape) < 3:
-            self.reject_shape("(batch, timesteps, ...)", shape)
+            self.reject_shape("(batch, timesteps, ...)", shape, LACKS_AN_AXIS * (len(shape) == 2))
 
     def create_weights(self, input_shape):
         self.layer.build((input_shape[0], *input_shape[2:]))

@@ -10,7 +10,7 @@ import warnings
 
 from fastrnn._public import public
 from fastrnn.activations import hard_sigmoid_keras2
-from fastrnn.saving import config, hdf5_reader, keras_file, legacy_h5, tensors, weights
+from fastrnn.saving import config, foreign, hdf5_reader, keras_file, legacy_h5, tensors, weights
 from fastrnn.saving.atomic import write_file
 from fastrnn.saving.self_test import make as make_test
 
@@ -87,6 +87,8 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         raise ModelFileNotFoundError(errno.ENOENT, error.strerror, error.filename) from None
     if data[:8] == hdf5_reader.SIGNATURE:
         return legacy_h5.read(data, custom_objects, compile)
+    if not data.startswith(b"PK"):
+        raise ValueError(foreign.described(filepath, data))
     return keras_file.read(data, custom_objects, compile)
 
 
@@ -142,6 +144,8 @@ def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
         weights.read(model, root, skip_mismatch)
     elif name.endswith(".safetensors"):
         tensors.read(model, data, skip_mismatch)
+    elif not data.startswith(b"PK"):
+        raise ValueError(foreign.described(filepath, data))
     else:
         keras_file.read_weights(model, data, skip_mismatch)
 
@@ -173,5 +177,13 @@ def _write(name, data):
 
 
 def _contents(filepath) -> bytes:
-    with open(filepath, "rb") as file:
-        return file.read()
+    try:
+        with open(filepath, "rb") as file:
+            return file.read()
+    except IsADirectoryError as error:
+        what = "a folder"
+        if os.path.exists(os.path.join(filepath, "saved_model.pb")):
+            what = "a SavedModel, which only TensorFlow reads; save the model there as .keras"
+        raise IsADirectoryError(
+            error.errno, f"expected a file, received {what}", os.fspath(filepath)
+        ) from None

@@ -1,5 +1,6 @@
 """Files that are either the old one or the new one, never a part."""
 
+import contextlib
 import os
 import secrets
 
@@ -15,6 +16,22 @@ def write_file(path, data: bytes) -> None:
     folder, name = os.path.split(path)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"filepath: expected a folder that exists, received {folder!r}")
+    with naming(path):
+        _write_file(path, folder, name, data)
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Errors of files that stand for a while where `path` will be name `path` instead."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def _write_file(path, folder, name, data):
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(6)}.tmp")
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o666
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

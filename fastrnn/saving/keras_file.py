@@ -5,7 +5,7 @@ import json
 import zipfile
 import zlib
 
-from fastrnn.saving import config, hdf5_reader, legacy, self_test, weights
+from fastrnn.saving import config, foreign, hdf5_reader, legacy, self_test, weights
 
 KERAS_VERSION = "3.15.1"  # whose form is written
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -35,7 +35,10 @@ def read(data: bytes, custom_objects=None, compile=True):
     members = _members(data)
     for name in (_CONFIG, _WEIGHTS):
         if name not in members:
-            raise ValueError(f"expected {name} in the .keras file, received {sorted(members)}")
+            raise ValueError(
+                f"expected {name} in the .keras file, received {sorted(members)}"
+                + foreign.of_members(members)
+            )
     described = config.parse(_read(data, members[_CONFIG]), _CONFIG)
     version = 3
     if _METADATA in members:
@@ -57,7 +60,10 @@ def read_weights(model, data: bytes, skip_mismatch=False) -> None:
     """Give a built model the weights in the bytes of a .keras file."""
     members = _members(data)
     if _WEIGHTS not in members:
-        raise ValueError(f"expected {_WEIGHTS} in the .keras file, received {sorted(members)}")
+        raise ValueError(
+            f"expected {_WEIGHTS} in the .keras file, received {sorted(members)}"
+            + foreign.of_members(members)
+        )
     root = hdf5_reader.File(_read(data, members[_WEIGHTS])).root
     weights.read(model, root, skip_mismatch)
 
