@@ -28,6 +28,7 @@ typedef struct {
     int strips;            /* are packed weights of 4 vectors in strips? */
 } layout;
 
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int is_gru(int cell) { return cell == FR_GRU || cell == FR_GRU_RESET_BEFORE; }
 
 static layout layout_of(int cell, int64_t features, int64_t units) {
@@ -100,7 +101,6 @@ INLINE int chunk_vectors_of(const layout *l, int64_t chunk, enum weights_kind ki
     return kind == OF_RESET_H ? 1 : 3;
 }
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t run_length(int64_t units, int64_t first, int64_t width) {
     int64_t left = units - first;
     return left < 0 ? 0 : left < width ? left : width;
@@ -123,20 +123,28 @@ INLINE column_run run_of(const layout *l, int64_t chunk, enum weights_kind kind,
     return (column_run){n * width, gate * l->units + unit, run_length(l->units, unit, width)};
 }
 
-static int64_t rnn_packed_size(int cell, int64_t features, int64_t units) {
-    layout l = layout_of(cell, features, units);
-    return l.k * l.columns;
-}
-
 /* Rows are packed in blocks, so that the weights are read from front to back. */
 enum { PACK_ROWS = 16 };
 static int64_t rnn_pack_parts(int64_t features, int64_t units) {
     return (features + units) / PACK_ROWS + 1;
 }
 
-/* A row of Keras's weights to row k of all panels. */
-static void pack_row(const layout *l, float *packed, int64_t k, const float *row,
-                     enum weights_kind kind) {
+/* Behind the weights each block has 0 times the sum of its recurrent weights: 0, or NaN where one of
+ * them is infinite or NaN, so that a state of zeros has to be multiplied. */
+static int64_t rnn_packed_size(int cell, int64_t features, int64_t units) {
+    layout l = layout_of(cell, features, units);
+    return l.k * l.columns + rnn_pack_parts(features, units);
+}
+static int is_infinite(const fr_rnn *rnn, const layout *l) {
+    const float *zeros = rnn->packed + l->k * l->columns;
+    float sum = 0.0f;
+    for (int64_t part = 0; part < rnn_pack_parts(rnn->features, rnn->units); part++) sum += zeros[part];
+    return sum != 0.0f;
+}
+
+/* A row of Keras's weights to row k of all panels. Returns 0 times their sum. */
+static float pack_row(const layout *l, float *packed, int64_t k, const float *row,
+                      enum weights_kind kind) {
     const int64_t whole = l->units / l->chunk_units; /* chunks all of whose columns are there */
     int64_t source[4] = {-1, -1, -1, -1};
     for (int v = 0; v < 4 && row && whole; v++) {
@@ -144,22 +152,32 @@ static void pack_row(const layout *l, float *packed, int64_t k, const float *row
         if (run.length) source[v] = run.source;
     }
     const int64_t strip = k > 0 ? packed_strip(l) : 2 * V;
+    vf zeros[4] = {{0}};
+    float zero = 0.0f;
     for (int64_t chunk = 0; chunk < whole; chunk++) {
         float *to = packed + packed_at(l, chunk, k, 0);
         UNROLL(4)
-        for (int v = 0; v < 4; v++)
-            store(to + v / 2 * strip + v % 2 * V,
-                  source[v] < 0 ? splat(0.0f) : load(row + source[v] + chunk * l->chunk_units));
+        for (int v = 0; v < 4; v++) {
+            const vf some = source[v] < 0 ? splat(0.0f) : load(row + source[v] + chunk * l->chunk_units);
+            store(to + v / 2 * strip + v % 2 * V, some);
+            zeros[v] += some * 0.0f;
+        }
     }
+    zeros[0] += zeros[1] + zeros[2] + zeros[3];
+    for (int i = 0; i < V; i++) zero += ((const float *)zeros)[i];
     for (int64_t chunk = whole; chunk < l->chunks; chunk++) {
         for (int v = 0; v < chunk_vectors(l, chunk); v++)
             store(packed + packed_at(l, chunk, k, v * V), splat(0.0f));
         for (int64_t n = 0; row && n < runs_in(l, chunk); n++) {
             const column_run run = run_of(l, chunk, kind, n);
             float *to = packed + packed_at(l, chunk, k, run.column);
-            for (int64_t j = 0; j < run.length; j++) to[j] = row[run.source + j];
+            for (int64_t j = 0; j < run.length; j++) {
+                to[j] = row[run.source + j];
+                zero += to[j] * 0.0f;
+            }
         }
     }
+    return zero;
 }
 
 /* packed: bias, kernel, recurrent_kernel, where packed_at has them. */
@@ -167,12 +185,14 @@ static void rnn_pack(int cell, float *packed, const float *kernel, const float *
                      const float *bias, int64_t features, int64_t units, int64_t part) {
     layout l = layout_of(cell, features, units);
     const int64_t keras_row = l.gates * units;
+    float zero = 0.0f;
     for (int64_t k = part * PACK_ROWS; k < least(l.k, (part + 1) * PACK_ROWS); k++) {
         if (k > features)
-            pack_row(&l, packed, k, recurrent_kernel + (k - 1 - features) * keras_row, OF_H);
+            zero += pack_row(&l, packed, k, recurrent_kernel + (k - 1 - features) * keras_row, OF_H);
         else
             pack_row(&l, packed, k, k > 0 ? kernel + (k - 1) * keras_row : bias, OF_X);
     }
+    packed[l.k * l.columns + part] = zero;
     if (part > 0 || !bias || cell != FR_GRU) return;
     for (int64_t chunk = 0; chunk < l.chunks; chunk++) /* its bias of h */
         for (int64_t n = 0; n < runs_in(&l, chunk); n++) {
@@ -792,6 +812,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
     barrier_wait(slice.barrier, slice.parts, slice.watch);
 
     float *c = cells, *h = hs;
+    const int from_zeros = !rnn->h0 && !is_infinite(rnn, &l);
     const int64_t watched = steps_watched(rnn, slice);
     for (int64_t t = 0; t < steps; t++) {
         if (is_stopped(slice.watch) || ((t + 1) % watched == 0 && fr_watch(slice.watch))) return;
@@ -803,7 +824,7 @@ static void rnn_forward(const fr_rnn *rnn, rnn_slice slice, float *saved) {
         const int64_t doing = rows_to_do(slice, order, t);
         int64_t x_row = 0;
         const float *x = beforehand ? NULL : ordered_x(rnn, slice, order, t, &x_row);
-        const int recurrent = t > 0 || rnn->h0; /* the first step from zeros has no h U */
+        const int recurrent = t > 0 || !from_zeros; /* the first step from zeros has no h U */
         const int any = (block > 1 && t % block == 0) || doing > 0;
         for (int64_t n = first; any && n < end; n++) {
             /* Back and forth, to find in L1 what the step before read last. */

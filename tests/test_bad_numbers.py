@@ -223,3 +223,19 @@ def test_subnormals_outside_of_calls_survive(rng):
     model.fit(x, y, verbose=0)
     model.predict(x, verbose=0)
     np.testing.assert_array_equal(tiny * np.float32(0.5), half)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("rows, units, where", [(1, 5, 0), (3, 20, 19), (40, 40, 7)])
+@pytest.mark.parametrize("kind", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_a_state_of_zeros_times_an_infinite_weight(isa, rng, kind, rows, units, where, value):
+    """NaN at the first step already, as in Keras; and as after one step, with the state kept."""
+    model = fastrnn.Sequential([fastrnn.Input((None, 3)), kind(units, return_sequences=True)])
+    kernel, recurrent, bias = model.get_weights()
+    recurrent[where, where] = value
+    model.set_weights([kernel, recurrent, bias])
+    x = rng.standard_normal((rows, 2, 3)).astype(np.float32)
+    y = model.predict(x, verbose=0)
+    hit = np.arange(units) == where
+    assert np.isnan(y[:, 0, hit]).all() and np.isfinite(y[:, 0, ~hit]).all()
+    assert np.isnan(y[:, 1]).all()
