@@ -31,7 +31,7 @@ enum fastrnn_status {
     FASTRNN_NOT_A_MODEL = 3,     /* damaged, cut short, or no such file at all */
     FASTRNN_TOO_NEW = 4,         /* written for a later version of this library */
     FASTRNN_OUT_OF_MEMORY = 5,
-    FASTRNN_BAD_SHAPE = 6,       /* batch or timesteps do not fit the model */
+    FASTRNN_BAD_SHAPE = 6,       /* batch or timesteps do not fit the model, or are past all memory */
     FASTRNN_BAD_INDEX = 7,       /* an index outside the Embedding */
     FASTRNN_NOT_STREAMABLE = 8,  /* state for a model that needs whole sequences, or a padded step */
     FASTRNN_WRONG_ABI = 9,
@@ -86,7 +86,7 @@ FASTRNN_API int fastrnn_session_free(fastrnn_session *session);
  *
  * state: NULL if x holds whole sequences. Otherwise x holds the next time steps of `batch` streams,
  * and state (batch, input.state) what each has seen: zeros at the start of a stream; the call
- * replaces it. A row of it is all there is to a stream: copy it to save one, put it back to go on. */
+ * replaces it, unless it fails. A row of it is all there is to a stream: copy it to save one, put it back to go on. */
 FASTRNN_API int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch,
                             int64_t timesteps, float *state, float *y);
 

@@ -130,6 +130,17 @@ static void free_arrays(int count, float **arrays) {
 static int within(int64_t value, int64_t low, int64_t end) { return value >= low && value < end; }
 enum { MOST = 1 << 30 }; /* of any size in the file */
 
+/* The next record; of its numbers those that its kind has no use for are 0. */
+static int take_record(reader *r, record *rec) {
+    static const int8_t used[FLATTEN + 1] = {
+        [EMBEDDING] = 3, [RECURRENT] = 5, [BIDIRECTIONAL] = 1, [DENSE] = 3, [ACTIVATION] = 1,
+        [LAYER_NORM] = 1, [REPEAT] = 1, [FLATTEN] = 1};
+    if (!take(r, rec, sizeof *rec) || !within(rec->kind, EMBEDDING, FLATTEN + 1)) return 0;
+    for (int i = used[rec->kind]; i < 7; i++)
+        if (rec->n[i]) return 0;
+    return 1;
+}
+
 static int read_direction(reader *r, const record *rec, int64_t features, direction *d) {
     const int64_t *n = rec->n;
     if (rec->kind != RECURRENT || !within(n[0], 0, FR_CELLS) || !within(n[1], 1, MOST) ||
@@ -154,10 +165,11 @@ static int read_direction(reader *r, const record *rec, int64_t features, direct
 }
 
 static int read_dense(reader *r, const record *rec, layer *l) {
-    if (!within(rec->n[0], 1, MOST) || !within(rec->n[1], 0, FR_ACTIVATIONS)) return FASTRNN_NOT_A_MODEL;
+    if (!within(rec->n[0], 1, MOST) || !within(rec->n[1], 0, FR_ACTIVATIONS) || !within(rec->n[2], 0, 2))
+        return FASTRNN_NOT_A_MODEL;
     l->out = rec->n[0];
     l->option = (int)rec->n[1];
-    const int64_t shapes[2][2] = {{l->in, l->out}, {rec->n[2] != 0, l->out}};
+    const int64_t shapes[2][2] = {{l->in, l->out}, {rec->n[2], l->out}};
     float *arrays[2];
     int status = take_arrays(r, 2, shapes, arrays);
     if (!status) {
@@ -171,21 +183,23 @@ static int read_dense(reader *r, const record *rec, layer *l) {
 
 /* What flows from layer to layer. */
 typedef struct {
-    int64_t features;
+    int64_t features, timesteps; /* timesteps 0 where free */
     int sequences, indices;
 } flow;
 
 /* Numbers and arrays of each kind of layer. */
 static int read_layer(reader *r, layer *l, flow *now) {
     record rec, inner;
-    if (!take(r, &rec, sizeof rec) || !within(rec.kind, EMBEDDING, FLATTEN + 1)) return FASTRNN_NOT_A_MODEL;
+    if (!take_record(r, &rec)) return FASTRNN_NOT_A_MODEL;
     l->kind = (enum kind)rec.kind;
     l->in = l->out = now->features;
     if ((l->kind == EMBEDDING) != now->indices) return FASTRNN_NOT_A_MODEL;
     int status = FASTRNN_OK, sequences = now->sequences;
+    int64_t timesteps = now->timesteps;
     switch (l->kind) {
     case EMBEDDING: /* size, width, mask_zero; table (size, width) */
-        if (!within(rec.n[0], 1, MOST) || !within(rec.n[1], 1, MOST)) return FASTRNN_NOT_A_MODEL;
+        if (!within(rec.n[0], 1, MOST) || !within(rec.n[1], 1, MOST) || !within(rec.n[2], 0, 2))
+            return FASTRNN_NOT_A_MODEL;
         l->n = rec.n[0], l->out = rec.n[1], l->option = rec.n[2] && sequences;
         status = take_array(r, l->n, l->out, &l->weights);
         break;
@@ -200,14 +214,15 @@ static int read_layer(reader *r, layer *l, flow *now) {
         l->count = l->kind == BIDIRECTIONAL ? 2 : 1;
         l->out = 0;
         for (int d = 0; d < l->count && !status; d++) {
-            if (l->count == 2 && !take(r, &inner, sizeof inner)) return FASTRNN_NOT_A_MODEL;
+            if (l->count == 2 && !take_record(r, &inner)) return FASTRNN_NOT_A_MODEL;
             status = read_direction(r, l->count == 2 ? &inner : &rec, l->in, &l->directions[d]);
             l->out += l->directions[d].units;
         }
         if (status) return status;
         if (l->count == 2) {
             const direction *d = l->directions;
-            if (!within(rec.n[0], 0, MERGES) || ((d[0].flags ^ d[1].flags) & RETURN_SEQUENCES))
+            const int differ = d[0].flags ^ d[1].flags;
+            if (!within(rec.n[0], 0, MERGES) || differ & RETURN_SEQUENCES || !(differ & BACKWARDS))
                 return FASTRNN_NOT_A_MODEL;
             l->option = (int)rec.n[0];
             if (l->option != CONCAT && d[0].units != d[1].units) return FASTRNN_NOT_A_MODEL;
@@ -226,7 +241,8 @@ static int read_layer(reader *r, layer *l, flow *now) {
         l->option = (int)rec.n[0];
         break;
     case LAYER_NORM: /* rms_scaling; epsilon for each feature, gamma, beta (features each) */
-        l->option = rec.n[0] != 0;
+        if (!within(rec.n[0], 0, 2)) return FASTRNN_NOT_A_MODEL;
+        l->option = (int)rec.n[0];
         status = take_array(r, 3, l->in, &l->weights);
         break;
     case AVERAGE_POOL:
@@ -236,17 +252,18 @@ static int read_layer(reader *r, layer *l, flow *now) {
         break;
     case REPEAT: /* times */
         if (sequences || !within(rec.n[0], 1, MOST)) return FASTRNN_NOT_A_MODEL;
-        l->n = rec.n[0];
+        l->n = timesteps = rec.n[0];
         sequences = 1;
         break;
-    case FLATTEN: /* timesteps */
-        if (!sequences || !within(rec.n[0], 1, MOST / l->in)) return FASTRNN_NOT_A_MODEL;
+    case FLATTEN: /* timesteps, which are not free */
+        if (!sequences || rec.n[0] != timesteps || !within(timesteps, 1, MOST / l->in))
+            return FASTRNN_NOT_A_MODEL;
         l->n = rec.n[0], l->out = l->n * l->in;
         sequences = 0;
         break;
     case SOFTMAX: break;
     }
-    *now = (flow){l->out, sequences, 0};
+    *now = (flow){l->out, sequences ? timesteps : 0, sequences, 0};
     const size_t left = (size_t)(r->end - r->at);
     r->at += left % 8 < left ? left % 8 : left; /* arrays are padded to 8 bytes; so is the file */
     return status;
@@ -300,21 +317,24 @@ static int looked_up_above(const layer *l) { return l->kind == EMBEDDING && !l->
 int fastrnn_model_read(fastrnn_model **out, const void *bytes, size_t size) {
     if (!out || !bytes) return FASTRNN_BAD_ARGUMENT;
     *out = NULL;
-    reader r = {bytes, (const uint8_t *)bytes + size};
     header head;
-    if (!take(&r, &head, sizeof head) || memcmp(head.magic, MAGIC, sizeof MAGIC))
-        return FASTRNN_NOT_A_MODEL;
+    if (size < sizeof head || size > PTRDIFF_MAX) return FASTRNN_NOT_A_MODEL;
+    memcpy(&head, bytes, sizeof head);
+    if (memcmp(head.magic, MAGIC, sizeof MAGIC)) return FASTRNN_NOT_A_MODEL;
     if (head.format > FORMAT) return FASTRNN_TOO_NEW;
     const size_t summed = offsetof(header, size);
+    const int indices = (head.flags & INDICES) != 0, sequences = (head.flags & SEQUENCES) != 0;
     if (head.format < 1 || head.size != size || size % 8 || head.layers > MOST_LAYERS ||
-        head.flags > 3 || !within(head.features, 1, MOST) || !within(head.timesteps, 0, MOST) ||
+        head.flags > (INDICES | SEQUENCES) || !within(head.features, 1, indices ? 2 : MOST) ||
+        !within(head.timesteps, 0, sequences ? MOST : 1) ||
         crc32((const uint8_t *)bytes + summed, size - summed) != head.crc32)
         return FASTRNN_NOT_A_MODEL;
 
     fastrnn_model *model = calloc(1, sizeof *model + head.layers * sizeof(layer));
     if (!model) return FASTRNN_OUT_OF_MEMORY;
-    flow now = {head.features, (head.flags & SEQUENCES) != 0, (head.flags & INDICES) != 0};
-    model->input = (fastrnn_input){now.indices, now.sequences, now.features, head.timesteps, 0};
+    reader r = {(const uint8_t *)bytes + sizeof head, (const uint8_t *)bytes + size};
+    flow now = {head.features, head.timesteps, sequences, indices};
+    model->input = (fastrnn_input){indices, sequences, head.features, head.timesteps, 0};
     model->isa = fr_isa();
     int status = FASTRNN_OK;
     for (; model->count < head.layers && !status; model->count++)
@@ -385,31 +405,8 @@ static fastrnn_shape shape_after(const layer *l, fastrnn_shape in) {
 }
 static int64_t rows_of(fastrnn_shape s) { return s.batch * (s.timesteps ? s.timesteps : 1); }
 
-static int input_shape(const fastrnn_model *model, int64_t batch, int64_t timesteps,
-                       fastrnn_shape *shape) {
-    const fastrnn_input *in = &model->input;
-    if (batch < 1 || timesteps < 1 || (!in->sequences && timesteps != 1) ||
-        (in->timesteps && timesteps != in->timesteps))
-        return FASTRNN_BAD_SHAPE;
-    *shape = (fastrnn_shape){batch, in->sequences ? timesteps : 0, in->features};
-    fastrnn_shape now = *shape;
-    for (int64_t i = 0; i < model->count; i++) {
-        const layer *l = &model->layers[i];
-        if (l->kind == FLATTEN && now.timesteps != l->n) return FASTRNN_BAD_SHAPE;
-        const double steps = (double)(l->kind == REPEAT ? l->n : now.timesteps + 1);
-        if ((double)batch * steps * (double)(l->in + 2 * l->out) > 0x1p56) return FASTRNN_BAD_SHAPE;
-        now = shape_after(l, now);
-    }
-    return FASTRNN_OK;
-}
-
-int fastrnn_model_output(const fastrnn_model *model, int64_t batch, int64_t timesteps,
-                         fastrnn_shape *shape) {
-    if (!model || !shape) return FASTRNN_BAD_ARGUMENT;
-    const int status = input_shape(model, batch, timesteps, shape);
-    for (int64_t i = 0; i < model->count && !status; i++)
-        *shape = shape_after(&model->layers[i], *shape);
-    return status;
+static int makes_mask(const layer *l) {
+    return l->kind == MASKING || (l->kind == EMBEDDING && l->option);
 }
 
 /* The directions of a layer from x (or indices) to y, in which a step has `width` floats. */
@@ -456,6 +453,75 @@ static int64_t scratch_of(const layer *l, const fr_rnn *rnn, fr_rnn_split split,
     return total;
 }
 
+/* What a call needs. A layer may make more rows, and wider ones, than it is given: all buffers of a
+ * session are sized here. */
+typedef struct {
+    fastrnn_shape input, output;
+    int64_t between; /* floats of the largest output of a layer */
+    int64_t scratch; /* floats, of the recurrent layer that needs most */
+    int64_t states;  /* floats of all streams' states */
+    int64_t masked;  /* time steps of the batch where most may be masked */
+} call_plan;
+
+/* Where a layer's inputs and outputs are so few floats, no size that is computed of them overflows. */
+static int is_too_large(const layer *l, fastrnn_shape in, fastrnn_shape out) {
+    const int64_t steps = in.timesteps > out.timesteps ? in.timesteps : out.timesteps;
+    const double width = (double)in.features + 2.0 * (double)(l ? l->out : 0);
+    return (double)in.batch * ((double)steps + 1.0) * width > 0x1p48;
+}
+
+static void grow(int64_t *size, int64_t needed) {
+    if (needed > *size) *size = needed;
+}
+
+/* splits: how the recurrent layers are to be split is left there, or NULL: without scratch. */
+static int plan_call(const fastrnn_model *model, int64_t batch, int64_t timesteps, int with_states,
+                     fr_rnn_split *splits, call_plan *plan) {
+    static const uint8_t some_mask;
+    const fastrnn_input *input = &model->input;
+    if (batch < 1 || timesteps < 1 || (!input->sequences && timesteps != 1) ||
+        (input->timesteps && timesteps != input->timesteps))
+        return FASTRNN_BAD_SHAPE;
+    fastrnn_shape now = {batch, input->sequences ? timesteps : 0, input->features};
+    if (is_too_large(NULL, now, now)) return FASTRNN_BAD_SHAPE;
+    *plan = (call_plan){.input = now};
+    const uint8_t *likely_mask = NULL;
+    for (int64_t i = 0; i < model->count; i++) {
+        const layer *l = &model->layers[i];
+        const fastrnn_shape next = shape_after(l, now);
+        if (is_too_large(l, now, next)) return FASTRNN_BAD_SHAPE;
+        if (makes_mask(l)) {
+            likely_mask = &some_mask;
+            grow(&plan->masked, rows_of(now));
+        }
+        if (l->count && likely_mask && (now.batch >= INT32_MAX || now.timesteps >= INT32_MAX))
+            return FASTRNN_BAD_SHAPE; /* the engine counts masked rows and steps in 32 bits */
+        if (l->count && splits) { /* split once: the number of threads may change meanwhile */
+            fr_rnn rnn[2];
+            int64_t places[2];
+            set_directions(l, now, NULL, likely_mask, NULL, rnn);
+            splits[i] = fr_rnn_best_split(rnn, l->count);
+            grow(&plan->scratch, scratch_of(l, rnn, splits[i], places));
+        }
+        if (!looked_up_above(l)) /* both directions, before they are merged */
+            grow(&plan->between, rows_of(next) * (l->count == 2 ? 2 : 1) * next.features);
+        now = next;
+    }
+    plan->between = (plan->between + 15) / 16 * 16;
+    plan->states = with_states ? batch * input->state : 0;
+    plan->output = now;
+    return FASTRNN_OK;
+}
+
+int fastrnn_model_output(const fastrnn_model *model, int64_t batch, int64_t timesteps,
+                         fastrnn_shape *shape) {
+    if (!model || !shape) return FASTRNN_BAD_ARGUMENT;
+    call_plan plan;
+    const int status = plan_call(model, batch, timesteps, 0, NULL, &plan);
+    if (!status) *shape = plan.output;
+    return status;
+}
+
 static void merge(int how, float *y, int64_t rows, int64_t units) {
     for (int64_t r = 0; r < rows && how != CONCAT; r++)
         for (int64_t j = 0; j < units; j++) {
@@ -464,33 +530,38 @@ static void merge(int how, float *y, int64_t rows, int64_t units) {
         }
 }
 
-/* states: (batch, all states) or NULL; hc: room for this layer's h and c. */
+/* hc: this layer's h, then c, of all streams, which are replaced; or NULL to begin at zeros. */
 static int run_recurrent(const layer *l, fastrnn_shape in, const float *x, const uint8_t *mask,
-                         float *y, fr_rnn_split split, float *scratch, float *states,
-                         int64_t states_row, float *hc) {
+                         float *y, fr_rnn_split split, float *scratch, float *hc) {
     fr_rnn rnn[2];
     int64_t places[2];
     set_directions(l, in, x, mask, y, rnn);
     scratch_of(l, rnn, split, places);
     float *const parts[2] = {scratch + places[0], scratch + places[l->count - 1]};
     const direction *d = l->directions;
-    const size_t bytes = (size_t)d->units * sizeof(float);
-    const int64_t each = in.batch * d->units;
-    if (states) {
+    if (hc) {
         rnn->h0 = rnn->h_last = hc;
-        if (d->cell == FR_LSTM) rnn->c0 = rnn->c_last = hc + each;
+        if (d->cell == FR_LSTM) rnn->c0 = rnn->c_last = hc + in.batch * d->units;
     }
-    for (int64_t n = 0; n < in.batch * states_of(d) && states; n++)
-        memcpy(hc + n * d->units,
-               states + n % in.batch * states_row + d->state_at + n / in.batch * d->units, bytes);
     const int status = fr_rnn_forward(rnn, l->count, split, parts);
     if (status) return status == FR_BAD_INDEX ? FASTRNN_BAD_INDEX : FASTRNN_BAD_ARGUMENT;
-    for (int64_t n = 0; n < in.batch * states_of(d) && states; n++)
-        memcpy(states + n % in.batch * states_row + d->state_at + n / in.batch * d->units,
-               hc + n * d->units, bytes);
     if (l->count == 2)
         merge(l->option, y, in.batch * (has_sequences(l) ? in.timesteps : 1), d->units);
     return FASTRNN_OK;
+}
+
+/* Between the streams' rows, which the caller has, and each layer's h and c of all streams. */
+static void move_states(const fastrnn_model *model, int64_t batch, float *rows, float *hc, int back) {
+    for (int64_t i = 0; i < model->count; i++) {
+        const direction *d = model->layers[i].directions;
+        const size_t bytes = (size_t)d->units * sizeof(float);
+        for (int64_t n = 0; n < batch * states_of(d) && model->layers[i].count; n++) {
+            float *row = rows + n % batch * model->input.state + d->state_at + n / batch * d->units;
+            float *layers = hc + batch * d->state_at + n * d->units;
+            if (back) memcpy(row, layers, bytes);
+            else memcpy(layers, row, bytes);
+        }
+    }
 }
 
 static void layer_norm(const layer *l, int64_t rows, const float *x, float *y) {
@@ -525,9 +596,6 @@ static void pool(enum kind kind, fastrnn_shape in, const float *x, const uint8_t
     }
 }
 
-static int makes_mask(const layer *l) {
-    return l->kind == MASKING || (l->kind == EMBEDDING && l->option);
-}
 /* Sets the mask; 0 if no step is masked. */
 static int mask_steps(const layer *l, fastrnn_shape in, const void *x, uint8_t *mask) {
     int any = 0;
@@ -572,7 +640,25 @@ static int run_layer(const layer *l, fastrnn_shape in, const float *x, float *y,
     }
 }
 
+/* Between the buffers of a session AddressSanitizer finds a gap. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+enum { GAP = 16 };
+static void open_gaps(fastrnn_session *session) {
+    __asan_unpoison_memory_region(session->memory, (size_t)session->size * sizeof(float));
+}
+static float *after_gap(float *gap) {
+    __asan_poison_memory_region(gap, GAP * sizeof(float));
+    return gap + GAP;
+}
+#else
+enum { GAP = 0 };
+static void open_gaps(fastrnn_session *session) { (void)session; }
+static float *after_gap(float *gap) { return gap; }
+#endif
+
 static int reserve(fastrnn_session *session, int64_t floats) {
+    open_gaps(session);
     if (floats <= session->size) return FASTRNN_OK;
     free(session->memory);
     session->memory = new_floats(floats);
@@ -586,42 +672,21 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
     const fastrnn_model *model = session->model;
     if (model->isa != fr_isa()) return FASTRNN_OTHER_ISA;
     if (state && model->input.state < 0) return FASTRNN_NOT_STREAMABLE;
-    fastrnn_shape shape;
-    int status = input_shape(model, batch, timesteps, &shape);
+    call_plan plan;
+    int status = plan_call(model, batch, timesteps, state != NULL, session->splits, &plan);
     if (status) return status;
-
-    /* Two places for what layers give, in turns; scratch; states of a layer; the mask. */
-    int64_t widest = 0, scratch = 0, units = 0;
-    static const uint8_t some_mask;
-    const uint8_t *likely_mask = NULL;
-    fastrnn_shape now = shape;
-    for (int64_t i = 0; i < model->count; i++) {
-        const layer *l = &model->layers[i];
-        if (makes_mask(l)) likely_mask = &some_mask;
-        if (l->count) { /* split once: the number of threads may change meanwhile */
-            fr_rnn rnn[2];
-            int64_t places[2];
-            set_directions(l, now, NULL, likely_mask, NULL, rnn);
-            session->splits[i] = fr_rnn_best_split(rnn, l->count);
-            const int64_t needed = scratch_of(l, rnn, session->splits[i], places);
-            if (needed > scratch) scratch = needed;
-        }
-        if (l->directions[0].units > units) units = l->directions[0].units;
-        now = shape_after(l, now);
-        if (looked_up_above(l)) continue;
-        const int64_t floats = rows_of(now) * (l->count == 2 ? 2 : 1) * now.features;
-        if (floats > widest) widest = floats;
-    }
-    widest = (widest + 15) / 16 * 16;
-    const int64_t states = state ? 2 * batch * units : 0;
-    status = reserve(session, 2 * widest + scratch + states + rows_of(shape) / 4 + 1);
+    const int64_t masked = plan.masked / 4 + 1; /* in floats */
+    status = reserve(session, 2 * plan.between + plan.scratch + plan.states + masked + 5 * GAP);
     if (status) return status;
-    float *turns[2] = {session->memory, session->memory + widest};
-    float *scratch_at = turns[1] + widest, *hc = scratch_at + scratch;
-    uint8_t *mask_at = (uint8_t *)(hc + states), *mask = NULL;
+    float *turns[2] = {session->memory, after_gap(session->memory + plan.between)};
+    float *scratch = after_gap(turns[1] + plan.between);
+    float *states = after_gap(scratch + plan.scratch), *mask_floats = after_gap(states + plan.states);
+    uint8_t *mask_at = (uint8_t *)mask_floats, *mask = NULL;
+    after_gap(mask_floats + masked);
 
+    if (state) move_states(model, batch, state, states, 0);
     const float *in = x;
-    now = shape;
+    fastrnn_shape now = plan.input;
     for (int64_t i = 0; i < model->count && !status; i++) {
         const layer *l = &model->layers[i];
         const fastrnn_shape next = shape_after(l, now);
@@ -634,15 +699,17 @@ int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch, int64_t 
             now = next;
             continue;
         }
-        status = l->count ? run_recurrent(l, now, in, mask, out, session->splits[i], scratch_at,
-                                          state, model->input.state, hc)
+        status = l->count ? run_recurrent(l, now, in, mask, out, session->splits[i], scratch,
+                                          state ? states + batch * l->directions[0].state_at : NULL)
                           : run_layer(l, now, in, out, mask);
         if (!next.timesteps || l->kind == REPEAT) mask = NULL;
         in = out;
         now = next;
     }
-    if (!status && in != y) memcpy(y, in, (size_t)(rows_of(now) * now.features) * sizeof(float));
-    return status;
+    if (status) return status;
+    if (state) move_states(model, batch, state, states, 1);
+    if (in != y) memcpy(y, in, (size_t)(rows_of(now) * now.features) * sizeof(float));
+    return FASTRNN_OK;
 }
 
 int fastrnn_session_new(fastrnn_session **session, const fastrnn_model *model) {

@@ -12,12 +12,14 @@ import threading
 import zlib
 from pathlib import Path
 
+import c_models
 import numpy as np
 import pytest
 
 import fastrnn
 from fastrnn import layers as L
 from fastrnn import models
+from fastrnn.interop import c_export
 
 CSRC = Path(__file__).parents[1] / "csrc"
 OK, BAD_ARGUMENT, CANNOT_READ, NOT_A_MODEL, TOO_NEW = range(5)
@@ -335,7 +337,8 @@ def test_statuses(library, tmp_path):
     assert library.run(session, c_model, x[:0])[0] == BAD_SHAPE
     assert c.fastrnn_run(session, None, 1, 1, None, None) == BAD_ARGUMENT
     assert c.fastrnn_run(None, None, 1, 1, None, None) == BAD_ARGUMENT
-    assert c.fastrnn_model_output(c_model, 2**40, 2**20, (ctypes.c_int64 * 3)()) == BAD_SHAPE
+    for sizes in ((2**40, 2**20), (1, 2**63 - 1), (2**63 - 1, 1), (2**63 - 1,) * 2, (-(2**63), 1)):
+        assert c.fastrnn_model_output(c_model, *sizes, (ctypes.c_int64 * 3)()) == BAD_SHAPE
     assert c.fastrnn_set_threads(0) == BAD_ARGUMENT
     assert c.fastrnn_set_isa(b"z80") == BAD_ARGUMENT
     found = ctypes.c_void_p(1)
@@ -348,9 +351,14 @@ def test_statuses(library, tmp_path):
     assert library.run(session, c_model, x)[0] == OK
     texts = {c.fastrnn_status_text(n) for n in range(12)}
     assert len(texts) == 12 and c.fastrnn_status_text(-1) == b"unknown status"
-    model, x = model_of("encoder")  # Flatten fixes the time steps
+    model, x = model_of("encoder")  # its Flatten is of repeated steps
     _, c_model = library.read(fastrnn.to_c(model))
-    assert library.run(library.session(c_model), c_model, x[:, :3])[0] in (OK, BAD_SHAPE)
+    assert library.run(library.session(c_model), c_model, x[:, :3])[0] == OK
+    model = models.Sequential([L.LSTM(2, return_sequences=True), L.Flatten()])
+    model.build(x.shape)
+    _, c_model = library.read(fastrnn.to_c(model))
+    assert library.inputs(c_model)[3] == TIME
+    assert library.run(library.session(c_model), c_model, x[:, :3])[0] == BAD_SHAPE
 
 
 def test_damaged_files_are_refused(library):
@@ -367,9 +375,77 @@ def test_damaged_files_are_refused(library):
     assert library.read(data[:12] + struct.pack("<I", zlib.crc32(body)) + body)[0] == NOT_A_MODEL
 
 
+@pytest.mark.parametrize(
+    "name, at, kind, value",
+    [
+        ("words", 32, "q", 64),  # features of indices
+        ("words", 32, "q", 0),
+        ("words", 28, "I", 2),  # sequences, but no indices, to an Embedding
+        ("dense", 28, "I", 1),  # indices without an Embedding
+        ("dense", 40, "q", 7),  # time steps without sequences
+        ("dense", 48 + 24, "q", 2),  # of Dense: is there a bias?
+        ("dense", 48 + 32, "q", 1),  # a number that it has no use for
+        ("words", 48 + 24, "q", -1),  # mask_zero
+        ("flat", 40, "q", 0),  # free time steps that Flatten fixes
+        ("flat", 40, "q", TIME - 1),
+        ("flat", 48 + 8, "q", TIME + 1),
+        ("both", 48 + 64 + 40, "q", 8 | 1 | 2),  # both directions backwards
+        ("both", 48 + 64 + 40, "q", 8),  # one returns sequences, the other does not
+    ],
+)
+def test_files_that_contradict_themselves_are_refused(name, at, kind, value, library):
+    if name in MODELS:
+        data = fastrnn.to_c(model_of(name)[0])
+    else:
+        both = L.Bidirectional(L.SimpleRNN(2, return_sequences=True))
+        model = models.Sequential([{"flat": L.Flatten(), "both": both}[name]])
+        model.build((None, TIME, FEATURES))
+        data = fastrnn.to_c(model)
+    assert library.read(data)[0] == OK
+    assert struct.unpack_from(f"<{kind}", data, at)[0] != value
+    changed = bytearray(data)
+    struct.pack_into(f"<{kind}", changed, at, value)
+    struct.pack_into("<I", changed, 12, zlib.crc32(changed[16:]))
+    assert library.read(bytes(changed))[0] == NOT_A_MODEL
+
+
+@pytest.mark.parametrize("layer", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_no_state_and_zeros_are_one_where_a_weight_is_infinite(layer, library, each_isa):
+    model = models.Sequential([layer(5, return_sequences=True)])
+    model.build((None, 3, FEATURES))
+    kernel, recurrent, *bias = model.get_weights()
+    recurrent[2, 1] = np.inf
+    model.set_weights([kernel, recurrent, *bias])
+    x = np.random.default_rng(0).normal(size=(2, 3, FEATURES)).astype(np.float32)
+    _, c_model = library.read(fastrnn.to_c(model))
+    session = library.session(c_model)
+    state = np.zeros((2, library.inputs(c_model)[4]), np.float32)
+    expected = model.predict(x, verbose=0)
+    for y in (expected, *(library.run(session, c_model, x, s)[1] for s in (None, state))):
+        assert np.isnan(y[:, 0, 1]).all() and np.isnan(y[:, 1:]).all()  # 0 * inf, as in Keras
+        assert np.isfinite(y[:, 0, [0, 2, 3, 4]]).all()
+        np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+def test_a_refused_call_leaves_the_state(library):
+    stack = [L.LSTM(3, "relu", return_sequences=True), L.Masking(), L.LSTM(2)]
+    model = models.Sequential(stack)
+    model.build((None, TIME, FEATURES))
+    weights = model.get_weights()
+    weights[2][:] = [0] * 3 + [1] * 3 + [-90] * 3 + [0] * 3  # its outputs are 0: padding
+    model.set_weights(weights)
+    _, c_model = library.read(fastrnn.to_c(model))
+    state = np.ones((2, library.inputs(c_model)[4]), np.float32)
+    x = np.full((2, TIME, FEATURES), 0.1, np.float32)
+    state[:, :6] = 0
+    before = state.copy()
+    assert library.run(library.session(c_model), c_model, x, state)[0] == NOT_STREAMABLE
+    np.testing.assert_array_equal(state, before)
+
+
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory):
-    """Folder of fuzz_model and short_memory under sanitizers."""
+    """Folder of fuzz_model, run_models and short_memory under sanitizers."""
     folder = tmp_path_factory.mktemp("sanitized")
     flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
     probe = subprocess.run(
@@ -378,7 +454,7 @@ def sanitized(tmp_path_factory):
     )  # fmt: skip
     if probe.returncode:
         pytest.skip("the C compiler has no sanitizers")
-    programs = [f"{folder}/fuzz_model", f"{folder}/short_memory"]
+    programs = [f"{folder}/{name}" for name in ("fuzz_model", "run_models", "short_memory")]
     return make(folder, f"CFLAGS={flags}", "SETS=base", *programs)
 
 
@@ -393,6 +469,56 @@ def test_damaged_files_under_sanitizers(name, sanitized, tmp_path):
     assert run.returncode == 0, run.stderr
     refused, ran = (int(part.split()[-1]) for part in run.stdout.split(","))
     assert refused > 50 and ran > 10
+
+
+def run_models(sanitized, path):
+    run = subprocess.run(
+        [sanitized / "run_models", path], capture_output=True, text=True,
+        env={**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    return [int(part.split()[-1]) for part in run.stdout.split(",")]
+
+
+def test_random_models_under_sanitizers(sanitized, tmp_path):
+    """Whole, in parts and step by step; .ci/sanitize runs more of them."""
+    path = tmp_path / "models"
+    assert c_models.write(path, 150) > 130
+    count, streams, padded = run_models(sanitized, path)
+    assert count == 150 and streams > 50 and padded > 5
+
+
+ROWS_GROW = {
+    "masked": (SEQUENCE, [L.LSTM(4), L.RepeatVector(20000), L.Masking(0.0), L.LSTM(2)]),
+    "masked vector": (VECTOR, [L.RepeatVector(20000), L.Masking(0.0)]),
+    "twice": (
+        VECTOR,
+        [L.RepeatVector(900), L.GRU(3), L.RepeatVector(9000), L.Masking(0.0), L.GRU(2)],
+    ),
+    "both ways": (VECTOR, [L.RepeatVector(900), L.Masking(0.0), L.Bidirectional(L.LSTM(20))]),
+    "wide": (
+        INDICES,
+        [L.Embedding(9, 2, mask_zero=True), L.LSTM(300), L.RepeatVector(50), L.LSTM(90)],
+    ),
+}
+
+
+def test_models_whose_rows_grow_under_sanitizers(sanitized, tmp_path):
+    for name, (shape, stack) in ROWS_GROW.items():
+        model = models.Sequential(stack)
+        model.build((None, TIME) if shape is INDICES else (None, *(n or TIME for n in shape)))
+        x = np.zeros((2, *model.input_shape[1:]), np.int32 if shape is INDICES else np.float32)
+        x[0] = 1
+        for rows in (x, x[:1, :1] if len(shape) == 2 and x.ndim == 3 else x[:1]):
+            path = tmp_path / "models"
+            path.write_bytes(c_models.entry(model, rows, masks=True)[0])
+            assert run_models(sanitized, path)[0] == 1, name
+
+
+def test_random_models_have_every_layer_that_the_library_takes():
+    taken = {name[1:] for name in vars(c_export._Writer) if name[1:] in L.CLASSES}
+    recurrent = {n for n, cls in L.CLASSES.items() if issubclass(cls, c_export.Recurrent)}
+    assert {*c_models.KINDS, "Embedding", "InputLayer"} == taken | recurrent
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -44,7 +44,7 @@ def to_c(model, path=None):
     writer = _Writer(rank == 3)
     writer.model(model)
     declared = model._input_layer and model._input_layer.batch_input_shape
-    timesteps = (declared or shape)[1] if rank == 3 and (declared or writer.fixed) else None
+    timesteps = writer.timesteps or (declared[1] if declared and rank == 3 else None)
     body = struct.pack(
         "<IIqq",
         len(writer.layers),
@@ -75,7 +75,8 @@ class _Writer:
         self.layers = []
         self.sequences = sequences  # does what comes next have time steps?
         self.masked = False
-        self.fixed = False  # does a layer depend on their number?
+        self.repeated = False  # do these come from a RepeatVector?
+        self.timesteps = None  # of the inputs, where a layer depends on their number
 
     def add(self, kind, *numbers, arrays=b""):
         self.append(_record(kind, *numbers) + arrays)
@@ -213,7 +214,7 @@ class _Writer:
 
     def _RepeatVector(self, layer):
         self.add("repeat", layer.n)
-        self.sequences = True
+        self.sequences = self.repeated = True
 
     def _Flatten(self, layer):
         if not self.sequences:
@@ -222,7 +223,8 @@ class _Writer:
         if timesteps is None:
             self.refuse(layer, "expected a fixed number of time steps")
         self.add("flatten", timesteps)
-        self.fixed = True
+        if not self.repeated:
+            self.timesteps = timesteps
         self._after(False)
 
     def _nothing(self, layer):
