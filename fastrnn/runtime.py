@@ -52,13 +52,26 @@ def _use_default_threads() -> None:
     """FASTRNN_NUM_THREADS, then OMP_NUM_THREADS, then the CPUs this process may use."""
     for name in ("FASTRNN_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "").split(",")[0].strip()
-        if text.isdigit() and 1 <= int(text) <= 1024:
+        # "\u00b2" is a digit, and int() refuses more than some thousand of them
+        if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= 1024:
             return set_num_threads(int(text))
         if text and name == "FASTRNN_NUM_THREADS":
-            raise ValueError(f"{name}: expected a whole number from 1 to 1024, received {text!r}")
+            raise ValueError(
+                f"{name}: expected a whole number from 1 to 1024, received {text[:40]!r}"
+            )
     _engine.set_num_threads_within_cpus(max(1, math.ceil(min(_cgroup_cpus(), 1024))))
 
 
+def _use_named_isa() -> None:
+    name = os.environ.get("FASTRNN_ISA", "").strip()
+    sets = _engine.available_isas()
+    if name and name not in sets:
+        raise ValueError(
+            f"FASTRNN_ISA: expected one of {sets}, which this CPU has, received {name[:40]!r}"
+        )
+    if name:
+        _engine.set_isa(name)
+
+
 _use_default_threads()
-if os.environ.get("FASTRNN_ISA"):
-    _engine.set_isa(os.environ["FASTRNN_ISA"])
+_use_named_isa()

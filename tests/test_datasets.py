@@ -231,6 +231,39 @@ def test_cache_defaults_to_the_home_folder(tmp_path, monkeypatch):
     assert mnist.load_data()[0][0].shape == (5, 28, 28)
 
 
+@pytest.mark.parametrize(
+    "variable, value, folder",
+    [
+        ("KERAS_HOME", "{}/k", "k/datasets"),
+        ("FASTRNN_DATA", "~/mine", "home/mine"),
+        ("FASTRNN_CACHE", "~/mine", "home/mine"),
+    ],
+)
+def test_folders_that_the_environment_names(tmp_path, monkeypatch, variable, value, folder):
+    monkeypatch.setenv(variable, value.format(tmp_path))
+    (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(mnist, "_SHA256", sha256(save_mnist(tmp_path / folder / "mnist.npz")))
+    assert mnist.load_data()[0][0].shape == (5, 28, 28)
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, "/dev/null", "\udcff/\n", "~nobody/there", "²"])
+@pytest.mark.parametrize("variable", ["FASTRNN_DATA", "FASTRNN_CACHE", "KERAS_HOME", "HOME"])
+def test_absurd_folders_are_passed_over(tmp_path, monkeypatch, variable, value):
+    if variable == "HOME":
+        monkeypatch.delenv("FASTRNN_CACHE")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(_files.DatasetNotFoundError, match="FASTRNN_DATA"):
+        mnist.load_data()
+    with pytest.raises(_files.DatasetNotFoundError, match="FASTRNN_DATA"):
+        get_file("no.txt", "http://127.0.0.1:9/no.txt")
+
+
+def test_where_nobody_has_a_home(monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without a name
+    monkeypatch.setattr(_files.tempfile, "gettempdir", lambda: "/tmp")
+    assert _files._folder("NONE", "~/.keras") == "/tmp/.keras"
+
+
 @pytest.mark.parametrize("folder", ["cache", "home/.keras/datasets", "cwd"])
 def test_a_file_nobody_named_must_be_the_published_one(tmp_path, folder):
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)

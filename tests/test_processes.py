@@ -248,21 +248,40 @@ NEITHER = {"OMP_NUM_THREADS": None, "FASTRNN_NUM_THREADS": None}
         ({"OMP_NUM_THREADS": "3,2"}, 3),
         ({"FASTRNN_NUM_THREADS": "5"}, 5),
         ({"FASTRNN_NUM_THREADS": "5", "OMP_NUM_THREADS": "3"}, 5),
+        ({"FASTRNN_NUM_THREADS": " 5 ", "OMP_NUM_THREADS": "\u00b2"}, 5),
     ],
 )
 def test_threads_of_the_environment(fresh_python, environment, threads):
     assert int(fresh_python(COUNT, **{**NEITHER, **environment})) == threads
 
 
-def test_a_wrong_number_of_threads_is_named(fresh_python):
+# Digits that are no number, numbers that are none or too large, bytes that are no text.
+ABSURD = ["\u00b2", "\u0665", "9" * 5000, "0", "-1", "1e3", "0x2", "1025", "many", "\udcff", ","]
+
+
+def test_absurd_values_of_others_variables_change_nothing(fresh_python):
+    """And no child of this process ends: OMP_STACKSIZE, OMP_THREAD_LIMIT are GNU OpenMP's."""
+    expected = fresh_python(COUNT, **NEITHER)
+    for value in ABSURD:
+        assert fresh_python(COUNT, **{**NEITHER, "OMP_NUM_THREADS": value}) == expected
+    for name in ("OMP_STACKSIZE", "GOMP_STACKSIZE", "OMP_THREAD_LIMIT"):
+        for value in ("900000G", "99999999", "0", "\u00b2"):
+            fresh_python(f"{MODEL}\nmodel.predict(x, verbose=0)", **{name: value})
+
+
+@pytest.mark.parametrize("value", [*ABSURD[:-1], "avx2 avx512", "z80" * 99])
+@pytest.mark.parametrize("name", ["FASTRNN_NUM_THREADS", "FASTRNN_ISA"])
+def test_absurd_values_of_our_variables_are_named(fresh_python, name, value):
     code = f"""
 try:
     {COUNT}
 except ValueError as error:
-    print(error)
+    print(error, error.__cause__)
 """
-    message = fresh_python(code, FASTRNN_NUM_THREADS="many")
-    assert "FASTRNN_NUM_THREADS" in message and "'many'" in message
+    message = fresh_python(code, **{name: value})
+    expected = "one of ['" if name == "FASTRNN_ISA" else "a whole number from 1 to 1024"
+    assert message.startswith(f"{name}: expected {expected}"), message
+    assert message.endswith(f"received {value[:40]!r} None"), message
 
 
 @linux

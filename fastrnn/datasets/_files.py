@@ -26,23 +26,23 @@ def locate(path, name: str, digest: str, folder: str = "") -> Path:
     """Return the file of a data set, downloading it if need be.
 
     In this order: `path`; its file name in the folder FASTRNN_DATA, in the cache (FASTRNN_CACHE,
-    ~/.cache/fastrnn), in ~/.keras/datasets; the download of `name`, kept in the cache. A file that
-    the user did not name, by `path` (other than `name`) or FASTRNN_DATA, must have the published
-    hash `digest`. `folder` is one within each of these folders. Raises DatasetNotFoundError.
+    ~/.cache/fastrnn), in `datasets` of KERAS_HOME (~/.keras); the download of `name`, kept in the
+    cache. A file that the user did not name, by `path` (other than `name`) or FASTRNN_DATA, must
+    have the published hash `digest`. `folder` is one within each of these folders. Raises
+    DatasetNotFoundError.
     """
     given = Path(path)
-    if str(path) != name and given.is_file():
+    if str(path) != name and os.path.isfile(given):
         return given
-    named_folder = os.environ.get("FASTRNN_DATA")
-    if named_folder and (file := Path(named_folder, folder, given.name)).is_file():
+    named_folder = _folder("FASTRNN_DATA", "")
+    if named_folder and os.path.isfile(file := Path(named_folder, folder, given.name)):
         return file
 
-    cache = Path(os.environ.get("FASTRNN_CACHE") or os.path.expanduser("~/.cache/fastrnn"))
-    cache = cache / folder
-    keras = Path(os.path.expanduser("~/.keras/datasets"), folder)
+    cache = Path(_folder("FASTRNN_CACHE", "~/.cache/fastrnn"), folder)
+    keras = Path(_folder("KERAS_HOME", "~/.keras"), "datasets", folder)
     passed_over = ""
     for file in (given, cache / given.name, keras / given.name):
-        if file.is_file():
+        if os.path.isfile(file):
             if _digest(file, digest) == digest:
                 return file
             passed_over += f" {file} was passed over, as it is not the published file."
@@ -72,7 +72,8 @@ def get_file(
     """The path of the file at the URL `origin`, downloaded unless it is there.
 
     fname: its name, default the last part of `origin`. It is looked for in the folder FASTRNN_DATA,
-    then in `cache_subdir` ("datasets") of cache_dir (default ~/.keras), where the download goes.
+    then in `cache_subdir` ("datasets") of cache_dir (default KERAS_HOME, or ~/.keras), where the
+    download goes.
     file_hash (or md5_hash): MD5 or SHA-256 that it must have; what has another is loaded again.
     Archives are not unpacked: raises ValueError for extract and untar, DatasetNotFoundError where
     there is no such file. As keras.utils.get_file.
@@ -86,9 +87,9 @@ def get_file(
         raise ValueError(f"origin: expected a URL, received {origin!r}")
     name = os.fspath(fname or origin.partition("?")[0].rpartition("/")[2])
     digest = file_hash or md5_hash
-    target = Path(cache_dir or os.path.expanduser("~/.keras"), cache_subdir, name)
-    for file in (Path(os.environ.get("FASTRNN_DATA") or target.parent, name), target):
-        if not force_download and file.is_file() and digest in (None, _digest(file, digest)):
+    target = Path(cache_dir or _folder("KERAS_HOME", "~/.keras"), cache_subdir, name)
+    for file in (Path(_folder("FASTRNN_DATA", target.parent), name), target):
+        if not force_download and os.path.isfile(file) and digest in (None, _digest(file, digest)):
             return str(file)
     try:
         return str(_download(origin, target, digest))
@@ -97,6 +98,14 @@ def get_file(
             f"{origin} could not be downloaded ({error}). Put the file at {target}, or set "
             f"FASTRNN_DATA to a folder that has {name}"
         ) from None
+
+
+def _folder(variable: str, default) -> str:
+    """What the environment names, or `default`; ~ is the folder of temporary files if no other."""
+    path = os.path.expanduser(os.environ.get(variable) or default)
+    if not os.fspath(path).startswith("~/"):
+        return path
+    return os.path.join(tempfile.gettempdir(), path[2:])
 
 
 def read_npz(path: Path, names: tuple[str, ...], sequences: bool = False) -> list[np.ndarray]:
