@@ -279,7 +279,7 @@ class Sequential(Layer):
         ):
             return super().plan(x, steps, run)
         for i, layer in enumerate(self._layers):
-            x = Lookup(layer, x) if self._looks_up(i, run) else layer.plan(x, steps, run)
+            x = Lookup(layer, x) if self._looks_up(i, run) else _plan(layer, x, steps, run)
         return x
 
     def compile_inference(self) -> Predictor:
@@ -564,6 +564,16 @@ class Sequential(Layer):
         saving.load_weights(self, filepath, skip_mismatch, by_name)
 
 
+def _plan(layer, x, steps, run):
+    """layer.plan, unless it is that of a class below the user's own, which has another forward."""
+    for cls in type(layer).__mro__:
+        if cls.__module__.startswith("fastrnn.") or "plan" in vars(cls):
+            break
+        if "forward" in vars(cls):
+            return Layer.plan(layer, x, steps, run)
+    return layer.plan(x, steps, run)
+
+
 def _are_metrics(given) -> bool:
     listed = given if isinstance(given, (list, tuple)) else ()
     return any(isinstance(metric, str) or callable(metric) for metric in listed)
@@ -649,13 +659,15 @@ def _check_queues(method, options):
 
 def serialize_model(model):
     """A model's class and config in the form in which Keras writes it."""
-    return {
+    described = {
         "module": "keras",
         "class_name": "Sequential",
         "config": model.get_config(),
         "registered_name": None,
-        "build_config": {"input_shape": model.input_shape},
     }
+    if model.input_shape is not None:  # Keras takes a model with any build_config for a built one
+        described["build_config"] = {"input_shape": model.input_shape}
+    return described
 
 
 def save_model(model, filepath, overwrite=True, include_optimizer=True, save_format=None):

@@ -37,11 +37,15 @@ class Compiled:
             metrics.check(metric)
         self.resolved = None
         self.store = None
+        self.notice = None  # a warning for the first training
         self.run = Run(training=True)
         self.loss_sum, self.samples = 0.0, 0
 
     def prepare(self, model):
         """Put the weights that are trained into one flat store."""
+        if self.notice is not None:
+            notice, self.notice = self.notice, None
+            warnings.warn(notice, stacklevel=4)
         variables = model.trainable_weights
         store = self.store
         if store is None or not all(v.store is store for v in variables):

@@ -112,6 +112,17 @@ def test_weights_that_change_while_another_thread_plans(model_and_data, monkeypa
     np.testing.assert_array_equal(predictor(x), model.predict(x, verbose=0))
 
 
+def test_a_forward_of_the_users_own(rng):
+    class Shifted(L.Dense):
+        def forward(self, x, run, mask=None):
+            return super().forward(x, run, mask) + 100
+
+    model = fastrnn.Sequential([L.Input((3,)), Shifted(2)])
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    for y in (model.predict(x, verbose=0), model.compile_inference()(x)):
+        np.testing.assert_allclose(y, x @ model.get_weights()[0] + 100, rtol=1e-6)
+
+
 def test_bad_input():
     predictor = tagger().compile_inference()
     with pytest.raises(ValueError, match="shape"):

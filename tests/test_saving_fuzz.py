@@ -1,21 +1,25 @@
 """Thousands of damaged files of each format: each loads or raises ValueError, quickly."""
 
 import functools
+import json
 import os
 import random
 import time
 import tracemalloc
 import zipfile
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from saving_examples import available, inputs, make
 from test_saving_hostile import with_member
 
 import fastrnn
 from fastrnn import layers as L
-from fastrnn.models import load_model
+from fastrnn.models import load_model, model_from_json
+from fastrnn.saving import hdf5_reader, legacy_h5
 
 pytest.importorskip("safetensors", reason="needs safetensors")
 
@@ -165,6 +169,84 @@ def test_damaged_contents_of_sound_containers(name, folder):
         survives(path, load_model, seed % 5 == 0)
 
     check()
+
+
+OTHERS = [
+    None, True, 0, -1, 1.5, 2**62, 10**400, 1e308, float("nan"), "x", "", "adam", [], [1.0], [[]],
+    {}, {"a": [1]}, {"class_name": 5}, {"class_name": "Dense", "config": {}},
+]  # fmt: skip
+
+
+def places(value, way=()):
+    """The ways to all values within a JSON value."""
+    yield way
+    listed = enumerate(value) if isinstance(value, list) else ()
+    for key, part in value.items() if isinstance(value, dict) else listed:
+        yield from places(part, (*way, key))
+
+
+def replaced(value, way, new):
+    if not way:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[way[0]] = replaced(copy[way[0]], way[1:], new)
+    return copy
+
+
+def trained(name, number):
+    optimizers, schedules = fastrnn.optimizers, fastrnn.schedules
+    made = (
+        optimizers.Adam(amsgrad=True, clipnorm=1.0),
+        optimizers.SGD(schedules.ExponentialDecay(0.1, 2, 0.5), momentum=0.9, nesterov=True),
+        optimizers.RMSprop(centered=True, momentum=0.5, use_ema=True),
+        optimizers.Nadam(weight_decay=0.1),
+    )
+    model, x = make(fastrnn, name), inputs(name)
+    metrics = ["mae", fastrnn.metrics.AUC(), fastrnn.metrics.TopKCategoricalAccuracy()]
+    model.compile(made[number % len(made)], "mse", metrics=metrics, weighted_metrics=["mse"])
+    if model.trainable_weights:
+        model.train_on_batch(x, np.zeros_like(model.predict(x, verbose=0)))
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_values_of_other_types(ending, tmp_path):
+    """Each value of a config in turn, of any layer, optimizer, loss and metric, may be another."""
+    rng, results = random.Random(4), []
+    for number, name in enumerate(available(L)):
+        path = tmp_path / f"m{ending}"
+        model = trained(name, number)
+        model.save(path)
+        if ending == ".keras":
+            parts = {"config.json": json.loads(zipfile.ZipFile(path).read("config.json"))}
+        else:
+            file = hdf5_reader.File(path.read_bytes()).root
+            names = ("model_config", "training_config")
+            parts = {name: json.loads(file.strings(name)[0]) for name in names}
+        source = path.read_bytes()
+        for _ in range(60):
+            path.write_bytes(source)
+            part = rng.choice(sorted(parts))
+            config = parts[part]
+            text = json.dumps(replaced(config, rng.choice([*places(config)]), rng.choice(OTHERS)))
+            if ending == ".keras":
+                with_member(path, part, text)
+            else:
+                with mock.patch.object(legacy_h5, "_text", stored(legacy_h5._text, part, text)):
+                    results.append(survives(path, load_model, False))
+                continue
+            results.append(survives(path, load_model, False))
+            try:
+                model_from_json(text)
+            except ValueError:
+                pass
+    assert 0 < sum(results) < len(results)
+
+
+def stored(read, part, text):
+    """legacy_h5._text for a file whose attribute `part` is `text`."""
+    return lambda group, name: text if name == part else read(group, name)
 
 
 @pytest.mark.parametrize("name", CASES)

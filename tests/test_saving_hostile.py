@@ -5,8 +5,10 @@ import io
 import json
 import marshal
 import pickle
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 import zipfile
 
@@ -16,6 +18,7 @@ import pytest
 import fastrnn
 from fastrnn import layers as L
 from fastrnn.models import load_model, model_from_json
+from fastrnn.saving import hdf5_reader
 
 h5py = pytest.importorskip("h5py", reason="needs h5py to make files")
 
@@ -418,7 +421,125 @@ def test_a_self_test_whose_input_the_model_cannot_take(tmp_path):
     refused(path, "self-test: .*9")
 
 
+def test_a_self_test_with_windows_that_would_take_long(tmp_path):
+    path = tmp_path / "model.keras"
+    fastrnn.Sequential([L.Input((3, 2)), L.AveragePooling1D(2**62, padding="same")]).save(
+        path, self_test=np.ones((1, 3, 2))
+    )
+    np.testing.assert_array_equal(load_model(path).predict(np.ones((1, 3, 2)), verbose=0), 1)
+
+
+# --- what is not the file's fault ---
+
+
+class TookTooLong(ValueError):
+    """A caller's own, which is a ValueError by chance."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of POSIX")
+@pytest.mark.parametrize("kind", [TimeoutError, TookTooLong, RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["constructor", "build", "loss", "call", "weights", "zip"])
+def test_the_exception_of_a_signal_handler_passes(place, kind, tmp_path, monkeypatch):
+    """load_model made "layer 'dense' (Dense): took too long" of it."""
+
+    def handler(signum, frame):
+        raise kind("took too long")
+
+    def wait(where):
+        if where == place and waiting:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            time.sleep(10)
+
+    class Own(L.Dense):
+        def __init__(self, *args, **options):
+            wait("constructor")
+            super().__init__(*args, **options)
+
+        def build(self, input_shape):
+            wait("build")
+            super().build(input_shape)
+
+        def forward(self, x, run, mask=None):
+            wait("call")
+            return super().forward(x, run, mask)
+
+    class OwnLoss(fastrnn.losses.MeanSquaredError):
+        def __init__(self, **options):
+            wait("loss")
+            super().__init__(**options)
+
+    waiting, path = False, tmp_path / "model.keras"
+    model = fastrnn.Sequential([L.Input((3,)), Own(2)])
+    model.compile("sgd", OwnLoss())
+    model.save(path, self_test=np.ones((1, 3)))
+    array, contents = hdf5_reader.Group.array, zipfile.ZipExtFile.read
+    monkeypatch.setattr(hdf5_reader.Group, "array", lambda *a: (wait("weights"), array(*a))[1])
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda *a: (wait("zip"), contents(*a))[1])
+    before, waiting = signal.signal(signal.SIGALRM, handler), True
+    try:
+        with pytest.raises(kind, match="^took too long$") as raised:
+            load_model(path, {"Own": Own, "OwnLoss": OwnLoss})
+        assert type(raised.value) is kind
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 # --- JSON of another form ---
+
+
+WRONG = [
+    ("layer", "weights", 5), ("layer", "units", [2]), ("layer", "name", None),
+    ("layer", "kernel_initializer", {"class_name": []}), ("layer", "activation", 5),
+    ("optimizer", "beta_1", []), ("optimizer", "epsilon", "x"), ("optimizer", "beta_2", 10**400),
+    ("optimizer", "learning_rate", {}), ("optimizer", "clipnorm", "x"),
+    ("optimizer", "ema_momentum", []), ("optimizer", "weight_decay", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "option", "value"), WRONG, ids=str)
+def test_values_of_the_wrong_type(where, option, value, tmp_path):
+    """The constructors were guarded; build and the optimizer's state were not."""
+    path = tmp_path / "model.keras"
+    model = fastrnn.Sequential([L.Input((3,)), L.Dense(2, name="first")])
+    model.compile(fastrnn.optimizers.Adam(use_ema=True), "mse")
+    model.train_on_batch(np.ones((1, 3)), np.ones((1, 2)))
+    model.save(path)
+
+    def edit(config):
+        layer = config["config"]["layers"][1]
+        (layer if where == "layer" else config["compile_config"]["optimizer"])["config"][option] = (
+            value
+        )
+
+    with_config(path, edit)
+    try:
+        load_model(path)
+    except ValueError:
+        return
+    # may be read as none given, or is looked at when it is used
+    assert option in ("name", "weight_decay", "learning_rate", "clipnorm", "ema_momentum")
+
+
+def test_a_layer_that_cannot_be_built_is_named():
+    dims = {"class_name": "Permute", "config": {"name": "turned", "dims": [1.0]}}
+    layers = [{"class_name": "InputLayer", "config": {"batch_shape": [None, 3]}}, dims]
+    with pytest.raises(ValueError, match="layer 'turned'"):
+        model_from_json(json.dumps({"class_name": "Sequential", "config": {"layers": layers}}))
+
+
+@pytest.mark.parametrize("saved", [".keras"], indirect=True)
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_members_packed_otherwise(method, saved):
+    content = zipfile.ZipFile(saved).read("config.json")
+    with_member(saved, "config.json", content, compress_type=method)
+    refused(saved, f"config.json stored or deflated.*received method {method}")
+
+
+@pytest.mark.parametrize("given", [None, 5, {}, []])
+def test_json_that_is_no_text(given):
+    with pytest.raises(ValueError, match="json_string: expected text, received"):
+        model_from_json(given)
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,80 @@ def test_compile_arguments_of_tf_keras_2(arrays, x, tmp_path):
     assert set(results) == {"loss", "acc"}
 
 
+OLD_STATES = {
+    # optimizer -> what its file holds of each weight w, in which order, with which names
+    "Adam of Keras 2.2": ("Adam", {}, ["iterations", "m", "v", "one"], "Adam/iterations:0"),
+    "Adam of Theano": ("Adam", {}, ["iterations", "m", "v", "one"], "iterations:0"),
+    "Adam with amsgrad": ("Adam", {"amsgrad": True}, ["iterations", "m", "v", "u"], "iterations:0"),
+    "Adam of tf.keras 2.11": ("Adam", {}, ["iterations", "rate", "mv"], "iteration:0"),
+    "RMSprop of Keras 2.2": ("RMSprop", {}, ["v"], "RMSprop/Variable:0"),
+    "SGD of Keras 2.2": ("SGD", {}, ["iterations", "m"], "SGD/iterations:0"),
+    "SGD with momentum": ("SGD", {"momentum": 0.9}, ["iterations", "m"], "SGD/iterations:0"),
+    "Adadelta of Keras 2.2": ("Adadelta", {}, ["m", "v"], "Adadelta/Variable:0"),
+}
+
+
+@pytest.mark.parametrize("name", OLD_STATES)
+def test_optimizer_state(name, arrays, x, tmp_path):
+    class_name, options, held, first = OLD_STATES[name]
+    slots = {key: [np.full(a.shape, i + n, np.float32) for i, a in enumerate(arrays)]
+             for key, n in (("m", 10), ("v", 20), ("u", 30))}  # fmt: skip
+    state = []
+    for key in held:
+        if key == "mv":
+            state += [a for pair in zip(slots["m"], slots["v"], strict=True) for a in pair]
+        elif key in slots:
+            state += slots[key]
+        elif key == "one":
+            state += [np.zeros(1, np.float32)] * len(arrays)
+        else:
+            state.append(np.array(7, np.int64) if key == "iterations" else np.float32(0.25))
+    training = {"optimizer_config": {"class_name": class_name, "config": options}, "loss": "mse"}
+    path = write(tmp_path / "m.h5", [layer()], arrays, training=training)
+    with h5py.File(path, "a") as file:
+        group = file.create_group("optimizer_weights")
+        names = [first, *(f"Adam/{i}:0" for i in range(1, len(state)))]
+        group.attrs["weight_names"] = np.array([n.encode() for n in names])
+        for weight, array in zip(names, state, strict=True):
+            group[weight] = array
+    model = load_model(path)
+    assert model.optimizer.iterations == (7 if "iterations" in held else 0)
+    if "rate" in held:
+        assert model.optimizer.learning_rate == 0.25
+    found = model.optimizer.state()
+    kinds = {"momentum": "m", "velocity": "v", "velocity_hat": "u", "accumulated_grad": "m"}
+    kinds["accumulated_delta_var"] = "v"
+    compared = 0
+    for i, weight in enumerate(model.trainable_weights):
+        for kind, key in kinds.items():
+            array = found.get(f"{weight.path.replace('/', '_')}_{kind}")
+            if array is not None:
+                np.testing.assert_array_equal(array, slots[key][i])
+                compared += 1
+    assert compared == sum(array.ndim > 0 for array in found.values())
+    model.fit(x, np.zeros((4, UNITS)), verbose=0)  # without a warning
+
+
+def test_a_state_that_does_not_fit_is_said_when_training(arrays, x, tmp_path):
+    training = {"optimizer_config": {"class_name": "Adam", "config": {}}, "loss": "mse"}
+    path = write(tmp_path / "m.h5", [layer()], arrays, training=training)
+    with h5py.File(path, "a") as file:
+        group = file.create_group("optimizer_weights")
+        names = [b"iteration:0", *(b"Adam/m%d" % i for i in range(7))]
+        group.attrs["weight_names"] = np.array(names)
+        for weight in names:
+            group[weight] = np.ones((3, 3), np.float32) if b"m" in weight else np.array(7)
+    model = load_model(path)
+    model.predict(x, verbose=0)
+    model.evaluate(x, np.zeros((4, UNITS)), verbose=0)
+    with pytest.warns(
+        UserWarning, match="'adam' starts anew.*8 variables instead of 8|shape"
+    ) as all:
+        model.fit(x, np.zeros((4, UNITS)), verbose=0)
+    assert len(all) == 1
+    model.fit(x, np.zeros((4, UNITS)), verbose=0)
+
+
 def test_json_says_its_version():
     for version, name in (("2.2.4", "hard_sigmoid_keras2"), ("3.0.0", "hard_sigmoid")):
         described = {"class_name": "Sequential", "config": [layer(**OLD_OPTIONS)]}

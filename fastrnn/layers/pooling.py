@@ -64,13 +64,13 @@ class MaxPooling1D(_Pooling):
 
     def pool(self, x, y):
         y[...] = -np.inf
-        for steps, windows in self._windows.places(x.shape[1]):
+        for steps, windows in self._windows.places_on_steps(x.shape[1]):
             np.maximum(y[:, windows], x[:, steps], out=y[:, windows])
         return y
 
     def spread(self, dx, dy, x, y):
         left = dy.copy()  # the gradient that no place of its window has taken yet
-        for steps, windows in self._windows.places(x.shape[1]):
+        for steps, windows in self._windows.places_on_steps(x.shape[1]):
             taken = left[:, windows] * (x[:, steps] == y[:, windows])
             dx[:, steps] += taken
             left[:, windows] -= taken
@@ -86,20 +86,20 @@ class AveragePooling1D(_Pooling):
     def _share(self, timesteps):
         """One over the number of steps in each window, (windows, 1)."""
         number = np.zeros((self._windows.count(timesteps), 1), np.float32)
-        for _, windows in self._windows.places(timesteps):
+        for _, windows in self._windows.places_on_steps(timesteps):
             number[windows] += 1
         return 1 / number
 
     def pool(self, x, y):
         y[...] = 0
-        for steps, windows in self._windows.places(x.shape[1]):
+        for steps, windows in self._windows.places_on_steps(x.shape[1]):
             y[:, windows] += x[:, steps]
         y *= self._share(x.shape[1])
         return y
 
     def spread(self, dx, dy, x, y):
         share = dy * self._share(x.shape[1])
-        for steps, windows in self._windows.places(x.shape[1]):
+        for steps, windows in self._windows.places_on_steps(x.shape[1]):
             dx[:, steps] += share[:, windows]
 
 

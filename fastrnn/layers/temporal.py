@@ -83,13 +83,28 @@ class Windows:
     def places(self, timesteps):
         """For each place within a window, (slice of steps, slice of windows): the windows in which
         the place lies on a step, and these steps."""
-        count, before = self.count(timesteps), 0
+        return self._pairs(timesteps, range(self.size))
+
+    def places_on_steps(self, timesteps):
+        """Those of `places` that lie on a step in any window: a window may be far larger."""
+        count, before = self.count(timesteps), self._before(timesteps)
+        first = max(0, -((before - (count - 1) * self.stride) // -self.dilation))
+        end = min(self.size, (timesteps - 1 + before) // self.dilation + 1)
+        return self._pairs(timesteps, range(first, end))
+
+    def _before(self, timesteps):
+        """How many steps the first window begins before the first step."""
         if self.padding == "causal":
-            before = self.reach - 1
-        elif self.padding == "same":
-            before = max((count - 1) * self.stride + self.reach - timesteps, 0) // 2
+            return self.reach - 1
+        if self.padding == "same":
+            span = (self.count(timesteps) - 1) * self.stride + self.reach
+            return max(span - timesteps, 0) // 2
+        return 0
+
+    def _pairs(self, timesteps, places):
+        count, before = self.count(timesteps), self._before(timesteps)
         pairs = []
-        for place in range(self.size):
+        for place in places:
             offset = place * self.dilation - before
             first = max(0, -(offset // self.stride))
             end = min(count, (timesteps - 1 - offset) // self.stride + 1)

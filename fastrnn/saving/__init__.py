@@ -12,6 +12,7 @@ from fastrnn._public import public
 from fastrnn.activations import hard_sigmoid_keras2
 from fastrnn.saving import config, foreign, hdf5_reader, keras_file, legacy_h5, tensors, weights
 from fastrnn.saving.atomic import write_file
+from fastrnn.saving.guard import values_of
 from fastrnn.saving.self_test import make as make_test
 
 __all__ = ["load_model", "load_weights", "save_model", "save_weights"]
@@ -85,11 +86,11 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         data = _contents(filepath)
     except FileNotFoundError as error:
         raise ModelFileNotFoundError(errno.ENOENT, error.strerror, error.filename) from None
-    if data[:8] == hdf5_reader.SIGNATURE:
-        return legacy_h5.read(data, custom_objects, compile)
-    if not data.startswith(b"PK"):
+    read = legacy_h5.read if data[:8] == hdf5_reader.SIGNATURE else keras_file.read
+    if read is keras_file.read and not data.startswith(b"PK"):
         raise ValueError(foreign.described(filepath, data))
-    return keras_file.read(data, custom_objects, compile)
+    with values_of(f"{os.fspath(filepath)}: damaged", value_errors=False):
+        return read(data, custom_objects, compile)
 
 
 def save_weights(model, filepath, overwrite=True, save_format=None) -> None:
@@ -133,6 +134,11 @@ def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
     if not model.built:
         raise ValueError(f"model {model.name!r}: expected a built model; call build(input_shape)")
     name, data = os.fspath(filepath), _contents(filepath)
+    with values_of(f"{name}: damaged", value_errors=False):
+        _read_weights(model, name, data, skip_mismatch, by_name)
+
+
+def _read_weights(model, name, data, skip_mismatch, by_name):
     root = hdf5_reader.File(data).root if data[:8] == hdf5_reader.SIGNATURE else None
     by_layers = root is not None and not weights.is_weights_file(root)
     if by_name and not by_layers:
@@ -145,7 +151,7 @@ def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
     elif name.endswith(".safetensors"):
         tensors.read(model, data, skip_mismatch)
     elif not data.startswith(b"PK"):
-        raise ValueError(foreign.described(filepath, data))
+        raise ValueError(foreign.described(name, data))
     else:
         keras_file.read_weights(model, data, skip_mismatch)
 

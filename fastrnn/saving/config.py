@@ -13,6 +13,7 @@ import warnings
 from fastrnn import layers, losses, metrics, optimizers
 from fastrnn.models import Sequential, serialize_model
 from fastrnn.saving import legacy
+from fastrnn.saving.guard import of_values, values_of
 from fastrnn.utils import get_custom_objects
 
 MAX_BYTES = 4 << 20  # of JSON
@@ -24,6 +25,8 @@ _HOLDS_CODE = ("Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLay
 
 def parse(text: bytes | str, what: str) -> dict:
     """The object in JSON text. Raises ValueError for anything else."""
+    if not isinstance(text, (str, bytes)):
+        raise ValueError(f"{what}: expected text, received {type(text).__name__}")
     if len(text) > MAX_BYTES:
         raise ValueError(f"{what}: expected at most {MAX_BYTES} bytes, received {len(text)}")
     try:
@@ -67,7 +70,8 @@ class Loader:
     def model(self, entry) -> Sequential:
         """A Sequential from {"class_name": ..., "config": ...}."""
         try:
-            return self._sequential(entry, 0)
+            with values_of("config", value_errors=False):
+                return self._sequential(entry, 0)
         finally:
             for layer in self.restricted:
                 layer.__dict__.pop("add_weight", None)
@@ -89,8 +93,11 @@ class Loader:
             trainable=bool(config.get("trainable", True)),
         )
         self.restrict(model)
-        for layer in config["layers"]:
-            model.add(self.layer(layer, depth + 1))
+        for described in config["layers"]:
+            layer = self.layer(described, depth + 1)
+            where = f"layer {layer.name!r} ({described['class_name']})"
+            with values_of(where, value_errors=False):
+                model.add(layer)
         shape = config.get("build_input_shape")
         if shape is None and isinstance(entry.get("build_config"), dict):
             shape = entry["build_config"].get("input_shape")
@@ -104,14 +111,11 @@ class Loader:
         self.made += 1
         if self.made > MAX_LAYERS or depth > MAX_DEPTH:
             raise ValueError(f"config: more than {MAX_LAYERS} layers, or {MAX_DEPTH} in each other")
-        try:
+        with values_of(f"layer {config.get('name')!r} ({class_name})"):
             if class_name in ("Sequential", "Functional", "Model"):
                 return self._sequential(entry, depth)
             layer = self._layer(class_name, entry, config, depth)
             check_name(layer.name)
-        except Exception as error:  # a config can make constructors fail in any way
-            name = config.get("name") if isinstance(config, dict) else None
-            raise ValueError(f"layer {name!r} ({class_name}): {error}") from error
         self.restrict(layer)
         return layer
 
@@ -183,8 +187,13 @@ class Loader:
         """Compile a model with the config that `compile_config` or Keras wrote."""
         if not isinstance(config, dict):
             raise ValueError(f"compile_config: expected a dict, received {config!r}")
+        if "optimizer" not in config:  # of Keras, right after it saved the model to .h5
+            warnings.warn(
+                "the file does not say which optimizer the model had: it gets RMSprop, as in Keras",
+                stacklevel=5,
+            )
         try:
-            optimizer = config.get("optimizer")
+            optimizer = config.get("optimizer", "rmsprop")
             if optimizer is not None:
                 optimizer = optimizers.deserialize(optimizer, self.custom)
             model.compile(
@@ -195,6 +204,8 @@ class Loader:
                 weighted_metrics=_each(config.get("weighted_metrics"), self._metric),
             )
         except Exception as error:
+            if not of_values(error):
+                raise
             raise ValueError(
                 f"compile_config: {error}; pass custom_objects, or compile=False to load the model "
                 "without it"
@@ -362,7 +373,7 @@ def compile_config(model) -> dict | None:
             chosen[weighted].append(metric if known else metrics.serialize(metric))
         known = isinstance(compiled.loss, str)
         config = {
-            "loss": compiled.loss if known else losses.serialize(compiled.loss),
+            "loss": compiled.loss if known else _serialize_loss(compiled.loss),
             "loss_weights": None,
             "metrics": chosen[False] or None,
             "weighted_metrics": chosen[True] or None,
@@ -377,3 +388,9 @@ def compile_config(model) -> dict | None:
         warnings.warn(f"saved without the arguments of compile: {error}", stacklevel=5)
         return None
     return config
+
+
+def _serialize_loss(loss):
+    """A loss of the user's own function is that function, as Keras writes it."""
+    plain = type(loss) is losses.LossFunctionWrapper and loss.reduction == "sum_over_batch_size"
+    return losses.serialize(loss.fn if plain and not loss._fn_options else loss)

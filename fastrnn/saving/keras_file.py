@@ -6,9 +6,12 @@ import zipfile
 import zlib
 
 from fastrnn.saving import config, foreign, hdf5_reader, legacy, self_test, weights
+from fastrnn.saving.guard import of_values
 
 KERAS_VERSION = "3.15.1"  # whose form is written
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 0x61  # bits of a member's flags: encrypted, patched, strongly encrypted
 _MAX_EXPANSION = 16  # of all members to the file, whose size bounds what reading it may take
 
 
@@ -48,10 +51,11 @@ def read(data: bytes, custom_objects=None, compile=True):
     loader = config.Loader(custom_objects, version, elements=len(stored))
     model = loader.model(described)
     root = hdf5_reader.File(stored).root
-    if compile and described.get("compile_config"):  # {} of a model that was not compiled
-        loader.compile(model, described["compile_config"])
+    compiled = described.get("compile_config") if compile else None
+    if compiled:  # {} of a model that was not compiled
+        loader.compile(model, compiled)
     if model.built:
-        weights.read(model, root)
+        weights.read(model, root, optimizer="optimizer" in (compiled or ()), later=True)
     self_test.replay(model, root)
     return model
 
@@ -73,9 +77,17 @@ def _members(data: bytes) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except Exception as error:
+        if not (of_values(error) or isinstance(error, (zipfile.BadZipFile, EOFError))):
+            raise
         raise ValueError(f"not a .keras file, or a damaged one: {error}") from None
     members = {info.filename: info for info in infos}
+    for info in infos:
+        if info.compress_type not in _METHODS or info.flag_bits & _ENCRYPTED:
+            raise ValueError(
+                f".keras file: expected {info.filename} stored or deflated, and not encrypted, as "
+                f"Keras writes it, received method {info.compress_type}, flags {info.flag_bits:#x}"
+            )
     if len(members) != len(infos):
         raise ValueError(".keras file: expected each member once")
     if sum(info.file_size for info in infos) > _MAX_EXPANSION * len(data):
@@ -89,10 +101,9 @@ def _read(data: bytes, info: zipfile.ZipInfo) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(info) as member:
             content = member.read(info.file_size + 1)
-    except (
-        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
-        OSError,
-    ) as error:  # fmt: skip
+    except Exception as error:
+        if not (of_values(error) or isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError))):
+            raise
         raise ValueError(f".keras file: {info.filename} cannot be read: {error}") from None
     if len(content) != info.file_size:
         raise ValueError(f".keras file: {info.filename} is cut off")

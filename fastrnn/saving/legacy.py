@@ -204,21 +204,23 @@ def update_weights(layer, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [kernel, recurrent, bias.sum(axis=0) if gates == 4 else bias]
 
 
-def update_optimizer_weights(names: list[str], arrays: list, optimizer) -> list:
-    """The arrays of an optimizer of Keras 2 in the order of Keras 3.
+def update_optimizer_weights(names: list[str], arrays: list, optimizer, shapes: list) -> list:
+    """The arrays of an optimizer of Keras 1 or 2, for weights of these shapes, as Keras 3's.
 
-    Up to tf.keras 2.10 all weights' first slot came first, then all weights' second. None of
-    Keras 2 saved the learning rate as a variable."""
-    steps, arrays = arrays[:1], arrays[1:]
+    Up to tf.keras 2.10 all weights' first slot came first, then all weights' second. Keras itself
+    kept slots that are not used (of amsgrad, momentum), and of some optimizers no number of steps.
+    None of Keras 2 saved the learning rate as a variable."""
+    leading = next((n for n, array in enumerate(arrays) if array.ndim), len(arrays))
+    scalars, slots = arrays[:leading] or [np.array(0)], arrays[leading:]
     groups = [len(group) for group in optimizer._slot_groups()]
-    if not names[0].startswith("iteration") and groups and len(arrays) % sum(groups) == 0:
-        weights, ordered, start = len(arrays) // sum(groups), [], 0
-        for slots in groups:
-            block = arrays[start : start + slots * weights]
-            ordered += [block[s * weights + w] for w in range(weights) for s in range(slots)]
-            start += slots * weights
-        arrays = ordered
+    by_weight = [shape for count in groups for shape in shapes for _ in range(count)]
+    newer = names[0].partition(":")[0] == "iteration"
+    if not newer or [array.shape for array in slots] != by_weight:
+        ordered, start = [], 0
+        for count in groups:
+            block = slots[start : start + count * len(shapes)]
+            ordered += [array for w in range(len(shapes)) for array in block[w :: len(shapes)]]
+            start += count * len(shapes)
+        slots = ordered
     rate = optimizer.state().get("learning_rate")
-    if rate is not None and not (arrays and arrays[0].ndim == 0):
-        steps = [*steps, rate]
-    return steps + arrays
+    return [*scalars, *([rate] if rate is not None and len(scalars) == 1 else []), *slots]

@@ -32,6 +32,8 @@ def write(model, include_optimizer=True, test=None) -> bytes:
             "class_name": optimizer["class_name"],
             "config": optimizer["config"],
         }
+        for part in ("loss", "metrics", "weighted_metrics"):
+            compiled[part] = _by_name(compiled[part])
         file.attributes["training_config"] = json.dumps(compiled)
         state = model.optimizer.state()
         state = {f"{model.optimizer.name}/{name}": array for name, array in state.items()}
@@ -73,6 +75,14 @@ def _write_names(group, attribute, names):
         group.attributes[attribute if parts == 1 else f"{attribute}{i}"] = part
 
 
+def _by_name(entry):
+    """Keras's older format names functions, where the newer one describes them."""
+    if isinstance(entry, list):
+        return [_by_name(part) for part in entry]
+    named = isinstance(entry, dict) and entry["class_name"] == "function"
+    return entry["config"] if named else entry
+
+
 def layer_weights(layer):
     """The weights of a layer of fastrnn or Keras, in the order of .h5 files."""
     return layer.trainable_weights + layer.non_trainable_weights
@@ -105,9 +115,10 @@ def read(data: bytes, custom_objects=None, compile=True):
             arrays = _arrays(group)
             if loader.version < 3 and arrays:
                 names = _names(group, "weight_names")
-                arrays = legacy.update_optimizer_weights(names, arrays, model.optimizer)
+                shapes = [weight.shape for weight in model.trainable_weights]
+                arrays = legacy.update_optimizer_weights(names, arrays, model.optimizer, shapes)
             if arrays:
-                weights.set_optimizer_state(model, arrays)
+                weights.set_optimizer_state(model, arrays, later=True)
     return model
 
 

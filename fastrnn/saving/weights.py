@@ -51,13 +51,15 @@ def write(model, include_optimizer=True, test=None) -> bytes:
     return file.to_bytes()
 
 
-def read(model, root, skip_mismatch=False) -> None:
+def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
     """Give a built model the weights of a .weights.h5 file, all or none, and the state of its
     optimizer, if it is compiled and the file has one.
 
     skip_mismatch: leave out, with a warning, the layers that the file has no fitting weights for.
+    optimizer: whether its state is taken; later: see set_optimizer_state.
     """
-    state = None if model.optimizer is None else _numbered(root, "optimizer/vars")
+    wanted = optimizer and model.optimizer is not None
+    state = _numbered(root, "optimizer/vars") if wanted else None
     taken, misfits = [], []
     for path, name, variables in places(model):
         arrays = _numbered(root, f"{path}vars")
@@ -70,7 +72,7 @@ def read(model, root, skip_mismatch=False) -> None:
             misfits.append(misfit)
     assign(taken, misfits, skip_mismatch)
     if state is not None:
-        set_optimizer_state(model, state)
+        set_optimizer_state(model, state, later)
 
 
 def mismatch(where, variables, arrays) -> str | None:
@@ -96,22 +98,33 @@ def assign(taken, misfits, skip_mismatch) -> None:
         warnings.warn(f"weights left as they were: {'; '.join(misfits)}", stacklevel=4)
 
 
-def set_optimizer_state(model, arrays) -> None:
-    """Set the optimizer's variables in Keras's order; warn, as Keras does, if they do not fit."""
+def set_optimizer_state(model, arrays, later=False) -> None:
+    """Set the optimizer's variables in Keras's order; warn, as Keras does, if they do not fit.
+
+    later: warn only when the model is trained, which not everybody does who loads it."""
     optimizer = model.optimizer
     if len(arrays) > len(optimizer.state()):
         model.compiled.prepare(model)
         optimizer.build(model.compiled.store)
     own = optimizer.state()
-    fits = [value.shape for value in own.values()] == [array.shape for array in arrays]
-    if not fits or not 0 <= arrays[0] < 2**62:
-        warnings.warn(
-            f"the file's state of optimizer {optimizer.name!r}, {len(arrays)} variables, does not "
-            f"fit the {len(own)} expected: the optimizer starts anew",
-            stacklevel=5,
-        )
+    misfit = _misfit_of_state(own, arrays)
+    if misfit is None:
+        optimizer.set_state(dict(zip(own, arrays, strict=True)))
         return
-    optimizer.set_state(dict(zip(own, arrays, strict=True)))
+    notice = f"the optimizer {optimizer.name!r} starts anew, as its state in the file {misfit}"
+    if later:
+        model.compiled.notice = notice
+    else:
+        warnings.warn(notice, stacklevel=5)
+
+
+def _misfit_of_state(own, arrays) -> str | None:
+    if len(arrays) != len(own):
+        return f"has {len(arrays)} variables instead of {len(own)}"
+    for (name, value), array in zip(own.items(), arrays, strict=True):
+        if array.shape != value.shape:
+            return f"has shape {array.shape} for {name!r} instead of {value.shape}"
+    return None if 0 <= arrays[0] < 2**62 else f"counts {arrays[0]} steps"
 
 
 def _numbered(root, path) -> list[np.ndarray] | None:
