@@ -1,5 +1,7 @@
 """What happens between the epochs and batches of fit, evaluate and predict: keras.callbacks."""
 
+from __future__ import annotations
+
 import csv
 import glob
 import inspect
@@ -9,10 +11,11 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from functools import cache
 from numbers import Real
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +23,12 @@ from fastrnn._public import public
 
 from .progress import Progbar, write
 from .utils import as_call
+
+if TYPE_CHECKING:
+    from fastrnn._types import Path
+
+    from .models import Sequential
+
 
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
@@ -70,8 +79,8 @@ class Callback:
     keras.callbacks.Callback.
     """
 
-    model = None
-    params = None
+    model: Sequential = None
+    params: dict[str, Any] = None
 
     def __repr__(self):
         return as_call(self)
@@ -256,7 +265,10 @@ class History(Callback):
 
     interrupted = False
 
-    def __init__(self):
+    history: dict[str, list[Any]]
+    epoch: list[int]
+
+    def __init__(self) -> None:
         self.history = Logs()
         self.epoch = []
 
@@ -482,7 +494,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def __init__(
         self,
-        filepath,
+        filepath: Path,
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
@@ -562,7 +574,7 @@ class BackupAndRestore(Callback):
 
     def __init__(
         self,
-        backup_dir,
+        backup_dir: Path,
         save_freq: str | int = "epoch",
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
@@ -700,7 +712,7 @@ class LearningRateScheduler(Callback):
     As keras.callbacks.LearningRateScheduler.
     """
 
-    def __init__(self, schedule, verbose: int = 0):
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
         self.schedule = schedule
         self.verbose = verbose
         self._takes_rate = True
@@ -752,7 +764,7 @@ class CSVLogger(Callback):
     if that epoch had no validation, their val_* twins. What an epoch lacks is NA.
     """
 
-    def __init__(self, filename, separator: str = ",", append: bool = False):
+    def __init__(self, filename: Path, separator: str = ",", append: bool = False):
         self.filename = os.fspath(filename)
         self.separator = separator
         self.append = append
@@ -805,7 +817,7 @@ class TensorBoard(Callback):
 
     def __init__(
         self,
-        log_dir="logs",
+        log_dir: Path = "logs",
         histogram_freq: int = 0,
         write_graph: bool = True,
         write_images: bool = False,

@@ -1,12 +1,20 @@
 """Metrics that count right and wrong positives and negatives: precision, recall, AUC, F scores."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from numbers import Real
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from .loss_functions import fit_weights, same_shape, sigmoid
 from .metric import Metric
+
+if TYPE_CHECKING:
+    from fastrnn._types import Whole
+
 
 _EPSILON = 1e-7
 _NEVER = -1e10  # what `top_k` gives the classes that are not among the first
@@ -124,7 +132,12 @@ def _ratio(a, b):
 class _Count(_Confusion):
     _options = ("name", "dtype", "thresholds")
 
-    def __init__(self, thresholds=None, name=None, dtype=None):
+    def __init__(
+        self,
+        thresholds: float | Sequence[float] | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         self.thresholds = thresholds
         super().__init__(_listed(0.5 if thresholds is None else thresholds), name, dtype)
 
@@ -160,7 +173,14 @@ class FalseNegatives(_Count):
 class _Rate(_Confusion):
     _options = ("name", "dtype", "thresholds", "top_k", "class_id")
 
-    def __init__(self, thresholds=None, top_k=None, class_id=None, name=None, dtype=None):
+    def __init__(
+        self,
+        thresholds: float | Sequence[float] | None = None,
+        top_k: SupportsIndex | None = None,
+        class_id: SupportsIndex | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         self.thresholds = thresholds
         values = [_NEVER] if top_k is not None else [0.5]
         if thresholds is not None:
@@ -222,7 +242,14 @@ class SensitivityAtSpecificity(_AtRate):
 
     _options = ("name", "dtype", "specificity", "num_thresholds", "class_id")
 
-    def __init__(self, specificity, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(
+        self,
+        specificity: float,
+        num_thresholds: Whole = 200,
+        class_id: SupportsIndex | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         super().__init__(specificity, "specificity", num_thresholds, class_id, name, dtype)
 
     def result(self):
@@ -234,7 +261,14 @@ class SpecificityAtSensitivity(_AtRate):
 
     _options = ("name", "dtype", "sensitivity", "num_thresholds", "class_id")
 
-    def __init__(self, sensitivity, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(
+        self,
+        sensitivity: float,
+        num_thresholds: Whole = 200,
+        class_id: SupportsIndex | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         super().__init__(sensitivity, "sensitivity", num_thresholds, class_id, name, dtype)
 
     def result(self):
@@ -246,7 +280,14 @@ class PrecisionAtRecall(_AtRate):
 
     _options = ("name", "dtype", "recall", "num_thresholds", "class_id")
 
-    def __init__(self, recall, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(
+        self,
+        recall: float,
+        num_thresholds: Whole = 200,
+        class_id: SupportsIndex | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         super().__init__(recall, "recall", num_thresholds, class_id, name, dtype)
 
     def result(self):
@@ -258,7 +299,14 @@ class RecallAtPrecision(_AtRate):
 
     _options = ("name", "dtype", "precision", "num_thresholds", "class_id")
 
-    def __init__(self, precision, num_thresholds=200, class_id=None, name=None, dtype=None):
+    def __init__(
+        self,
+        precision: float,
+        num_thresholds: Whole = 200,
+        class_id: SupportsIndex | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         super().__init__(precision, "precision", num_thresholds, class_id, name, dtype)
 
     def result(self):
@@ -283,16 +331,16 @@ class AUC(_Confusion):
 
     def __init__(
         self,
-        num_thresholds=200,
-        curve="ROC",
-        summation_method="interpolation",
-        name=None,
-        dtype=None,
-        thresholds=None,
-        multi_label=False,
-        num_labels=None,
-        label_weights=None,
-        from_logits=False,
+        num_thresholds: Whole = 200,
+        curve: str = "ROC",
+        summation_method: str = "interpolation",
+        name: str | None = None,
+        dtype: Any = None,
+        thresholds: float | Sequence[float] | None = None,
+        multi_label: bool = False,
+        num_labels: SupportsIndex | None = None,
+        label_weights: Any = None,
+        from_logits: bool = False,
     ):
         self.curve = _choice("curve", curve, ("ROC", "PR", "PRGAIN"))
         self.summation_method = _choice(
@@ -407,7 +455,14 @@ class FBetaScore(Metric):
 
     _options = ("name", "dtype", "average", "beta", "threshold")
 
-    def __init__(self, average=None, beta=1.0, threshold=None, name="fbeta_score", dtype=None):
+    def __init__(
+        self,
+        average: str | None = None,
+        beta: float = 1.0,
+        threshold: float | None = None,
+        name: str | None = "fbeta_score",
+        dtype: Any = None,
+    ):
         super().__init__(dtype, name)
         if average not in (None, "micro", "macro", "weighted"):
             raise ValueError(
@@ -459,5 +514,11 @@ class F1Score(FBetaScore):
 
     _options = ("name", "dtype", "average", "threshold")
 
-    def __init__(self, average=None, threshold=None, name="f1_score", dtype=None):
+    def __init__(
+        self,
+        average: str | None = None,
+        threshold: float | None = None,
+        name: str | None = "f1_score",
+        dtype: Any = None,
+    ):
         super().__init__(average, 1.0, threshold, name, dtype)

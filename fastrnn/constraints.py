@@ -4,13 +4,20 @@ A constraint is called as `constraint(w)` and returns an array of the shape and 
 `axis` (an integer or several) is summed over for a norm: 0 for the inputs of each unit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn._public import public
 
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
+
+if TYPE_CHECKING:
+    from fastrnn._types import Axes
+
 
 __all__ = [
     "Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "deserialize", "get",
@@ -41,7 +48,7 @@ class UnitNorm(Constraint):
 
     _options = ("axis",)
 
-    def __init__(self, axis=0):
+    def __init__(self, axis: Axes = 0):
         self.axis = axis
 
     def __call__(self, w) -> np.ndarray:
@@ -53,7 +60,7 @@ class MaxNorm(Constraint):
 
     _options = ("max_value", "axis")
 
-    def __init__(self, max_value: float = 2, axis=0):
+    def __init__(self, max_value: float = 2, axis: Axes = 0):
         if max_value < 0:
             raise ValueError(f"max_value: expected a number >= 0, received {max_value}")
         self.max_value = max_value
@@ -72,7 +79,9 @@ class MinMaxNorm(Constraint):
 
     _options = ("min_value", "max_value", "rate", "axis")
 
-    def __init__(self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis=0):
+    def __init__(
+        self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Axes = 0
+    ):
         if not 0 <= min_value <= max_value:
             raise ValueError(
                 "min_value, max_value: expected 0 <= min_value <= max_value, "

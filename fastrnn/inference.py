@@ -1,6 +1,9 @@
 """Inference at the lowest latency: a network as a list of calls on arrays that stay in place."""
 
+from __future__ import annotations
+
 import collections
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,6 +11,12 @@ from fastrnn import layers, variable
 from fastrnn.layers.base import as_input, check_size
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.run import Run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastrnn._types import Whole
+    from fastrnn.models import Sequential
 
 SHAPES_KEPT = 8
 
@@ -20,7 +29,7 @@ class Predictor:
     threads may call one Predictor at once. out: an array that takes the outputs.
     Errors: ValueError for a shape that does not fit the model or `out`."""
 
-    def __init__(self, model, prepare=False):
+    def __init__(self, model: Sequential, prepare: bool = False):
         self._model = model
         self._prepare = prepare
         self._dtype = model.input_dtype
@@ -31,7 +40,7 @@ class Predictor:
         model = self._model
         return f"<Predictor of {model.name!r}: {model.input_shape} -> {model.output_shape}>"
 
-    def __call__(self, x, out=None):
+    def __call__(self, x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         if type(x) is not np.ndarray or x.dtype != self._dtype:
             x = as_input(x, self._dtype)
         if self._checked is not variable.last_change():
@@ -62,7 +71,7 @@ class Predictor:
             out[...] = y
         if version is self._version:
             self._plans.setdefault(x.shape, collections.deque()).append(plan)
-        return out
+        return out  # type: ignore[return-value]
 
     def _check_weights(self):
         now = variable.last_change()
@@ -100,7 +109,7 @@ class Stepper(Predictor):
     Errors: ValueError for a model of which a step's output depends on later steps, for a shape that
     does not fit, and for a padded step (Masking, mask_zero)."""
 
-    def __init__(self, model, streams):
+    def __init__(self, model: Sequential, streams: Whole):
         self.streams = check_size("streams", streams)
         super().__init__(model, prepare=True)
         self._recurrent, self._masks = [], []
@@ -116,7 +125,7 @@ class Stepper(Predictor):
         step = (self.streams, None, *model.input_shape[2:])
         return f"<Stepper of {model.name!r} for {self.streams} streams: x of shape {step}>"
 
-    def __call__(self, x, out=None):
+    def __call__(self, x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         x = as_input(x, self._dtype)
         one_step = x.ndim == self._rank - 1
         if one_step:
@@ -147,12 +156,12 @@ class Stepper(Predictor):
         )
 
     @property
-    def state(self):
+    def state(self) -> np.ndarray:
         states = [array for arrays in self._states.values() for array in arrays]
         return np.concatenate([np.empty((self.streams, 0), np.float32), *states], axis=1)
 
     @state.setter
-    def state(self, value):
+    def state(self, value: ArrayLike) -> None:
         value, at = np.asarray(value), 0
         if value.shape != self.state.shape or value.dtype.kind not in "biuf":
             raise ValueError(
@@ -164,7 +173,7 @@ class Stepper(Predictor):
                 array[...] = value[:, at : at + array.shape[1]]
                 at += array.shape[1]
 
-    def reset(self, streams=slice(None)):
+    def reset(self, streams: Any = slice(None)) -> None:
         """Start these streams (an index, several, or a mask; all by default) from zeros."""
         for arrays in self._states.values():
             for array in arrays:

@@ -6,6 +6,7 @@ gives the same values; without one, calls draw on the global stream (`fastrnn.ra
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Constant(Initializer):
 
     _options = ("value",)
 
-    def __init__(self, value=0.0):
+    def __init__(self, value: Any = 0.0):
         self.value = value
 
     def __call__(self, shape, dtype="float32") -> np.ndarray:

@@ -12,10 +12,13 @@ fastrnn.derivative finds, or, which is faster and goes for any function, that of
     absolute.gradient = lambda y_true, y_pred: np.sign(y_pred - y_true) / y_pred.shape[-1]
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -51,6 +54,10 @@ from .loss_functions import (
 )
 from .utils import Configurable, deserialize_object, serialize_object, snake_case
 
+if TYPE_CHECKING:
+    from fastrnn._types import Axes, Reduction, Whole
+
+
 __all__ = [
     "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy", "CategoricalHinge", "CosineSimilarity", "Hinge", "Huber",
@@ -84,7 +91,12 @@ class Loss(Configurable):
     _options = ("name", "reduction")
     _kernel: int | None = None
 
-    def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
+    def __init__(
+        self,
+        name: str | None = None,
+        reduction: Reduction = "sum_over_batch_size",
+        dtype: Any = None,
+    ):
         if reduction not in _REDUCTIONS:
             raise ValueError(f"reduction: expected one of {_REDUCTIONS}, received {reduction!r}")
         self.name = name or snake_case(type(self).__name__)
@@ -235,7 +247,14 @@ def _refers_to_steps(sample_weight, mask) -> bool:
 class LossFunctionWrapper(Loss):
     """The loss of a function (y_true, y_pred, **options); see the module about its gradient."""
 
-    def __init__(self, fn, reduction="sum_over_batch_size", name=None, dtype=None, **options):
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+        **options,
+    ):
         super().__init__(name or getattr(fn, "__name__", None), reduction)
         self.fn, self._fn_options = fn, options
 
@@ -263,7 +282,12 @@ class _FunctionLoss(Loss):
     _function: Callable
     _arguments: tuple[str, ...] = ()
 
-    def __init__(self, reduction="sum_over_batch_size", name=None, dtype=None):
+    def __init__(
+        self,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         super().__init__(name or self._function.__name__, reduction)
 
     def check_shapes(self, targets, outputs):
@@ -355,7 +379,13 @@ class Huber(_FunctionLoss):
     _function = staticmethod(huber)
     _arguments = ("delta",)
 
-    def __init__(self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None):
+    def __init__(
+        self,
+        delta: float = 1.0,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = "huber_loss",
+        dtype: Any = None,
+    ):
         super().__init__(reduction, name)
         self.delta = delta
 
@@ -366,7 +396,13 @@ class CosineSimilarity(_FunctionLoss):
     _function = staticmethod(cosine_similarity)
     _arguments = ("axis",)
 
-    def __init__(self, axis=-1, reduction="sum_over_batch_size", name=None, dtype=None):
+    def __init__(
+        self,
+        axis: Whole = -1,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ):
         super().__init__(reduction, name)
         self.axis = axis
 
@@ -413,12 +449,12 @@ class BinaryCrossentropy(_Crossentropy):
 
     def __init__(
         self,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: Axes = -1,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(reduction, name)
         self.from_logits, self.axis = bool(from_logits), axis
@@ -440,12 +476,12 @@ class CategoricalCrossentropy(_Crossentropy):
 
     def __init__(
         self,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: Axes = -1,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(reduction, name)
         self.from_logits, self.axis = bool(from_logits), axis
@@ -471,12 +507,12 @@ class SparseCategoricalCrossentropy(_Crossentropy):
 
     def __init__(
         self,
-        from_logits=False,
-        ignore_class=None,
-        reduction="sum_over_batch_size",
-        axis=-1,
-        name=None,
-        dtype=None,
+        from_logits: bool = False,
+        ignore_class: SupportsIndex | None = None,
+        reduction: Reduction = "sum_over_batch_size",
+        axis: Axes = -1,
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(reduction, name)
         self.from_logits, self.ignore_class, self.axis = bool(from_logits), ignore_class, axis
@@ -519,15 +555,15 @@ class BinaryFocalCrossentropy(_FunctionLoss):
 
     def __init__(
         self,
-        apply_class_balancing=False,
-        alpha=0.25,
-        gamma=2.0,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: Axes = -1,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(reduction, name)
         self.apply_class_balancing, self.alpha, self.gamma = apply_class_balancing, alpha, gamma
@@ -558,14 +594,14 @@ class CategoricalFocalCrossentropy(_FunctionLoss):
 
     def __init__(
         self,
-        alpha=0.25,
-        gamma=2.0,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        alpha: float | Sequence[float] = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: Axes = -1,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(reduction, name)
         self.alpha, self.gamma = alpha, gamma

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Metric(Configurable):
     uses_mask = False
     _options: tuple[str, ...] = ("name", "dtype")
 
-    def __init__(self, dtype=None, name=None):
+    def __init__(self, dtype: Any = None, name: str | None = None):
         self.name = name or snake_case(type(self).__name__)
         self.dtype = "float32"
 
@@ -74,7 +75,7 @@ def _sum(x) -> float:
 class Sum(Metric):
     """The sum of all values, each times its sample weight."""
 
-    def __init__(self, name="sum", dtype=None):
+    def __init__(self, name: str | None = "sum", dtype: Any = None):
         super().__init__(dtype, name)
         self.reset_state()
 
@@ -92,7 +93,7 @@ class Sum(Metric):
 class Mean(Metric):
     """The mean of all values, weighted by sample_weight; 0 before the first."""
 
-    def __init__(self, name="mean", dtype=None):
+    def __init__(self, name: str | None = "mean", dtype: Any = None):
         super().__init__(dtype, name)
         self.reset_state()
 
@@ -119,7 +120,9 @@ class MeanMetricWrapper(Mean):
 
     uses_mask = True
 
-    def __init__(self, fn, name=None, dtype=None, **options):
+    def __init__(
+        self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **options
+    ):
         super().__init__(name or getattr(fn, "__name__", None), dtype)
         self._fn, self._fn_options = fn, options
 

@@ -4,9 +4,12 @@ A metric function takes (y_true, y_pred) and returns values; their mean is the m
 function and subclasses of `Metric` work wherever names do.
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -49,6 +52,10 @@ from .loss_functions import (
 from .losses import kind_of_targets
 from .metric import Mean, MeanMetricWrapper, Metric, Sum
 from .utils import class_table, deserialize_object, serialize_object, snake_case
+
+if TYPE_CHECKING:
+    from fastrnn._types import Axes, Whole
+
 
 __all__ = [
     "AUC", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "CategoricalAccuracy",
@@ -138,14 +145,16 @@ def _same_shape(y_true, y_pred):
 class Accuracy(MeanMetricWrapper):
     """How often y_true == y_pred."""
 
-    def __init__(self, name="accuracy", dtype=None):
+    def __init__(self, name: str | None = "accuracy", dtype: Any = None):
         super().__init__(accuracy, name, dtype)
 
 
 class BinaryAccuracy(MeanMetricWrapper):
     """How often y_true == (y_pred > threshold), threshold 0.5."""
 
-    def __init__(self, name="binary_accuracy", dtype=None, threshold=0.5):
+    def __init__(
+        self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5
+    ):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
         self.threshold = threshold
 
@@ -158,7 +167,7 @@ class BinaryAccuracy(MeanMetricWrapper):
 class CategoricalAccuracy(MeanMetricWrapper):
     """How often the largest of y_pred is in the place of the largest of one-hot y_true."""
 
-    def __init__(self, name="categorical_accuracy", dtype=None):
+    def __init__(self, name: str | None = "categorical_accuracy", dtype: Any = None):
         super().__init__(categorical_accuracy, name, dtype)
 
     def _count_all(self, y_true, y_pred):
@@ -170,7 +179,7 @@ class CategoricalAccuracy(MeanMetricWrapper):
 class SparseCategoricalAccuracy(MeanMetricWrapper):
     """How often the largest of y_pred is in the place y_true."""
 
-    def __init__(self, name="sparse_categorical_accuracy", dtype=None):
+    def __init__(self, name: str | None = "sparse_categorical_accuracy", dtype: Any = None):
         super().__init__(sparse_categorical_accuracy, name, dtype)
 
     def _count_all(self, y_true, y_pred):
@@ -182,7 +191,9 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 class TopKCategoricalAccuracy(MeanMetricWrapper):
     """How often the place of the largest of y_true is among the k (5) largest of y_pred."""
 
-    def __init__(self, k=5, name="top_k_categorical_accuracy", dtype=None):
+    def __init__(
+        self, k: Whole = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None
+    ):
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
         self.k = k
 
@@ -190,7 +201,12 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
     """How often the place y_true is among the k (5) largest of y_pred."""
 
-    def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None):
+    def __init__(
+        self,
+        k: Whole = 5,
+        name: str | None = "sparse_top_k_categorical_accuracy",
+        dtype: Any = None,
+    ):
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
         self.k = k
 
@@ -201,7 +217,7 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
 class MeanSquaredError(MeanMetricWrapper):
     """The mean of (y_true - y_pred) ** 2."""
 
-    def __init__(self, name="mean_squared_error", dtype=None):
+    def __init__(self, name: str | None = "mean_squared_error", dtype: Any = None):
         super().__init__(mean_squared_error, name, dtype)
 
     def _count_all(self, y_true, y_pred):
@@ -213,7 +229,7 @@ class RootMeanSquaredError(MeanMetricWrapper):
 
     uses_mask = False
 
-    def __init__(self, name="root_mean_squared_error", dtype=None):
+    def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None):
         super().__init__(mean_squared_error, name, dtype)
 
     def _count_all(self, y_true, y_pred):
@@ -226,7 +242,7 @@ class RootMeanSquaredError(MeanMetricWrapper):
 class MeanAbsoluteError(MeanMetricWrapper):
     """The mean of abs(y_true - y_pred)."""
 
-    def __init__(self, name="mean_absolute_error", dtype=None):
+    def __init__(self, name: str | None = "mean_absolute_error", dtype: Any = None):
         super().__init__(mean_absolute_error, name, dtype)
 
     def _count_all(self, y_true, y_pred):
@@ -242,63 +258,63 @@ def _add_errors(metric, kind, y_true, y_pred) -> bool:
 class MeanAbsolutePercentageError(MeanMetricWrapper):
     """100 times the mean of abs((y_true - y_pred) / y_true)."""
 
-    def __init__(self, name="mean_absolute_percentage_error", dtype=None):
+    def __init__(self, name: str | None = "mean_absolute_percentage_error", dtype: Any = None):
         super().__init__(mean_absolute_percentage_error, name, dtype)
 
 
 class MeanSquaredLogarithmicError(MeanMetricWrapper):
     """The mean of (log(1 + y_true) - log(1 + y_pred)) ** 2."""
 
-    def __init__(self, name="mean_squared_logarithmic_error", dtype=None):
+    def __init__(self, name: str | None = "mean_squared_logarithmic_error", dtype: Any = None):
         super().__init__(mean_squared_logarithmic_error, name, dtype)
 
 
 class LogCoshError(MeanMetricWrapper):
     """The mean of log(cosh(y_pred - y_true))."""
 
-    def __init__(self, name="logcosh", dtype=None):
+    def __init__(self, name: str | None = "logcosh", dtype: Any = None):
         super().__init__(log_cosh, name, dtype)
 
 
 class CosineSimilarity(MeanMetricWrapper):
     """The mean cosine of the angle between y_true and y_pred along `axis` (-1)."""
 
-    def __init__(self, name="cosine_similarity", dtype=None, axis=-1):
+    def __init__(self, name: str | None = "cosine_similarity", dtype: Any = None, axis: Whole = -1):
         super().__init__(cosine_similarity, name, dtype, axis=axis)
 
 
 class KLDivergence(MeanMetricWrapper):
     """The mean over samples of sum(y_true * log(y_true / y_pred))."""
 
-    def __init__(self, name="kl_divergence", dtype=None):
+    def __init__(self, name: str | None = "kl_divergence", dtype: Any = None):
         super().__init__(kl_divergence, name, dtype)
 
 
 class Poisson(MeanMetricWrapper):
     """The mean of y_pred - y_true * log(y_pred)."""
 
-    def __init__(self, name="poisson", dtype=None):
+    def __init__(self, name: str | None = "poisson", dtype: Any = None):
         super().__init__(poisson, name, dtype)
 
 
 class Hinge(MeanMetricWrapper):
     """The mean of max(1 - y_true * y_pred, 0)."""
 
-    def __init__(self, name="hinge", dtype=None):
+    def __init__(self, name: str | None = "hinge", dtype: Any = None):
         super().__init__(hinge, name, dtype)
 
 
 class SquaredHinge(MeanMetricWrapper):
     """The mean of max(1 - y_true * y_pred, 0) ** 2."""
 
-    def __init__(self, name="squared_hinge", dtype=None):
+    def __init__(self, name: str | None = "squared_hinge", dtype: Any = None):
         super().__init__(squared_hinge, name, dtype)
 
 
 class CategoricalHinge(MeanMetricWrapper):
     """The mean of max(1 + the best of the wrong classes - the right one, 0)."""
 
-    def __init__(self, name="categorical_hinge", dtype=None):
+    def __init__(self, name: str | None = "categorical_hinge", dtype: Any = None):
         super().__init__(categorical_hinge, name, dtype)
 
 
@@ -306,7 +322,11 @@ class BinaryCrossentropy(MeanMetricWrapper):
     """The mean binary crossentropy; options as the loss."""
 
     def __init__(
-        self, name="binary_crossentropy", dtype=None, from_logits=False, label_smoothing=0
+        self,
+        name: str | None = "binary_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0,
     ):
         super().__init__(
             binary_crossentropy,
@@ -322,11 +342,11 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 
     def __init__(
         self,
-        name="categorical_crossentropy",
-        dtype=None,
-        from_logits=False,
-        label_smoothing=0,
-        axis=-1,
+        name: str | None = "categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0,
+        axis: Axes = -1,
     ):
         super().__init__(
             categorical_crossentropy,
@@ -343,11 +363,11 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
 
     def __init__(
         self,
-        name="sparse_categorical_crossentropy",
-        dtype=None,
-        from_logits=False,
-        ignore_class=None,
-        axis=-1,
+        name: str | None = "sparse_categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        ignore_class: SupportsIndex | None = None,
+        axis: Axes = -1,
     ):
         super().__init__(
             sparse_categorical_crossentropy,

@@ -1,10 +1,12 @@
 """Sequential: layers one after another (keras.Sequential)."""
 
+from __future__ import annotations
+
 import collections
 import json
 import warnings
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +27,24 @@ from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
 from fastrnn.utils import unknown_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from fastrnn._types import (
+        CompileOptions,
+        CustomObjects,
+        Identifier,
+        ModelOptions,
+        Path,
+        QueueOptions,
+        Unpack,
+        Whole,
+    )
+    from fastrnn.callbacks import Callback, CallbackList
+    from fastrnn.optimizers import Optimizer
 
 __all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
 public(__name__)
@@ -53,12 +73,17 @@ class Sequential(Layer):
         "symbolic", "take_run",
     }  # fmt: skip
 
-    def __init__(self, layers=None, trainable=True, name=None):
+    def __init__(
+        self,
+        layers: Sequence[Layer | Symbolic] | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ):
         super().__init__(name=name, trainable=trainable)
-        self._input_layer = None
+        self._input_layer: Any = None
         self._layers = []
         self._runs = collections.deque()
-        self._predictor = None
+        self._predictor: Any = None
         self.compiled = None
         self.stop_training = False
         self.initial_epoch = 0
@@ -84,7 +109,7 @@ class Sequential(Layer):
     def input_dtype(self):
         return self._layers[0].input_dtype if self._layers else np.float32
 
-    def add(self, layer) -> None:
+    def add(self, layer: Layer | Symbolic) -> None:
         """Put a layer on top of the stack."""
         if isinstance(layer, Symbolic) and len(layer.layers) == 1:
             (layer,) = layer.layers
@@ -159,7 +184,7 @@ class Sequential(Layer):
     def outputs(self):
         return [self.output]
 
-    def get_layer(self, name=None, index=None) -> Layer:
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         if (name is None) == (index is None):
             raise ValueError("expected one of name and index")
         if index is not None:
@@ -172,7 +197,7 @@ class Sequential(Layer):
         names = [layer.name for layer in self._layers]
         raise ValueError(f"name: expected one of {names}, received {name!r}")
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
         if self.built:
             return
         if input_shape is None:
@@ -287,7 +312,7 @@ class Sequential(Layer):
         self.build()
         return Predictor(self, prepare=True)
 
-    def stream(self, streams=1):
+    def stream(self, streams: Whole = 1) -> Stepper:
         """A Stepper: feed it the next time steps of so many streams at once, for their outputs."""
         self.build()
         return Stepper(self, streams)
@@ -307,22 +332,22 @@ class Sequential(Layer):
 
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
-        **kwargs,
+        optimizer: str | Mapping[str, Any] | Optimizer | type[Optimizer] | None = "rmsprop",
+        loss: Identifier | Sequence[Identifier] = None,
+        loss_weights: Any = None,
+        metrics: Identifier | Sequence[Any] = None,
+        weighted_metrics: Identifier | Sequence[Any] = None,
+        run_eagerly: bool = False,
+        steps_per_execution: Whole | str = 1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+        **kwargs: Unpack[CompileOptions],
     ) -> None:
         """Set optimizer, loss and metrics, by name, config or object. run_eagerly,
         steps_per_execution, jit_compile and Keras 1's class_mode are accepted and change nothing;
         metrics may be the third argument, as in Keras 2."""
         for old in ("sample_weight_mode", "class_mode"):
-            kwargs.pop(old, None)
+            kwargs.pop(old, None)  # type: ignore[misc]
         if kwargs:
             raise TypeError(unknown_arguments(self.compile, kwargs))
         if metrics is None and _are_metrics(loss_weights):  # the third argument of Keras 2
@@ -334,11 +359,11 @@ class Sequential(Layer):
         self.compiled = training.Compiled(self, optimizer, loss, metrics, weighted_metrics)
 
     @property
-    def optimizer(self):
-        return self.compiled and self.compiled.optimizer
+    def optimizer(self) -> Optimizer:
+        return self.compiled and self.compiled.optimizer  # type: ignore[return-value]
 
     @property
-    def loss(self):
+    def loss(self) -> Any:
         return self.compiled and self.compiled.loss
 
     @property
@@ -348,24 +373,24 @@ class Sequential(Layer):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-        nb_epoch=None,
-        **queues,
+        x: Any = None,
+        y: Any = None,
+        batch_size: Whole | None = None,
+        epochs: Whole = 1,
+        verbose: str | int = "auto",
+        callbacks: Callback | CallbackList | Sequence[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Mapping[Any, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: Whole = 0,
+        steps_per_epoch: Whole | None = None,
+        validation_steps: Whole | None = None,
+        validation_batch_size: Whole | None = None,
+        validation_freq: int | Sequence[int] | set[int] = 1,
+        nb_epoch: Whole | None = None,
+        **queues: Unpack[QueueOptions],
     ) -> History:
         """Train, and return a History; Ctrl-C ends it after the batch.
 
@@ -384,15 +409,15 @@ class Sequential(Layer):
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **queues,
+        x: Any = None,
+        y: Any = None,
+        batch_size: Whole | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: Whole | None = None,
+        callbacks: Callback | CallbackList | Sequence[Callback] | None = None,
+        return_dict: bool = False,
+        **queues: Unpack[QueueOptions],
     ) -> float | list[float] | dict[str, float]:
         """The loss, or [loss, metrics...], or a dict by name, over all samples."""
         _check_queues(self.evaluate, queues)
@@ -400,8 +425,14 @@ class Sequential(Layer):
         return self._results(logs, return_dict)
 
     def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **queues
-    ) -> np.ndarray | Any:
+        self,
+        x: Any,
+        batch_size: Whole | None = None,
+        verbose: str | int = "auto",
+        steps: Whole | None = None,
+        callbacks: Callback | CallbackList | Sequence[Callback] | None = None,
+        **queues: Unpack[QueueOptions],
+    ) -> np.ndarray:
         """Outputs for all samples, (samples, ...), float32, or a list of them if the last layer has
         several; several threads may call it at once."""
         if queues:
@@ -419,9 +450,14 @@ class Sequential(Layer):
         return training.predict(self, x, batch_size, verbose, steps, callbacks)
 
     def train_on_batch(
-        self, x, y=None, sample_weight=None, class_weight=None, return_dict=False,
-        reset_metrics=True,
-    ):  # fmt: skip
+        self,
+        x: ArrayLike,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[Any, float] | None = None,
+        return_dict: bool = False,
+        reset_metrics: bool = True,
+    ) -> float | list[float] | dict[str, float]:
         """One update on one batch: the loss, or [loss, metrics...]. reset_metrics=False gives
         running means over the calls."""
         compiled = training.need_compiled(self)
@@ -433,7 +469,9 @@ class Sequential(Layer):
         training.train_step(self, x, y, sample_weight)
         return self._results(compiled.logs(), return_dict)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(
+        self, x: ArrayLike, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> float | list[float] | dict[str, float]:
         compiled = training.need_compiled(self)
         (x, y, sample_weight), *_ = training._one_batch(self, x, y, sample_weight)
         compiled.reset()
@@ -442,10 +480,10 @@ class Sequential(Layer):
         self.give_run(run)
         return self._results(compiled.logs(), return_dict)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: ArrayLike) -> np.ndarray:
         return self.predict(as_input(x, self.input_dtype, "x"), 2**62, verbose=0)
 
-    def reset_metrics(self):
+    def reset_metrics(self) -> None:
         if self.compiled is not None:
             self.compiled.reset()
 
@@ -454,7 +492,7 @@ class Sequential(Layer):
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
-    def reset_states(self):
+    def reset_states(self) -> None:
         """Forget the states of stateful layers."""
         for layer in self._layers:
             inner = getattr(layer, "layer", layer)
@@ -467,19 +505,29 @@ class Sequential(Layer):
 
     # --- older names, of Keras 1 and 2 ---
 
-    def predict_proba(self, x, batch_size=None, verbose=0):
+    def predict_proba(
+        self, x: Any, batch_size: Whole | None = None, verbose: str | int = 0
+    ) -> np.ndarray:
         """The older name of predict."""
         return self.predict(x, batch_size, verbose)
 
-    def predict_classes(self, x, batch_size=None, verbose=0):
+    def predict_classes(
+        self, x: Any, batch_size: Whole | None = None, verbose: str | int = 0
+    ) -> np.ndarray:
         """Class numbers: argmax of the last axis, or output > 0.5 where that axis has size 1."""
         y = self.predict(x, batch_size, verbose)
         return y.argmax(axis=-1) if y.shape[-1] > 1 else (y > 0.5).astype("int32")
 
     def fit_generator(
-        self, generator, steps_per_epoch=None, epochs=1, *, samples_per_epoch=None,
-        nb_val_samples=None, **options,
-    ):  # fmt: skip
+        self,
+        generator: Iterable[Any],
+        steps_per_epoch: Whole | None = None,
+        epochs: Whole = 1,
+        *,
+        samples_per_epoch: Whole | None = None,
+        nb_val_samples: Whole | None = None,
+        **options: Any,
+    ) -> History:
         """fit for an iterable of batches. Keras 1's samples_per_epoch and nb_val_samples count
         samples; the arguments of queues and processes are accepted and change nothing."""
         if samples_per_epoch is not None:
@@ -489,13 +537,27 @@ class Sequential(Layer):
             options["validation_steps"], options["validation_data"] = steps_of(held, nb_val_samples)
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **options)
 
-    def evaluate_generator(self, generator, steps=None, *, val_samples=None, **options):
+    def evaluate_generator(
+        self,
+        generator: Iterable[Any],
+        steps: Whole | None = None,
+        *,
+        val_samples: Whole | None = None,
+        **options: Any,
+    ) -> float | list[float] | dict[str, float]:
         """evaluate for an iterable of batches; see fit_generator."""
         if val_samples is not None:
             steps, generator = steps_of(generator, val_samples)
         return self.evaluate(generator, steps=steps, **{"verbose": 0, **options})
 
-    def predict_generator(self, generator, steps=None, *, val_samples=None, **options):
+    def predict_generator(
+        self,
+        generator: Iterable[Any],
+        steps: Whole | None = None,
+        *,
+        val_samples: Whole | None = None,
+        **options: Any,
+    ) -> np.ndarray:
         """predict for an iterable of batches; see fit_generator."""
         if val_samples is not None:
             steps, generator = steps_of(generator, val_samples)
@@ -503,7 +565,13 @@ class Sequential(Layer):
 
     # --- looking ---
 
-    def summary(self, line_length=None, positions=None, print_fn=None, **kwargs):
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Print a table of the layers, their output shapes and parameter counts."""
         print_summary(self, line_length, positions, print_fn, **kwargs)
 
@@ -521,7 +589,9 @@ class Sequential(Layer):
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Mapping[str, Any] | Sequence[Any], custom_objects: CustomObjects = None
+    ) -> Sequential:
         """A model from get_config's dict, Keras's, or the bare list of layers of Keras 1 and 2."""
         from fastrnn.saving.config import Loader
 
@@ -536,14 +606,19 @@ class Sequential(Layer):
 
         return pickling.reduce(self)
 
-    def to_json(self, **kwargs) -> str:
+    def to_json(self, **kwargs: Any) -> str:
         """The architecture, without weights, as JSON text; kwargs are json.dumps's."""
         return json.dumps(serialize_model(self), **kwargs)
 
     def save(
-        self, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None,
-        save_format=None,
-    ):  # fmt: skip
+        self,
+        filepath: Path,
+        overwrite: bool = True,
+        include_optimizer: bool = True,
+        self_test: ArrayLike | None = None,
+        tolerance: float | None = None,
+        save_format: str | None = None,
+    ) -> None:
         """Save the whole model to a .keras or .h5 file (fastrnn.saving.save_model)."""
         from fastrnn import saving
 
@@ -551,13 +626,17 @@ class Sequential(Layer):
             self, filepath, overwrite, include_optimizer, self_test, tolerance, save_format
         )
 
-    def save_weights(self, filepath, overwrite=True, save_format=None):
+    def save_weights(
+        self, filepath: Path, overwrite: bool = True, save_format: str | None = None
+    ) -> None:
         """Save to a .weights.h5, .h5 or .safetensors file (fastrnn.saving.save_weights)."""
         from fastrnn import saving
 
         saving.save_weights(self, filepath, overwrite, save_format)
 
-    def load_weights(self, filepath, skip_mismatch=False, by_name=False):
+    def load_weights(
+        self, filepath: Path, skip_mismatch: bool = False, by_name: bool = False
+    ) -> None:
         """Take the weights in a file (fastrnn.saving.load_weights)."""
         from fastrnn import saving
 
@@ -584,7 +663,18 @@ class _Sequentials(type):
         return isinstance(instance, Sequential)
 
 
-class Model(metaclass=_Sequentials):
+if TYPE_CHECKING:  # checkers take what a class makes for one of its instances
+
+    class _Base(Sequential):
+        def __init__(self, *tensors: Any, **options: Any) -> None: ...
+
+else:
+
+    class _Base(metaclass=_Sequentials):
+        pass
+
+
+class Model(_Base):
     """Model(inputs, outputs): the Sequential of the layers from `Input(...)` to an output.
 
         inputs = Input(shape=(None,))
@@ -598,7 +688,14 @@ class Model(metaclass=_Sequentials):
     subclasses. Source: https://keras.io/api/models/model/
     """
 
-    def __new__(cls, inputs=None, outputs=None, name=None, trainable=True, **old):
+    def __new__(
+        cls,
+        inputs: Symbolic | Sequence[Symbolic] | None = None,
+        outputs: Symbolic | Sequence[Symbolic] | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+        **old: Unpack[ModelOptions],
+    ) -> Model:
         start, *others = _tensors("inputs", old.pop("input", inputs))
         ends = _tensors("outputs", old.pop("output", outputs))
         if old:
@@ -623,7 +720,7 @@ class Model(metaclass=_Sequentials):
         model.add(start if known == 1 else InputLayer(batch_shape=start.shape))
         for layer in end.layers[known:]:
             model.add(layer)
-        return model
+        return model  # type: ignore[return-value]
 
     def __init_subclass__(cls):
         raise TypeError(
@@ -670,19 +767,30 @@ def serialize_model(model):
     return described
 
 
-def save_model(model, filepath, overwrite=True, include_optimizer=True, save_format=None):
+def save_model(
+    model: Sequential,
+    filepath: Path,
+    overwrite: bool = True,
+    include_optimizer: bool = True,
+    save_format: str | None = None,
+) -> None:
     """model.save(filepath)."""
     model.save(filepath, overwrite, include_optimizer, save_format=save_format)
 
 
-def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
+def load_model(
+    filepath: Path,
+    custom_objects: CustomObjects = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Sequential:
     """The model in a .keras or .h5 file (fastrnn.saving.load_model)."""
     from fastrnn import saving
 
     return saving.load_model(filepath, custom_objects, compile, safe_mode)
 
 
-def model_from_json(json_string, custom_objects=None):
+def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = None) -> Sequential:
     """A model, with new weights, from what to_json of fastrnn or any Keras gave."""
     from fastrnn.saving import config
 
@@ -690,7 +798,7 @@ def model_from_json(json_string, custom_objects=None):
     return config.Loader(custom_objects, config.keras_version(parsed)).model(parsed)
 
 
-def clone_model(model):
+def clone_model(model: Sequential) -> Sequential:
     """A model of the same layers, with new weights."""
     classes = {type(layer).__name__: type(layer) for layer in model.layers}
     own = {name: cls for name, cls in classes.items() if name not in CLASSES}

@@ -4,11 +4,14 @@
 `variables` whose `value` and `gradient` are views into them.
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 import re
 from collections.abc import Mapping
 from numbers import Real
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
@@ -26,6 +29,10 @@ from .utils import (
 )
 from .variable import aligned
 
+if TYPE_CHECKING:
+    from fastrnn._types import DecayingOptions, OptimizerOptions, Rate, Unpack
+
+
 __all__ = [
     "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "LearningRate", "Nadam", "Optimizer",
     "RMSprop", "SGD", "deserialize", "get", "serialize", "schedules",
@@ -39,7 +46,7 @@ _IGNORED = ("is_legacy_optimizer", "jit_compile", "loss_scale_factor")
 class LearningRate(float):
     """The learning rate of an optimizer: a number that can be assigned to, as Keras's variable."""
 
-    _optimizer: "Optimizer"
+    _optimizer: Optimizer
 
     def __new__(cls, value, optimizer):
         rate = super().__new__(cls, value)
@@ -83,17 +90,17 @@ class Optimizer(Configurable):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        gradient_accumulation_steps=None,
-        name=None,
-        decay=0.0,
+        learning_rate: Rate = 0.001,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: SupportsIndex | None = None,
+        gradient_accumulation_steps: SupportsIndex | None = None,
+        name: str | None = None,
+        decay: float = 0.0,
         **options,
     ):
         learning_rate = options.pop("lr", learning_rate)
@@ -401,7 +408,13 @@ class SGD(Optimizer):
     _rule = "sgd"
     _kernel_slots = ("momentum", None, None)
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **options):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **options: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **options)
         if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
             raise ValueError(f"momentum: expected a number in [0, 1], received {momentum!r}")
@@ -427,12 +440,12 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        rho=0.9,
-        momentum=0.0,
-        epsilon=1e-7,
-        centered=False,
-        **options,
+        learning_rate: Rate = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
         self.rho, self.momentum = rho, momentum
@@ -469,12 +482,12 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        **options,
+        learning_rate: Rate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
         self.beta_1, self.beta_2 = beta_1, beta_2
@@ -500,13 +513,13 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        weight_decay=0.004,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        **options,
+        learning_rate: Rate = 0.001,
+        weight_decay: float | None = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Unpack[DecayingOptions],
     ):
         if weight_decay is None:
             raise ValueError("weight_decay: expected a number, received None")
@@ -525,7 +538,14 @@ class Adamax(Optimizer):
     _rule = "adamax"
     _kernel_slots = ("momentum", "norm", None)
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **options):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **options)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, _epsilon(epsilon)
 
@@ -553,7 +573,14 @@ class Nadam(Optimizer):
     _rule = "adam"
     _kernel_slots = ("momentum", "velocity", None)
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **options):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **options)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, _epsilon(epsilon)
         self._product = 1.0  # of beta_1 over the steps so far
@@ -596,7 +623,13 @@ class Adagrad(Optimizer):
     _rule = "adagrad"
     _kernel_slots = ("accumulator", None, None)
 
-    def __init__(self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **options):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **options: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **options)
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = _epsilon(epsilon)
@@ -622,7 +655,13 @@ class Adadelta(Optimizer):
     _rule = "adadelta"
     _kernel_slots = ("accumulated_grad", "accumulated_delta_var", None)
 
-    def __init__(self, learning_rate=0.001, rho=0.95, epsilon=1e-7, **options):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        rho: float = 0.95,
+        epsilon: float = 1e-7,
+        **options: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **options)
         self.rho, self.epsilon = rho, _epsilon(epsilon)
 

@@ -5,7 +5,7 @@ A schedule is called as `schedule(step) -> float`, step counting the updates don
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from fastrnn._public import public
@@ -89,7 +89,9 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
     _options = ("boundaries", "values", "name")
 
-    def __init__(self, boundaries, values, name: str = "PiecewiseConstant"):
+    def __init__(
+        self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"
+    ):
         self.boundaries = list(boundaries)
         self.values = list(values)
         self.name = name

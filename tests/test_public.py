@@ -17,7 +17,7 @@ INNER = {
     "fastrnn.callbacks": {"Logs"},
     "fastrnn.initializers": {"compute_fans"},
     "fastrnn.losses": {"kind_of_targets", "resolve"},
-    "fastrnn.metrics": {"resolve"},
+    "fastrnn.metrics": {"check", "resolve"},
     "fastrnn.models": {"serialize_model"},
     "fastrnn.random": {"check_seed"},
     "fastrnn.regularizers": {"gradient_of"},
@@ -27,7 +27,7 @@ INNER = {
     },
     "fastrnn.utils": {
         *("Configurable", "class_table", "deserialize_object", "did_you_mean", "get_object"),
-        *("as_call", "serialize_object", "snake_case", "unknown_arguments"),
+        *("as_call", "choices", "serialize_object", "snake_case", "unknown_arguments"),
     },
 }
 

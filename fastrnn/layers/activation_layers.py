@@ -1,10 +1,26 @@
 """Activation functions with options, or weights, as layers."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, SupportsIndex
+
 import numpy as np
 
 from fastrnn import activations
 from fastrnn.layers.base import Layer, WeightOptions
 from fastrnn.layers.legacy import old_spellings
+
+if TYPE_CHECKING:
+    from fastrnn._types import (
+        Axes,
+        Identifier,
+        Initializer,
+        LayerOptions,
+        LeakyOptions,
+        PReLUOptions,
+        Unpack,
+    )
 
 
 def check_least(name, value, least=0.0):
@@ -41,7 +57,13 @@ class ReLU(_Function):
 
     function = activations.relu
 
-    def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
+    def __init__(
+        self,
+        max_value: float | None = None,
+        negative_slope: float = 0.0,
+        threshold: float = 0.0,
+        **kwargs: Unpack[LayerOptions],
+    ):
         super().__init__(**kwargs)
         self.options = {
             "max_value": None if max_value is None else check_least("max_value", max_value),
@@ -59,7 +81,7 @@ class LeakyReLU(_Function):
     function = activations.leaky_relu
 
     @old_spellings(alpha="negative_slope")
-    def __init__(self, negative_slope=0.3, **kwargs):
+    def __init__(self, negative_slope: float = 0.3, **kwargs: Unpack[LeakyOptions]):
         super().__init__(**kwargs)
         self.options = {"negative_slope": check_least("negative_slope", negative_slope)}
 
@@ -72,7 +94,7 @@ class ELU(_Function):
 
     function = activations.elu
 
-    def __init__(self, alpha=1.0, **kwargs):
+    def __init__(self, alpha: float = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.options = {"alpha": check_least("alpha", alpha, -np.inf)}
 
@@ -87,7 +109,7 @@ class Softmax(_Function):
 
     function = activations.softmax
 
-    def __init__(self, axis=-1, **kwargs):
+    def __init__(self, axis: Axes = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
         if not axes or any(isinstance(a, bool) or not hasattr(a, "__index__") for a in axes):
@@ -135,11 +157,11 @@ class PReLU(Layer):
     @old_spellings(init="alpha_initializer")
     def __init__(
         self,
-        alpha_initializer="zeros",
-        alpha_regularizer=None,
-        alpha_constraint=None,
-        shared_axes=None,
-        **kwargs,
+        alpha_initializer: Initializer = "zeros",
+        alpha_regularizer: Identifier = None,
+        alpha_constraint: Identifier = None,
+        shared_axes: Sequence[SupportsIndex] | None = None,
+        **kwargs: Unpack[PReLUOptions],
     ):
         super().__init__(**kwargs)
         self._alpha = WeightOptions("alpha", alpha_initializer, alpha_regularizer, alpha_constraint)

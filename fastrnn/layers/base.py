@@ -1,7 +1,10 @@
 """Layer: weights, shapes, names and config, as keras.layers.Layer."""
 
+from __future__ import annotations
+
 import collections
 import inspect
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +13,10 @@ from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.utils import snake_case, unknown_arguments
 from fastrnn.variable import Array, Variable
+
+if TYPE_CHECKING:
+    from fastrnn._types import Identifier, LayerBaseOptions, Unpack
+
 
 _names = collections.Counter()
 
@@ -121,6 +128,8 @@ class Layer:
     Errors: ValueError for an unknown argument. Source: https://keras.io/api/layers/base_layer/
     """
 
+    input_shape: Any  # with the batch, None where free; None before the layer is built
+    output_shape: Any  # the same, or the list of several outputs
     input_dtype = np.float32
     supports_masking = False
     batch_dependent = False  # does one sample's result in training depend on the others?
@@ -128,7 +137,13 @@ class Layer:
     _inner = frozenset({"check_call", "plan", "sublayers"})  # what dir() does not show
 
     def __init__(
-        self, *, name=None, trainable=True, dtype=None, activity_regularizer=None, **kwargs
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        activity_regularizer: Identifier = None,
+        **kwargs: Unpack[LayerBaseOptions],
     ):
         if name is not None and not isinstance(name, str):
             raise ValueError(f"name: expected a string, received {name!r}")

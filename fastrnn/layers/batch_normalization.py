@@ -1,10 +1,17 @@
 """BatchNormalization: Ioffe & Szegedy 2015."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastrnn import _engine, initializers
 from fastrnn.layers.base import Layer, WeightOptions
 from fastrnn.layers.legacy import old_spellings
+
+if TYPE_CHECKING:
+    from fastrnn._types import Identifier, Initializer, NormalizationOptions, Unpack, Whole
 
 
 class BatchNormalization(Layer):
@@ -22,21 +29,21 @@ class BatchNormalization(Layer):
     @old_spellings(beta_init="beta_initializer", gamma_init="gamma_initializer")
     def __init__(
         self,
-        axis=-1,
-        momentum=0.99,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        moving_mean_initializer="zeros",
-        moving_variance_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        synchronized=False,
-        **kwargs,
+        axis: Whole = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Initializer = "zeros",
+        gamma_initializer: Initializer = "ones",
+        moving_mean_initializer: Initializer = "zeros",
+        moving_variance_initializer: Initializer = "ones",
+        beta_regularizer: Identifier = None,
+        gamma_regularizer: Identifier = None,
+        beta_constraint: Identifier = None,
+        gamma_constraint: Identifier = None,
+        synchronized: bool = False,
+        **kwargs: Unpack[NormalizationOptions],
     ):
         for unused in ("renorm_clipping", "renorm_momentum", "fused"):
             kwargs.pop(unused, None)

@@ -1,5 +1,9 @@
 """Conv1D: a dense layer over windows of time steps."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastrnn import _engine, activations, regularizers
@@ -13,6 +17,17 @@ from fastrnn.layers.base import (
 )
 from fastrnn.layers.dense import LINEAR
 from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
+
+if TYPE_CHECKING:
+    from fastrnn._types import (
+        ConvolutionOptions,
+        DataFormat,
+        Identifier,
+        Initializer,
+        Sizes,
+        Unpack,
+        Whole,
+    )
 
 
 class Conv1D(Temporal):
@@ -34,23 +49,23 @@ class Conv1D(Temporal):
     )
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        groups=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
+        filters: Whole,
+        kernel_size: Sizes,
+        strides: Sizes = 1,
+        padding: str = "valid",
+        data_format: DataFormat = None,
+        dilation_rate: Sizes = 1,
+        groups: Whole = 1,
+        activation: Identifier = None,
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        activity_regularizer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        bias_constraint: Identifier = None,
+        **kwargs: Unpack[ConvolutionOptions],
     ):
         super().__init__(
             data_format=data_format, activity_regularizer=activity_regularizer, **kwargs

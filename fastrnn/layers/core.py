@@ -1,12 +1,29 @@
 """Layers without arithmetic of their own: inputs, shapes, masks, activations."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from fastrnn import activations, regularizers
 from fastrnn.layers.base import Layer, activated_shape, check_activation, check_shape, check_size
 from fastrnn.layers.symbolic import Symbolic
+
+if TYPE_CHECKING:
+    from fastrnn._types import (
+        DataFormat,
+        Identifier,
+        InputLayerOptions,
+        LayerOptions,
+        Options,
+        Shape,
+        TensorOptions,
+        Unpack,
+        Whole,
+    )
 
 
 class InputLayer(Layer):
@@ -18,9 +35,17 @@ class InputLayer(Layer):
     supports_masking = True
 
     def __init__(
-        self, shape=None, batch_size=None, dtype=None, sparse=False, ragged=False, batch_shape=None,
-        input_shape=None, name=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        shape: Shape | None = None,
+        batch_size: SupportsIndex | None = None,
+        dtype: Any = None,
+        sparse: bool = False,
+        ragged: bool = False,
+        batch_shape: Sequence[SupportsIndex | None] | None = None,
+        input_shape: Shape | None = None,
+        name: str | None = None,
+        **kwargs: Unpack[InputLayerOptions],
+    ):
         if sparse or ragged:
             raise ValueError("sparse and ragged inputs are not supported: expected False")
         shape = shape if shape is not None else input_shape
@@ -56,7 +81,14 @@ class InputLayer(Layer):
         }
 
 
-def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None, **kwargs):
+def Input(
+    shape: Shape | None = None,
+    batch_size: SupportsIndex | None = None,
+    dtype: Any = None,
+    batch_shape: Sequence[SupportsIndex | None] | None = None,
+    name: str | None = None,
+    **kwargs: Unpack[TensorOptions],
+):
     """What a model gets: its shape, without the batch. The first entry of a Sequential, or the
     inputs of a Model, on which the first layer is called.
 
@@ -71,7 +103,7 @@ class Activation(Layer):
 
     supports_masking = True
 
-    def __init__(self, activation, **kwargs):
+    def __init__(self, activation: Identifier, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.activation = check_activation("activation", activation)
 
@@ -113,7 +145,7 @@ class _Reshaping(Layer):
 class Flatten(_Reshaping):
     """(batch, ...) -> (batch, n). Source: https://keras.io/api/layers/reshaping_layers/flatten/"""
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         if data_format not in (None, "channels_last"):
             raise ValueError(f"data_format: expected 'channels_last', received {data_format!r}")
@@ -132,7 +164,7 @@ class Reshape(_Reshaping):
     Source: https://keras.io/api/layers/reshaping_layers/reshape/
     """
 
-    def __init__(self, target_shape, **kwargs):
+    def __init__(self, target_shape: Sequence[SupportsIndex], **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         target_shape = tuple(int(size) for size in target_shape)
         if any(size < 1 and size != -1 for size in target_shape) or target_shape.count(-1) > 1:
@@ -165,7 +197,7 @@ class Permute(Layer):
     Source: https://keras.io/api/layers/reshaping_layers/permute/
     """
 
-    def __init__(self, dims, **kwargs):
+    def __init__(self, dims: Sequence[SupportsIndex], **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.dims = tuple(dims)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
@@ -196,7 +228,7 @@ class ActivityRegularization(Layer):
 
     supports_masking = True
 
-    def __init__(self, l1=0.0, l2=0.0, **kwargs):
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Unpack[Options]):
         super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
         self.l1, self.l2 = self.activity_regularizer.l1, self.activity_regularizer.l2
 
@@ -221,7 +253,7 @@ class RepeatVector(Layer):
     Source: https://keras.io/api/layers/reshaping_layers/repeat_vector/
     """
 
-    def __init__(self, n, **kwargs):
+    def __init__(self, n: Whole, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.n = check_size("n", n)
 
@@ -252,7 +284,7 @@ class Masking(Layer):
 
     supports_masking = True
 
-    def __init__(self, mask_value=0.0, **kwargs):
+    def __init__(self, mask_value: float = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.mask_value = float(mask_value)
 

@@ -1,6 +1,9 @@
 """Dense: y = activation(x W + b) on the last axis."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +17,10 @@ from fastrnn.layers.base import (
     check_size,
     engine_activation,
 )
+
+if TYPE_CHECKING:
+    from fastrnn._types import Identifier, Initializer, Unpack, WeightedOptions, Whole
+
 
 LINEAR = _engine.ACTIVATIONS["linear"]
 
@@ -30,17 +37,17 @@ class Dense(Layer):
     @legacy.old_spellings(output_dim="units", **legacy.WEIGHTS)
     def __init__(
         self,
-        units,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
+        units: Whole,
+        activation: Identifier = None,
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        activity_regularizer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        bias_constraint: Identifier = None,
+        **kwargs: Unpack[WeightedOptions],
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = check_size("units", units)

@@ -1,10 +1,18 @@
 """Dropout: Srivastava et al. 2014; of whole channels: Tompson et al. 2015."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, SupportsIndex
+
 import numpy as np
 
 from fastrnn import _engine, random
 from fastrnn.layers.base import Layer, check_rate, check_shape
 from fastrnn.layers.legacy import old_spellings
+
+if TYPE_CHECKING:
+    from fastrnn._types import NoiseOptions, Unpack
 
 
 class Dropout(Layer):
@@ -17,7 +25,13 @@ class Dropout(Layer):
     supports_masking = True
 
     @old_spellings(p="rate")
-    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[SupportsIndex | None] | None = None,
+        seed: SupportsIndex | None = None,
+        **kwargs: Unpack[NoiseOptions],
+    ):
         super().__init__(**kwargs)
         self.rate = check_rate("rate", rate)
         self.noise_shape = None if noise_shape is None else check_shape("noise_shape", noise_shape)
@@ -86,7 +100,9 @@ class SpatialDropout1D(Dropout):
     """
 
     @old_spellings(p="rate")
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(
+        self, rate: float, seed: SupportsIndex | None = None, **kwargs: Unpack[NoiseOptions]
+    ):
         super().__init__(rate, seed=seed, **kwargs)
 
     def check_input_shape(self, shape):

@@ -1,14 +1,20 @@
 """Embedding: a table of vectors, looked up by index."""
 
+from __future__ import annotations
+
 import functools
 import warnings
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastrnn import _engine, constraints, initializers, regularizers
 from fastrnn.layers.base import Layer, WeightOptions, check_size
 from fastrnn.layers.legacy import old_spellings
+
+if TYPE_CHECKING:
+    from fastrnn._types import EmbeddingOptions, Identifier, Initializer, Unpack, Whole
 
 
 class Lookup:
@@ -48,14 +54,14 @@ class Embedding(Layer):
     )
     def __init__(
         self,
-        input_dim,
-        output_dim,
-        embeddings_initializer="uniform",
-        embeddings_regularizer=None,
-        embeddings_constraint=None,
-        mask_zero=False,
-        weights=None,
-        **kwargs,
+        input_dim: Whole,
+        output_dim: Whole,
+        embeddings_initializer: Initializer = "uniform",
+        embeddings_regularizer: Identifier = None,
+        embeddings_constraint: Identifier = None,
+        mask_zero: bool = False,
+        weights: Sequence[Any] | None = None,
+        **kwargs: Unpack[EmbeddingOptions],
     ):
         if kwargs.pop("dropout", None):
             warnings.warn(

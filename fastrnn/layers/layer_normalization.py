@@ -1,11 +1,17 @@
 """LayerNormalization: Ba et al. 2016."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn import _engine
 from fastrnn.layers.base import Layer, WeightOptions
+
+if TYPE_CHECKING:
+    from fastrnn._types import Axes, Identifier, Initializer, LayerOptions, Unpack
 
 
 class LayerNormalization(Layer):
@@ -21,18 +27,18 @@ class LayerNormalization(Layer):
 
     def __init__(
         self,
-        axis=-1,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        rms_scaling=False,
-        **kwargs,
+        axis: Axes = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Initializer = "zeros",
+        gamma_initializer: Initializer = "ones",
+        beta_regularizer: Identifier = None,
+        gamma_regularizer: Identifier = None,
+        beta_constraint: Identifier = None,
+        gamma_constraint: Identifier = None,
+        rms_scaling: bool = False,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]

@@ -1,6 +1,10 @@
 """Older spellings of arguments."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Constructor = TypeVar("Constructor", bound=Callable[..., Any])
 
 WEIGHTS = {  # of Keras 1, for a layer with a kernel and a bias
     "init": "kernel_initializer",
@@ -12,7 +16,7 @@ WEIGHTS = {  # of Keras 1, for a layer with a kernel and a bias
 }
 
 
-def old_spellings(**names):
+def old_spellings(**names: str) -> Callable[[Constructor], Constructor]:
     """Decorate a constructor to take keyword arguments under older names too: old="new"."""
 
     def decorate(function):

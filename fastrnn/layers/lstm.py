@@ -1,12 +1,18 @@
 """LSTM: Hochreiter & Schmidhuber 1997, with forget gates (Gers et al. 2000)."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import LSTMRecurrence
 from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, check_cudnn_options, given
+
+if TYPE_CHECKING:
+    from fastrnn._types import Identifier, Initializer, RecurrentOptions, Unpack, Whole
 
 
 class LSTM(Recurrent):
@@ -29,31 +35,31 @@ class LSTM(Recurrent):
     @old_spellings(**OLD_SPELLINGS_OF_GATES)
     def __init__(
         self,
-        units,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        unit_forget_bias=True,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        use_cudnn="auto",
-        **kwargs,
+        units: Whole,
+        activation: Identifier = "tanh",
+        recurrent_activation: Identifier = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Identifier = None,
+        recurrent_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        activity_regularizer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        recurrent_constraint: Identifier = None,
+        bias_constraint: Identifier = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: SupportsIndex | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: Any = "auto",
+        **kwargs: Unpack[RecurrentOptions],
     ):
         forget = kwargs.pop("forget_bias_init", None)
         if forget not in (None, "one"):

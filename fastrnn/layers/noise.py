@@ -1,6 +1,9 @@
 """Gaussian noise in training: added, or multiplied (Srivastava et al. 2014, section 10)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
@@ -8,12 +11,15 @@ from fastrnn import random
 from fastrnn.layers.base import Layer, check_rate
 from fastrnn.layers.legacy import old_spellings
 
+if TYPE_CHECKING:
+    from fastrnn._types import LayerOptions, NoiseOptions, Unpack
+
 
 class _Noise(Layer):
     supports_masking = True
     _inner = Layer._inner | {"normal"}
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: SupportsIndex | None = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.seed = seed
         self._own_generator = None if seed is None else random.generator(seed)
@@ -34,7 +40,9 @@ class GaussianNoise(_Noise):
     """
 
     @old_spellings(sigma="stddev")
-    def __init__(self, stddev, seed=None, **kwargs):
+    def __init__(
+        self, stddev: float, seed: SupportsIndex | None = None, **kwargs: Unpack[NoiseOptions]
+    ):
         super().__init__(seed, **kwargs)
         self.stddev = check_rate("stddev", stddev)
 
@@ -56,7 +64,9 @@ class GaussianDropout(_Noise):
     """
 
     @old_spellings(p="rate")
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(
+        self, rate: float, seed: SupportsIndex | None = None, **kwargs: Unpack[NoiseOptions]
+    ):
         super().__init__(seed, **kwargs)
         self.rate = check_rate("rate", rate)
         if self.rate == 1:

@@ -1,9 +1,16 @@
 """Pooling over time steps: of windows, or of the whole sequence."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
+
+if TYPE_CHECKING:
+    from fastrnn._types import DataFormat, LayerOptions, PoolingOptions, Sizes, Unpack
 
 
 class _Pooling(Temporal):
@@ -12,7 +19,14 @@ class _Pooling(Temporal):
     @old_spellings(
         pool_length="pool_size", stride="strides", subsample_length="strides", border_mode="padding"
     )
-    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, **kwargs):
+    def __init__(
+        self,
+        pool_size: Sizes = 2,
+        strides: Sizes = None,
+        padding: str = "valid",
+        data_format: DataFormat = None,
+        **kwargs: Unpack[PoolingOptions],
+    ):
         super().__init__(data_format=data_format, **kwargs)
         self.pool_size = check_single("pool_size", pool_size)
         self.strides = self.pool_size if strides is None else check_single("strides", strides)
@@ -106,7 +120,9 @@ class AveragePooling1D(_Pooling):
 class _GlobalPooling(Temporal):
     _inner = Temporal._inner | {"without_steps"}
 
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
+    def __init__(
+        self, data_format: DataFormat = None, keepdims: bool = False, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(data_format=data_format, **kwargs)
         self.keepdims = bool(keepdims)
 

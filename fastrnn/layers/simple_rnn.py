@@ -1,8 +1,15 @@
 """SimpleRNN: Elman 1990."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, SupportsIndex
+
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import SimpleRecurrence
 from fastrnn.layers.recurrent import OLD_SPELLINGS, Recurrent, given
+
+if TYPE_CHECKING:
+    from fastrnn._types import Identifier, Initializer, RecurrentOptions, Unpack, Whole
 
 
 class SimpleRNN(Recurrent):
@@ -21,27 +28,27 @@ class SimpleRNN(Recurrent):
     @old_spellings(**OLD_SPELLINGS)
     def __init__(
         self,
-        units,
-        activation="tanh",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        seed=None,
-        **kwargs,
+        units: Whole,
+        activation: Identifier = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Identifier = None,
+        recurrent_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        activity_regularizer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        recurrent_constraint: Identifier = None,
+        bias_constraint: Identifier = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        seed: SupportsIndex | None = None,
+        **kwargs: Unpack[RecurrentOptions],
     ):
         super().__init__(**given(locals()))

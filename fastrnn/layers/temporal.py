@@ -1,6 +1,13 @@
 """What pooling and convolution over time share: the order of the axes, and windows of steps."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, check_size
+
+if TYPE_CHECKING:
+    from fastrnn._types import DataFormat, LayerOptions, Unpack
 
 
 class Temporal(Layer):
@@ -9,7 +16,7 @@ class Temporal(Layer):
 
     _inner = Layer._inner | {"shape_of", "steps_and_channels", "steps_second"}
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         if data_format not in (None, "channels_last", "channels_first"):
             raise ValueError(
                 "data_format: expected 'channels_last' or 'channels_first', "

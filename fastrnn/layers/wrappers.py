@@ -1,6 +1,10 @@
 """Layers around layers: Bidirectional and TimeDistributed."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,6 +18,10 @@ from fastrnn.layers.recurrent import (
     plan_directions,
 )
 from fastrnn.regularizers import gradient_of
+
+if TYPE_CHECKING:
+    from fastrnn._types import BidirectionalOptions, LayerOptions, Unpack
+
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 
@@ -31,7 +39,14 @@ class Bidirectional(Layer):
     supports_masking = True
     fixed_axes = (-1,)
 
-    def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
+    def __init__(
+        self,
+        layer: Layer,
+        merge_mode: Literal["concat", "sum", "mul", "ave"] | None = "concat",
+        weights: Sequence[Any] | None = None,
+        backward_layer: Layer | None = None,
+        **kwargs: Unpack[BidirectionalOptions],
+    ):
         if not isinstance(layer, Recurrent):
             raise ValueError(f"layer: expected a recurrent layer such as LSTM, received {layer!r}")
         if backward_layer is not None and not isinstance(backward_layer, Recurrent):
@@ -231,7 +246,7 @@ class TimeDistributed(Layer):
 
     supports_masking = True
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: Layer, **kwargs: Unpack[LayerOptions]):
         if not isinstance(layer, Layer):
             raise ValueError(f"layer: expected a layer, received {layer!r}")
         super().__init__(**kwargs)

@@ -4,9 +4,12 @@ Loading never runs code from a file, opens no other file, and takes memory and t
 to the file: a damaged or hostile one raises ValueError.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import warnings
+from typing import TYPE_CHECKING
 
 from fastrnn._public import public
 from fastrnn.activations import hard_sigmoid_keras2
@@ -14,6 +17,12 @@ from fastrnn.saving import config, foreign, hdf5_reader, keras_file, legacy_h5, 
 from fastrnn.saving.atomic import write_file
 from fastrnn.saving.guard import values_of
 from fastrnn.saving.self_test import make as make_test
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastrnn._types import CustomObjects, Path
+    from fastrnn.models import Sequential
 
 __all__ = ["load_model", "load_weights", "save_model", "save_weights"]
 public(__name__)
@@ -27,9 +36,14 @@ class ModelFileNotFoundError(FileNotFoundError, ValueError):
 
 
 def save_model(
-    model, filepath, overwrite=True, include_optimizer=True, self_test=None, tolerance=None,
-    save_format=None,
-) -> None:  # fmt: skip
+    model: Sequential,
+    filepath: Path,
+    overwrite: bool = True,
+    include_optimizer: bool = True,
+    self_test: ArrayLike | None = None,
+    tolerance: float | None = None,
+    save_format: str | None = None,
+) -> None:
     """Save a model with all that loading needs; the file is never left half written.
 
     filepath: ends in .keras (Keras 3's format), or in .h5 or .hdf5 (its older one); folders that do
@@ -68,7 +82,12 @@ def save_model(
     _write(name, write(model, include_optimizer, test))
 
 
-def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
+def load_model(
+    filepath: Path,
+    custom_objects: CustomObjects = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Sequential:
     """The model in a .keras or .h5 file that Keras 1, 2 or 3 or `save_model` wrote.
 
     custom_objects: name -> class or function, for names in the file that fastrnn does not know.
@@ -93,7 +112,9 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         return read(data, custom_objects, compile)
 
 
-def save_weights(model, filepath, overwrite=True, save_format=None) -> None:
+def save_weights(
+    model: Sequential, filepath: Path, overwrite: bool = True, save_format: str | None = None
+) -> None:
     """Save a built model's weights: to .weights.h5 as Keras 3 (with the optimizer's state), to
     .h5 or .hdf5 as Keras 2, or to .safetensors. Folders that do not exist are made. save_format:
     Keras 2's "h5", for a name with another ending.
@@ -121,7 +142,9 @@ def save_weights(model, filepath, overwrite=True, save_format=None) -> None:
     _write(name, data)
 
 
-def load_weights(model, filepath, skip_mismatch=False, by_name=False) -> None:
+def load_weights(
+    model: Sequential, filepath: Path, skip_mismatch: bool = False, by_name: bool = False
+) -> None:
     """Give a built model the weights in a file, all or, if any does not fit, none.
 
     filepath: a .weights.h5, .keras, .h5 or .safetensors file; only the last is known by its name.

@@ -155,14 +155,14 @@ class _File:
         return sizes + _padded(label) + _padded(datatype) + _padded(space) + data
 
     def header(self, messages) -> int:
-        content = []
+        parts = []
         for kind, data in messages:
             data = _padded(data)
             if len(data) > _MOST_OF_MESSAGE:
                 raise ValueError(f"HDF5: expected attributes below 64 KB, received {len(data)}")
             constant = kind in (_DATASPACE, _DATATYPE, _FILL_VALUE)
-            content.append(struct.pack("<HHB3x", kind, len(data), constant) + data)
-        content = b"".join(content)
+            parts.append(struct.pack("<HHB3x", kind, len(data), constant) + data)
+        content = b"".join(parts)
         return self.append(struct.pack("<BxHII4x", 1, len(messages), 1, len(content)) + content)
 
     # --- links ---

@@ -1,0 +1,110 @@
+"""Mistakes: a type checker has to flag every line that ends in `# wrong`, and no other one."""
+
+import numpy as np
+
+import fastrnn
+from fastrnn import Input, Model, Sequential, callbacks, initializers, layers, losses, metrics
+from fastrnn import optimizers, regularizers, schedules  # isort: skip
+from fastrnn.models import load_model
+
+x, y = np.zeros((8, 5, 3), np.float32), np.zeros((8, 1), np.float32)
+
+# names that there are not
+fastrnn.nothing  # wrong
+fastrnn.LSTM  # wrong
+layers.LSMT(4)  # wrong
+losses.MeanSquareError()  # wrong
+callbacks.EarlyStop()  # wrong
+from fastrnn.layers import Lstm  # noqa: E402, F401  # wrong
+
+# layers: kinds of values, misspelt and missing arguments
+layers.LSTM("32")  # wrong
+layers.LSTM(32.5)  # wrong
+layers.LSTM(32, return_sequnces=True)  # wrong
+layers.LSTM(32, return_sequences="yes")  # wrong
+layers.LSTM(32, dropout="0.5")  # wrong
+layers.LSTM(32, input_shap=(5, 3))  # wrong
+layers.LSTM()  # wrong
+layers.GRU("32")  # wrong
+layers.GRU(32, recurent_dropout=0.1)  # wrong
+layers.SimpleRNN(None)  # wrong
+layers.Bidirectional(32)  # wrong
+layers.Bidirectional(layers.LSTM(4), merge_mode="add")  # wrong
+layers.TimeDistributed("dense")  # wrong
+layers.Dense("10")  # wrong
+layers.Dense(10, activaton="relu")  # wrong
+layers.Dense(10, activation=3)  # wrong
+layers.Embedding(100)  # wrong
+layers.Embedding("100", 8)  # wrong
+layers.Embedding(100, 8, mask_zeros=True)  # wrong
+layers.Dropout("half")  # wrong
+layers.Conv1D(4)  # wrong
+layers.Conv1D(4, 3, paddings="same")  # wrong
+layers.MaxPooling1D(pool="2")  # wrong
+layers.BatchNormalization(momentun=0.9)  # wrong
+layers.LayerNormalization(epsilon="small")  # wrong
+layers.Masking(mask_value="none")  # wrong
+layers.RepeatVector("3")  # wrong
+layers.Reshape(target="3")  # wrong
+layers.Activation()  # wrong
+layers.ReLU(max="6")  # wrong
+layers.Dense(10, name=3)  # wrong
+Input(shap=(5, 3))  # wrong
+Model(Input((5, 3)), "outputs")  # wrong
+
+# optimizers, losses, metrics and the others
+optimizers.Adam(learning_rate="fast")  # wrong
+optimizers.Adam(learning_rat=0.1)  # wrong
+optimizers.Adam(clipnorm="1")  # wrong
+optimizers.SGD(0.1, nesterovs=True)  # wrong
+optimizers.RMSprop(rho="0.9")  # wrong
+optimizers.AdamW(weight_decay="0.1")  # wrong
+schedules.ExponentialDecay(0.1, 10)  # wrong
+losses.BinaryCrossentropy(from_logit=True)  # wrong
+losses.Huber(delta="1")  # wrong
+losses.MeanSquaredError(reduction="average")  # wrong
+metrics.AUC(num_threshold=10)  # wrong
+metrics.Precision(top_k="1")  # wrong
+callbacks.EarlyStopping(patience="3")  # wrong
+callbacks.EarlyStopping(patiense=3)  # wrong
+callbacks.ModelCheckpoint()  # wrong
+regularizers.L2(l1=0.1)  # wrong
+initializers.GlorotUniform(sed=3)  # wrong
+
+# models
+model = Sequential([layers.LSTM(4), 3])  # wrong
+model.ad(layers.Dense(1))  # wrong
+model.add("dense")  # wrong
+model.compile(optimiser="adam")  # wrong
+model.compile(3, "mse")  # wrong
+model.fit(x, y, epoch=3)  # wrong
+model.fit(x, y, epochs="3")  # wrong
+model.fit(x, y, batch_size="32")  # wrong
+model.fit(x, y, callbacks=["early"])  # wrong
+model.fit(x, y, validation_split="0.1")  # wrong
+model.predict(x, batchsize=3)  # wrong
+model.evaluate(x, y, return_dicts=True)  # wrong
+model.save(3)  # wrong
+model.summary(print_fn=3)  # wrong
+model.get_layer(3)  # wrong
+
+# what comes back is known
+history = model.fit(x, y)
+history.histories  # wrong
+history.history["loss"].apend(1.0)  # wrong
+history.history.loss  # wrong
+loaded = load_model("m.keras")
+loaded.pedict(x)  # wrong
+load_model(3)  # wrong
+load_model("m.keras", compiled=False)  # wrong
+predictor = model.compile_inference()
+predictor(x).shap  # wrong
+predictor.predict(x)  # wrong
+model.predict(x).shap  # wrong
+model.stream(2)(x).shap  # wrong
+model.stream("2")  # wrong
+model.to_json().decode()  # wrong
+fastrnn.from_onnx("m.onnx").to_keras()  # wrong
+fastrnn.to_c(model, 3)  # wrong
+fastrnn.to_c(model).encode()  # wrong
+fastrnn.set_num_threads("2")  # wrong
