@@ -8,6 +8,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 INSTRUCTION_SETS = {"base": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
@@ -35,6 +36,19 @@ class BuildEngine(build_ext):
         super().build_extension(ext)
 
 
+# For `fastrnn bench`. Outside of the package, uninstalling would leave folders behind.
+BENCH = [Path("bench", name) for name in ("compare.py", "harness.py", "workloads.py")]
+
+
+class BuildPackage(build_py):
+    def run(self):
+        super().run()
+        for path in [] if self.editable_mode else [*BENCH, *Path("bench/peers").glob("*.py")]:
+            target = Path(self.build_lib, "fastrnn", f"_{path}")
+            self.mkpath(str(target.parent))
+            self.copy_file(str(path), str(target))
+
+
 SOURCES = ["csrc/engine.c", "csrc/threads.c", "csrc/layers.c", "csrc/pointwise.c"]
 engine = Extension(
     "fastrnn._engine",
@@ -48,5 +62,5 @@ engine = Extension(
 
 setup(
     ext_modules=cythonize([engine], compiler_directives={"language_level": 3}),
-    cmdclass={"build_ext": BuildEngine},
+    cmdclass={"build_ext": BuildEngine, "build_py": BuildPackage},
 )

@@ -9,7 +9,6 @@ import os
 import platform
 import runpy
 import sys
-import sysconfig
 import tempfile
 import traceback
 from pathlib import Path
@@ -136,7 +135,7 @@ def convert(args):
 
 def bench(args):
     repository = Path(__file__).parents[1] / "bench"
-    installed = Path(sysconfig.get_path("data"), "share", "fastrnn", "bench")
+    installed = Path(__file__).parent / "_bench"
     program = next((p for f in (repository, installed) if (p := f / "compare.py").is_file()), None)
     if program is None:
         raise ValueError(f"bench: expected its programs in {installed} or {repository}")

@@ -228,6 +228,16 @@ def test_library_needs_only_libc_and_libm(tmp_path):
     assert exported and all(" T fastrnn_" in line for line in exported)
 
 
+def test_make_says_where_things_are(build, tmp_path):
+    command = ["make", "-s", "-C", CSRC, f"BUILD={build}", f"PREFIX={tmp_path}", "install"]
+    made, installed = subprocess.check_output(command, text=True).splitlines()
+    files, header = re.fullmatch(r"(.*) are in .*, their header is (.*)", made).groups()
+    assert str(build) in made and Path(header).samefile(CSRC / "fastrnn.h")
+    assert all((build / name).is_file() for name in re.split(", | and ", files))
+    assert installed == f"installed in {tmp_path}/lib and {tmp_path}/include"
+    assert (tmp_path / "lib/libfastrnn.so").is_file() and (tmp_path / "include/fastrnn.h").is_file()
+
+
 @pytest.mark.parametrize("name", ["lstm", "words", "dense"])
 def test_example_program(name, build, tmp_path):
     model, x = model_of(name)

@@ -1,5 +1,6 @@
 """The command `fastrnn`: what each subcommand does, its errors and exit statuses."""
 
+import importlib.metadata
 import os
 import re
 import sys
@@ -351,6 +352,13 @@ def test_convert_refuses(tmp_path, capsys, source, target, message):
 
 
 # --- bench ---
+
+
+def test_nothing_is_installed_outside_of_the_package():
+    """`pip uninstall` leaves folders there; .ci/wheels runs this on wheels, and uninstalls them."""
+    for installed in importlib.metadata.distributions(name="fastrnn"):
+        outside = [path for path in installed.files if path.parts[0] == ".."]
+        assert {path.parts[-2] for path in outside} <= {"bin"}, outside
 
 
 def test_bench_measures_fastrnn(tmp_path):
