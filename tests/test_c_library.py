@@ -465,6 +465,7 @@ def sanitized(tmp_path_factory):
     if probe.returncode:
         pytest.skip("the C compiler has no sanitizers")
     programs = [f"{folder}/{name}" for name in ("fuzz_model", "run_models", "short_memory")]
+    programs.append(f"{folder}/run_model")
     return make(folder, f"CFLAGS={flags}", "SETS=base", *programs)
 
 
@@ -519,6 +520,14 @@ def test_models_whose_rows_grow_under_sanitizers(sanitized, tmp_path):
         model.build((None, TIME) if shape is INDICES else (None, *(n or TIME for n in shape)))
         x = np.zeros((2, *model.input_shape[1:]), np.int32 if shape is INDICES else np.float32)
         x[0] = 1
+        path = tmp_path / "model.fastrnn"
+        fastrnn.to_c(model, path)
+        steps = str(x.shape[1] if x.ndim + (shape is INDICES) == 3 else 1)
+        command = [sanitized / "run_model", path, str(len(x)), steps]  # the example
+        run = subprocess.run(command, input=x.tobytes(), capture_output=True)
+        assert run.returncode == 0, run.stderr
+        expected = model.predict(x, verbose=0).ravel()
+        close(np.frombuffer(run.stdout, np.float32), expected)
         for rows in (x, x[:1, :1] if len(shape) == 2 and x.ndim == 3 else x[:1]):
             path = tmp_path / "models"
             path.write_bytes(c_models.entry(model, rows, masks=True)[0])

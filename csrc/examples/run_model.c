@@ -39,7 +39,8 @@ int main(int argc, char **argv) {
         return failed("BATCH, TIMESTEPS", status);
     if (stream && input.state < 0) return failed("--stream", FASTRNN_NOT_STREAMABLE);
 
-    const size_t step = (size_t)input.features * 4, steps = output.timesteps ? (size_t)timesteps : 1;
+    const size_t step = (size_t)input.features * 4;
+    const size_t steps = output.timesteps ? (size_t)output.timesteps : 1; /* RepeatVector makes others */
     char *x = malloc((size_t)(batch * timesteps) * step);
     char *step_x = malloc((size_t)batch * step);
     float *y = malloc((size_t)batch * steps * (size_t)output.features * sizeof(float));

@@ -25,6 +25,9 @@ static uint32_t crc32(const uint8_t *bytes, size_t size) {
     return ~crc;
 }
 
+static const int64_t hostile[] = {0, 1, -1, INT32_MAX, 1ll << 32, 1ll << 40, 1ll << 48, 1ll << 62,
+                                  INT64_MAX - 1, INT64_MAX, INT64_MIN};
+
 static void damage(uint8_t *bytes, size_t *size) {
     static const int64_t telling[] = {0, 1, 2, 3, 7, 13, -1, 64, 1 << 20, INT32_MAX, INT64_MAX, INT64_MIN};
     for (uint64_t times = 1 + any_below(3); times > 0 && *size > 48; times--) {
@@ -65,6 +68,11 @@ int main(int argc, char **argv) {
             refused++;
         } else {
             fastrnn_model_input(model, &input);
+            const int64_t batch = hostile[any_below(11)], times = hostile[any_below(11)];
+            if (fastrnn_model_output(model, batch, times, &output) == FASTRNN_OK) {
+                const double floats = (double)output.batch * (double)(output.timesteps + 1);
+                if (output.batch != batch || floats * (double)output.features > 0x1p48) return 1;
+            }
             const int64_t steps = input.timesteps ? input.timesteps : input.sequences ? 5 : 1;
             const int status = fastrnn_model_output(model, 2, steps, &output);
             const double out = 2.0 * (double)(output.timesteps + 1) * (double)output.features;
