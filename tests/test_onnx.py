@@ -3,6 +3,7 @@
 import importlib
 import os
 import pkgutil
+import time
 import tracemalloc
 import warnings
 
@@ -360,8 +361,10 @@ def test_loop(rng):
         fastrnn.from_onnx(loop(5).SerializeToString())(x)
 
 
-def test_loop_without_end(monkeypatch):
-    """Its body cannot fail by itself."""
+@pytest.mark.parametrize("size", [1, 2000])
+def test_loop_without_end(size):
+    """Its body cannot fail by itself. It took 25 s of a CPU before it was refused, and with large
+    arrays far longer."""
     model = loop(2**62)
     gather, scale, *_ = model.graph.node[0].attribute[0].g.node
     gather.op_type, scale.op_type = "Identity", "Add"
@@ -370,10 +373,51 @@ def test_loop_without_end(monkeypatch):
     graph = fastrnn.from_onnx(model.SerializeToString(), memory_limit=2**14)
     with pytest.raises(ValueError, match="'the_node'.*memory_limit"):
         graph(x)
-    monkeypatch.setattr("fastrnn.interop.onnx_operators.MOST_NODES", 1000)
+    body = model.graph.node[0].attribute[0].g
+    shape = numpy_helper.from_array(np.array([size, size]), "shape")
+    body.initializer.append(shape)
+    body.node.append(helper.make_node("ConstantOfShape", ["shape"], ["filled"]))
     graph = fastrnn.from_onnx(model.SerializeToString())
-    with pytest.raises(ValueError, match="'the_node'.*beyond 1000 nodes"):
+    start = time.process_time()
+    with pytest.raises(ValueError, match="'the_node'.*beyond the work of 131456 nodes"):
         graph(x)
+    assert time.process_time() - start < 10
+
+
+def test_a_long_loop_over_long_sequences():
+    steps = 20_000
+    x = np.zeros((steps, 2, 3), np.float32)
+    last, _ = fastrnn.from_onnx(loop(steps).SerializeToString())(x)
+    np.testing.assert_array_equal(last, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("op", "options", "message"),
+    [
+        ("Pad", {"mode": "reflect", "inputs": ("x", "pads")}, "mode: only constant.*'reflect'"),
+        ("MaxPool", {"ceil_mode": 1, "kernel_shape": [2]}, "ceil_mode: only 0"),
+        ("AveragePool", {"ceil_mode": 1, "kernel_shape": [2]}, "ceil_mode: only 0"),
+        ("MaxPool", {"kernel_shape": [0]}, "kernel_shape: expected sizes >= 1"),
+        ("MaxPool", {"kernel_shape": [2], "strides": [0]}, "strides: expected sizes >= 1"),
+        ("Cast", {"to": TensorProto.STRING}, "to: data type 8"),
+        ("ReverseSequence", {"time_axis": 2, "inputs": ("x", "pads")}, "batch_axis and time_axis"),
+        ("Mish", {"opset": 17}, "opset 17 has no such operator"),
+        ("Gelu", {"opset": 13}, "opset 13 has no such operator"),
+    ],
+)
+def test_what_is_known_when_loading(op, options, message):
+    """These were found at the first call."""
+    constants = [numpy_helper.from_array(np.zeros(2, np.int64), "pads")]
+    model = one_node(op, constants=constants, **options)
+    with pytest.raises(ValueError, match=f"'the_node' \\({op}\\): {message}"):
+        fastrnn.from_onnx(model.SerializeToString())
+
+
+def test_several_outputs_that_are_not_computed():
+    model = one_node("MaxPool", kernel_shape=[2])
+    model.graph.node[0].output.append("indices")
+    with pytest.raises(ValueError, match="'the_node' .*output 1 is not supported"):
+        fastrnn.from_onnx(model.SerializeToString())
 
 
 # --- files that are refused ---

@@ -288,6 +288,10 @@ def test_functional_chains():
     }  # fmt: skip
     model = model_from_json(json.dumps({"class_name": "Functional", "config": config}))
     assert [layer.name for layer in model.layers] == ["first", "second"]
+    two = {"args": [[n["args"][0] for n in node("start") + node("first")]], "kwargs": {}}
+    layers[2]["inbound_nodes"] = [two]
+    with pytest.raises(ValueError, match="inputs of layer 'second': .* 'start', 'first'; a model"):
+        model_from_json(json.dumps({"class_name": "Functional", "config": config}))
     layers[2]["inbound_nodes"] = node("start")
     with pytest.raises(ValueError, match="'second': expected a chain"):
         model_from_json(json.dumps({"class_name": "Functional", "config": config}))

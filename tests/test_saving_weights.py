@@ -91,6 +91,17 @@ def test_mismatch(ending, tmp_path):
         network(4, 2, 2).load_weights(path)
 
 
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("ending", [".weights.h5", ".h5"])
+def test_the_other_gru(ending, reset_after, tmp_path):
+    def gru(reset_after):
+        return fastrnn.Sequential([L.Input((5, 3)), L.GRU(2, reset_after=reset_after)])
+
+    gru(reset_after).save_weights(tmp_path / f"w{ending}")
+    with pytest.raises(ValueError, match=f"that of a GRU with reset_after={reset_after}"):
+        gru(not reset_after).load_weights(tmp_path / f"w{ending}")
+
+
 def test_by_name(tmp_path):
     model = network(4, 4, 2)
     model.save_weights(tmp_path / "w.h5")

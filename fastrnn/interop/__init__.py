@@ -48,13 +48,15 @@ def from_onnx(path: _PATH | bytes, memory_limit: int = 2**32) -> "Graph":
 
 
 def from_torch(
-    module, layers: Sequence[Any] | None = None, return_sequences: bool = True
+    module, layers: Sequence[Any] | None = None, return_sequences: bool = True, strict: bool = True
 ) -> "Sequential":
     """A Sequential with the weights of PyTorch's modules, of a state dict or of a .safetensors
-    file; the last two need `layers` (fastrnn.interop.pytorch_import.from_torch)."""
+    file; the last two need `layers`. return_sequences=False: of a bidirectional layer both last
+    states, which y[:, -1] in PyTorch is not; strict=False leaves out weights that no layer takes
+    (fastrnn.interop.pytorch_import.from_torch)."""
     with _needed_by("from_torch"):
         from fastrnn.interop import pytorch_import
-    return pytorch_import.from_torch(module, layers, return_sequences)
+    return pytorch_import.from_torch(module, layers, return_sequences, strict)
 
 
 def to_c(model: "Sequential", path: _PATH | None = None) -> bytes:

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from fastrnn.interop.onnx_operators import DTYPES, OPERATORS, Budget
+from fastrnn.interop.onnx_operators import DTYPES, OPERATORS, VIEWS, Budget, check
 from fastrnn.interop.onnx_recurrent import GATES, Recurrent
+from fastrnn.saving.guard import of_values, values_of
 
-FAILURES = (ArithmeticError, LookupError, MemoryError, NotImplementedError, TypeError, ValueError)
 Formal = onnx.defs.OpSchema.FormalParameterOption
 OLDEST_OPSET = 7  # before it, the operators broadcast in another way
 
@@ -38,10 +38,11 @@ def from_onnx(path, memory_limit=2**32):
     else:
         with open(os.fspath(path), "rb") as file:
             content = file.read()
-    try:
-        return Graph(onnx.ModelProto.FromString(content), memory_limit)
-    except (DecodeError, LookupError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"path: not a sound ONNX file: {error}") from error
+    with values_of("path: not a sound ONNX file", value_errors=False):
+        try:
+            return Graph(onnx.ModelProto.FromString(content), memory_limit)
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"path: not a sound ONNX file: {error}") from error
 
 
 class Graph:
@@ -68,7 +69,9 @@ class Graph:
         `inputs`, or a dict by name. Errors: ValueError for inputs that do not fit, and where a
         node cannot compute, with its name."""
         with np.errstate(all="ignore"):
-            outputs = self.body.run(self._feed(inputs), Budget(self.memory_limit))
+            fed = self._feed(inputs)
+            numbers = sum(array.size for array in fed.values())
+            outputs = self.body.run(fed, Budget(self.memory_limit, numbers))
         outputs = [np.array(y, order="C") for y in outputs]
         return outputs if len(outputs) > 1 else outputs[0]
 
@@ -143,8 +146,12 @@ class Body:
         values = {**values, **self.constants}
         before = budget.held
         for node in self.nodes:
-            budget.count_node()
-            for name, array in zip(node.outputs, node.run(values, budget), strict=True):
+            results = node.run(values, budget)
+            if budget.loops:
+                read = () if node.op in VIEWS else filter(None, node.inputs)
+                size = sum(array.nbytes for array in (*results, *map(values.get, read)))
+                budget.spend(1, size)
+            for name, array in zip(node.outputs, results, strict=True):
                 if name:
                     values[name] = array
                     budget.held += array.nbytes
@@ -166,19 +173,21 @@ class Node:
         if proto.domain not in ("", "ai.onnx") or not known:
             domain = f" of domain {proto.domain!r}" if proto.domain else ""
             raise ValueError(f"{self}{domain}: this operator is not supported")
-        schema = onnx.defs.get_schema(self.op, opset, "")
+        try:
+            schema = onnx.defs.get_schema(self.op, opset, "")
+        except onnx.defs.SchemaError:
+            raise ValueError(f"{self}: opset {opset} has no such operator") from None
         self.version = schema.since_version
         self._check_names(schema)
         self.attributes = self._read_attributes(proto, schema, opset, around)
         self.uses = {*self.inputs}
         if self.op == "Loop":
             self.uses |= self.attributes["body"].captured
-        try:
+        with values_of(str(self)):
+            check(self)
             self._function = (
                 Recurrent(self.op, self.attributes) if self.op in GATES else OPERATORS.get(self.op)
             )
-        except FAILURES as error:
-            raise ValueError(f"{self}: {error}") from error
 
     def __str__(self):
         return f"node {self.name or ', '.join(filter(None, self.outputs))!r} ({self.op})"
@@ -231,7 +240,9 @@ class Node:
             results = results if isinstance(results, list) else [results]
             if len(results) < len(self.outputs):
                 raise ValueError(f"output {len(results)} is not supported")
-        except FAILURES as error:
+        except Exception as error:
+            if not of_values(error):
+                raise
             raise ValueError(f"{self}: {error}") from error
         return [np.asarray(result) for result in results[: len(self.outputs)]]
 
@@ -246,8 +257,9 @@ class Node:
         go = True if go is None else bool(go.reshape(()))
         collected = [[] for _ in body.outputs[len(carried) + 1 :]]
         count, before = 0, budget.held
+        budget.loops += 1
         while go and count < trips:
-            budget.count_node()
+            budget.spend(1)
             started = [np.array(count, np.int64), np.array(True), *carried]
             holding = sum(array.nbytes for array in carried)
             budget.held += holding
@@ -260,6 +272,7 @@ class Node:
                 part.append(array)
                 budget.held += array.nbytes
             count += 1
+        budget.loops -= 1
         for part in collected:
             if not part:
                 raise ValueError("the body ran not once, so that the shape of its outputs is open")

@@ -13,7 +13,16 @@ import onnx
 from fastrnn import activations
 
 OPERATORS = {}
-MOST_NODES = 2**21  # computed in one run: some seconds
+MOST_WORK = 2**17  # in loops, beside 64 for each number that comes in: about two seconds
+PIECE = 2**16  # bytes, which take as long as a node by itself
+
+# Operators that make views, or look at a part of what they are given.
+VIEWS = frozenset(
+    """
+    Flatten Gather GatherElements Identity Loop Reshape Shape Size Slice Split Squeeze Transpose
+    Unsqueeze
+""".split()
+)
 
 DTYPES = {
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
@@ -27,12 +36,14 @@ DTYPES = {
 
 
 class Budget:
-    """What one run of a graph may take: bytes held at once, and nodes computed.
+    """What one run of a graph may take: bytes held at once, and work in loops, for `numbers` that
+    come in. loops: how many loops are going on, one in another.
 
     Errors: ValueError where more is needed."""
 
-    def __init__(self, memory_limit):
-        self.memory_limit, self.held, self.nodes = memory_limit, 0, 0
+    def __init__(self, memory_limit, numbers=0):
+        self.memory_limit, self.held, self.loops = memory_limit, 0, 0
+        self.work = self.most_work = MOST_WORK + 64 * numbers
 
     def check(self, shape, itemsize=4):
         size = math.prod(int(n) for n in shape) * itemsize
@@ -42,10 +53,38 @@ class Budget:
                 f"{self.memory_limit}, of which {self.held} are in use"
             )
 
-    def count_node(self):
-        self.nodes += 1
-        if self.nodes > MOST_NODES:
-            raise ValueError(f"a loop goes on beyond {MOST_NODES} nodes computed")
+    def spend(self, nodes, size=0):
+        """Count nodes, and bytes that they read and wrote, within a loop."""
+        if not self.loops:
+            return
+        self.work -= nodes + size // PIECE
+        if self.work < 0:
+            raise ValueError(f"a loop goes on beyond the work of {self.most_work} nodes")
+
+
+def check(node):
+    """Raises ValueError for attributes of a node that no run could follow."""
+    given = node.attributes
+    if given.get("ceil_mode"):
+        raise ValueError("ceil_mode: only 0 is supported, received 1")
+    if given.get("training_mode"):
+        raise ValueError("training_mode: only inference is supported")
+    if node.op == "Pad" and given["mode"] != b"constant":
+        raise ValueError(f"mode: only constant is supported, received {given['mode'].decode()!r}")
+    if node.op == "Cast" and given["to"] not in DTYPES:
+        raise ValueError(f"to: data type {given['to']} is not supported")
+    if node.op == "ReverseSequence" and {given["batch_axis"], given["time_axis"]} != {0, 1}:
+        raise ValueError("batch_axis and time_axis: expected 0 and 1")
+    for name in ("kernel_shape", "strides", "dilations", "group"):
+        sizes = np.atleast_1d(given.get(name, 1))
+        if sizes.size and sizes.min() < 1:
+            raise ValueError(f"{name}: expected sizes >= 1, received {given[name]}")
+    if len(node.outputs) > OUTPUTS.get(node.op, 1) and node.op not in ("Loop", "Split"):
+        raise ValueError(f"output {OUTPUTS.get(node.op, 1)} is not supported")
+
+
+# Operators with several outputs: how many are computed.
+OUTPUTS = {"Dropout": 2, "GRU": 2, "LSTM": 3, "LayerNormalization": 3, "RNN": 2, "TopK": 2}
 
 
 def operator(function):

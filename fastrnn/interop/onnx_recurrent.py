@@ -123,6 +123,7 @@ class Recurrent:
             for s in states
         ]
         on = None if lengths is None else np.arange(timesteps) < lengths[:, None]
+        budget.spend(timesteps)
         if batch and timesteps and not self._special(peepholes):
             y, last = self._by_layers(x, w, r, b, on, states)
         else:

@@ -3,10 +3,10 @@
 import numpy as np
 
 from fastrnn import layers as L
-from fastrnn.interop.onnx_import import FAILURES
 from fastrnn.interop.onnx_operators import Budget
 from fastrnn.interop.onnx_recurrent import GATES, Recurrent
 from fastrnn.models import Sequential
+from fastrnn.saving.guard import of_values
 
 # What moves numbers about between the layers.
 LAYOUT = """
@@ -43,7 +43,9 @@ def to_sequential(graph):
     for return_sequences in (False, True):  # of the last recurrent layer: no attribute says it
         try:
             return _chain(graph, return_sequences)
-        except FAILURES as error:
+        except Exception as error:
+            if not of_values(error):
+                raise
             errors.append(str(error))
     raise ValueError(
         f"{'; or '.join(dict.fromkeys(errors))}. Only a chain of Embedding, LSTM, GRU, SimpleRNN, "

@@ -1,6 +1,7 @@
 """From PyTorch's modules and state dicts: `from_torch`. Only modules need PyTorch itself."""
 
 import os
+import warnings
 
 import numpy as np
 
@@ -36,7 +37,7 @@ ACTIVATIONS = {
 ORDERS = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
-def from_torch(module, layers=None, return_sequences=True):
+def from_torch(module, layers=None, return_sequences=True, strict=True):
     """A Sequential with the weights of PyTorch's modules.
 
     module: an nn.Sequential, nn.LSTM, nn.GRU, nn.RNN, nn.Embedding, nn.Linear, nn.BatchNorm1d,
@@ -45,9 +46,13 @@ def from_torch(module, layers=None, return_sequences=True):
     in turn: pairs of a prefix and one of "LSTM", "GRU", "RNN", "Embedding", "Linear",
     "BatchNorm1d", "LayerNorm", such as ("rnn", "LSTM") for rnn.weight_ih_l0 and so on; and
     fastrnn's layers without weights. A recurrent module passes its output sequence on; with
-    return_sequences=False the last one passes on its last states instead. The model takes the batch
-    first, whatever batch_first was. Errors: ValueError for a module that is not one of these or
-    does what Keras's layers do not, and for weights missing, left over or of the wrong shape."""
+    return_sequences=False the last one passes on its last states instead. That is y[:, -1] of what
+    PyTorch's module returns, except where it is bidirectional: there it is torch.cat([h_n[-2],
+    h_n[-1]], -1), and for y[:, -1] keep the sequences and take the last time step of what the model
+    predicts, predict(x)[:, -1]. strict=False leaves out weights that no layer takes. The model
+    takes the batch first, whatever batch_first was. Errors: ValueError for a module that is not one
+    of these or does what Keras's layers do not, and for weights missing, left over or of the wrong
+    shape."""
     if isinstance(module, (str, os.PathLike)):
         module = _read_safetensors(os.fspath(module))
     if hasattr(module, "state_dict"):
@@ -55,6 +60,7 @@ def from_torch(module, layers=None, return_sequences=True):
             raise ValueError("layers: expected None, as the module itself says what it does")
         state, entries = module.state_dict(), list(_entries(module, ""))
     elif isinstance(module, dict):
+        _check_state_dict(module)
         if layers is None:
             raise ValueError('layers: expected a list such as [("rnn", "LSTM"), ("fc", "Linear")]')
         state, entries = module, [_checked(entry) for entry in layers]
@@ -69,13 +75,44 @@ def from_torch(module, layers=None, return_sequences=True):
             continue
         prefix, kind, options = entry
         if n in recurrent:
-            last = return_sequences or n != recurrent[-1]
-            made += _recurrent(weights, prefix, kind, return_sequences=last, **options)
+            sequences = return_sequences or n != recurrent[-1]
+            if not sequences and weights.has(prefix, "weight_ih_l0_reverse"):
+                warnings.warn(
+                    "return_sequences=False passes on both last states of the bidirectional "
+                    f"{kind} {prefix!r}, torch.cat([h_n[-2], h_n[-1]], -1), which differs from its "
+                    "y[:, -1]; for that, keep the sequences and take predict(x)[:, -1]",
+                    stacklevel=3,
+                )
+            made += _recurrent(weights, prefix, kind, return_sequences=sequences, **options)
         else:
             made.append(READERS[kind](weights, prefix, **options))
-    if weights.arrays:
-        raise ValueError(f"module: no layer takes the weights {sorted(weights.arrays)}")
+    if weights.arrays and strict:
+        raise ValueError(
+            f"module: no layer takes the weights {sorted(weights.arrays)}; strict=False leaves "
+            "them out"
+        )
     return Sequential(made)
+
+
+def _check_state_dict(state):
+    """Raises ValueError for a checkpoint that holds a state dict, with the way to it."""
+
+    def holds_weights(value):
+        return hasattr(value, "state_dict") or (
+            isinstance(value, dict) and any(np.ndim(v) for v in value.values() if _is_array(v))
+        )
+
+    inner = [key for key, value in state.items() if holds_weights(value)]
+    if inner:
+        likely = [key for key in inner if "model" in str(key) or str(key) == "state_dict"]
+        raise ValueError(
+            "module: expected a state dict, received a whole checkpoint with "
+            f"{', '.join(map(repr, state))}; pass checkpoint[{(likely or inner)[0]!r}]"
+        )
+
+
+def _is_array(value):
+    return hasattr(value, "detach") or isinstance(value, np.ndarray)
 
 
 def _read_safetensors(path):
@@ -117,7 +154,11 @@ class Weights:
     def take(self, prefix, name, ndim):
         name = _join(prefix, name)
         if name not in self.arrays:
-            raise ValueError(f"module: expected a weight {name!r}, received {sorted(self.arrays)}")
+            longer = [other for other in self.arrays if other.endswith(f".{name}")]
+            hint = f"; did you mean the prefix {longer[0][: -len(name)]}{prefix}?" if longer else ""
+            raise ValueError(
+                f"module: expected a weight {name!r}, received {sorted(self.arrays)}{hint}"
+            )
         array = self.arrays.pop(name)
         if array.ndim != ndim:
             raise ValueError(f"module: expected {ndim} axes in {name!r}, received {array.shape}")

@@ -301,7 +301,7 @@ def chain(config: dict) -> list:
                     f"layer {name!r}: a mask that is an input of its own: not supported"
                 )
         found.append(entry)
-    output = _history(config.get("output_layers"))
+    output = _history(config.get("output_layers"), "outputs of the model")
     if following or output != name:
         raise ValueError(
             f"expected a chain of layers that ends in {output!r}; layers with several inputs or "
@@ -321,25 +321,42 @@ def _inbound(entry, name):
         if not isinstance(args, list) or not args or not isinstance(kwargs, dict):
             raise ValueError(f"layer {name!r}: expected one input")
         mask = kwargs.get("mask")
-        mask = None if mask is None else _history(mask)
+        mask = None if mask is None else _history(mask, f"mask of layer {name!r}")
         for key, value in kwargs.items():
             if key != "mask" and isinstance(value, (dict, list)):
                 raise ValueError(f"layer {name!r}: expected one input, received {key!r} as well")
-        return _history(args[0]), mask, args[1:]
+        return _history(args[0], f"inputs of layer {name!r}"), mask, args[1:]
     if not isinstance(node, list) or len(node) != 1 or (len(node[0]) > 3 and node[0][3]):
         raise ValueError(f"layer {name!r}: expected one input and no other arguments")
-    return _history(node), None, []
+    return _history(node, f"inputs of layer {name!r}"), None, []
 
 
-def _history(value):
+def _history(value, what):
     """The layer that a tensor comes from, in the several forms in which Keras writes it."""
+    origin = _origin(value)
+    if isinstance(origin, str):
+        return origin
+    several = [_origin(part) for part in value] if isinstance(value, list) else []
+    if len(several) > 1 and all(isinstance(part, str) for part in several):
+        raise ValueError(
+            f"{what}: expected one, received the outputs of {', '.join(map(repr, several))}; a "
+            "model here is a chain of layers: rebuild it without branches, or keep the part of it "
+            "that is a chain, and take the weights with load_weights(by_name=True)"
+        )
+    raise ValueError(
+        f"{what}: expected the one output of a layer, received {value!r:.100}; a model here is a "
+        "chain of layers with one output each"
+    )
+
+
+def _origin(value):
+    """The name of the layer whose only output a tensor is, or None."""
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
         value = value["config"].get("keras_history")
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, list) or not isinstance(value[0], str) or value[1:3] != [0, 0]:
-        raise ValueError(f"expected one tensor that a layer makes, received {value!r:.200}")
-    return value[0]
+    first = value[0] if isinstance(value, list) and value else None
+    return first if isinstance(first, str) and value[1:3] == [0, 0] else None
 
 
 # --- from models ---

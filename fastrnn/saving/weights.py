@@ -81,9 +81,12 @@ def mismatch(where, variables, arrays) -> str | None:
         return f"{where}: expected {len(variables)} weights, the file has {len(arrays)}"
     for variable, array in zip(variables, arrays, strict=True):
         if array.shape != variable.shape:
+            hint, last = "", variable.shape[-1:]
+            if {variable.shape, array.shape} == {(2, *last), last}:
+                hint = f", that of a GRU with reset_after={len(array.shape) == 2}"
             return (
                 f"{where}: expected shape {variable.shape} for {variable.path!r}, "
-                f"the file has {array.shape}"
+                f"the file has {array.shape}{hint}"
             )
     return None
 

@@ -1,5 +1,7 @@
 """from_torch and to_torch against PyTorch itself."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from test_layers import CASES, built
@@ -73,12 +75,40 @@ def test_recurrent_modules(kind, options, rng):
     last = last[0] if kind == "LSTM" else last
     model = fastrnn.from_torch(module)
     np.testing.assert_allclose(model.predict(x, verbose=0), y, rtol=1e-5, atol=1e-6)
-    model = fastrnn.from_torch(module, return_sequences=False)
     directions = 2 if options.get("bidirectional") else 1
+    said = contextlib.nullcontext()
+    if directions == 2:
+        said = pytest.warns(UserWarning, match=r"differs from its y\[:, -1\]; .*predict")
+    with said:
+        model = fastrnn.from_torch(module, return_sequences=False)
     h = torch.cat(list(last[-directions:]), -1)
     np.testing.assert_allclose(model.predict(x, verbose=0), h, rtol=1e-5, atol=1e-6)
     dropouts = [layer.rate for layer in model.layers if isinstance(layer, L.Dropout)]
     assert dropouts == [0.4] * 2 * ("dropout" in options)
+
+
+def test_the_last_step_of_a_bidirectional_network(rng):
+    """As networks are often written: the recipe of from_torch."""
+    torch.manual_seed(4)
+    rnn, head = nn.LSTM(4, 3, bidirectional=True, batch_first=True), nn.Linear(6, 2)
+    x = rng.standard_normal((5, 7, 4)).astype(np.float32)
+    with torch.no_grad():
+        y = head(rnn(torch.from_numpy(x))[0][:, -1]).numpy()
+    weights = {f"rnn.{name}": value for name, value in rnn.state_dict().items()}
+    weights |= {f"head.{name}": value for name, value in head.state_dict().items()}
+    model = fastrnn.from_torch(weights, [("rnn", "LSTM"), ("head", "Linear")])
+    np.testing.assert_allclose(model.predict(x, verbose=0)[:, -1], y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", ["model_state", "state_dict", "net"])
+def test_a_whole_checkpoint(key):
+    linear = nn.Linear(3, 2)
+    adam = torch.optim.Adam(linear.parameters())
+    checkpoint = {"epoch": 3, "optimizer": adam.state_dict(), key: linear.state_dict(), "loss": 0.1}
+    with pytest.raises(ValueError, match=rf"a whole checkpoint .*; pass checkpoint\['{key}'\]"):
+        fastrnn.from_torch(checkpoint, [("", "Linear")])
+    with pytest.raises(ValueError, match=r"pass checkpoint\['net'\]"):
+        fastrnn.from_torch({"epoch": 3, "net": linear})
 
 
 def test_sequence_of_modules(rng):

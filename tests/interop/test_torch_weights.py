@@ -83,7 +83,10 @@ def test_what_is_refused():
         ((linear,), "layers: expected a list"),
         ((linear, [("", "Evil")]), "received.*Evil"),
         ((linear, [("other", "Linear")]), "'other.weight'"),
-        ((linear, []), "no layer takes.*bias"),
+        ((linear, []), "no layer takes.*bias.*; strict=False leaves them out"),
+        (({"net.weight": np.ones((3, 2))}, [("", "Linear")]), "did you mean the prefix net.?"),
+        (({"module.rnn.weight_ih_l0": np.ones((3, 2))}, [("rnn", "RNN")]), "prefix module.rnn?"),
+        (({"epoch": 1, "model_state": linear}, None), r"pass checkpoint\['model_state'\]"),
         (({"weight": np.ones(3)}, [("", "Linear")]), "2 axes"),
         (({**linear, "bias": np.ones(4)}, [("", "Linear")]), "shape"),
         (({"weight": np.array([["a"]])}, [("", "Linear")]), "numbers in 'weight'"),
@@ -92,6 +95,12 @@ def test_what_is_refused():
     ):
         with pytest.raises(ValueError, match=words):
             fastrnn.from_torch(*arguments)
+
+
+def test_weights_left_out():
+    linear = {"a.weight": np.ones((3, 2)), "a.bias": np.ones(3), "b.weight": np.ones((9, 9))}
+    model = fastrnn.from_torch(linear, [("a", "Linear")], strict=False)
+    np.testing.assert_array_equal(model.predict(np.ones((1, 2)), verbose=0), np.full((1, 3), 3.0))
 
 
 @pytest.fixture(scope="module")
