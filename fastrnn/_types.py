@@ -183,3 +183,10 @@ class ModelOptions(TypedDict, total=False):
 class CompileOptions(TypedDict, total=False):
     sample_weight_mode: Any
     class_mode: Any
+
+
+class TensorBoardOptions(TypedDict, total=False):
+    batch_size: Any
+    write_grads: Any
+    embeddings_layer_names: Any
+    embeddings_data: Any

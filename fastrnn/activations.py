@@ -6,8 +6,11 @@ input x from the output y and the gradient dy of the output, under the function'
 users' functions without one fastrnn.derivative finds it.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +18,10 @@ from fastrnn._public import public
 
 from .derivative import derivative_of_users
 from .utils import deserialize_object, serialize_object
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 
 __all__ = [
     "celu", "deserialize", "elu", "exponential", "gelu", "get", "glu", "hard_shrink",
@@ -50,7 +57,7 @@ def _floating(x) -> np.ndarray:
     return np.asarray(x, dtype=np.float32)
 
 
-def linear(x):
+def linear(x: ArrayLike) -> np.ndarray:
     """x itself."""
     return x
 
@@ -60,7 +67,12 @@ def _(x, y, dy):
     return dy
 
 
-def relu(x, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0):
+def relu(
+    x: ArrayLike,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
+) -> np.ndarray:
     """x above `threshold`, cut at `max_value`; negative_slope * (x - threshold) below."""
     x = _floating(x)
     y = np.where(x > threshold, x, 0) if threshold else np.maximum(x, 0)
@@ -84,7 +96,7 @@ def _(x, y, dy, negative_slope=0.0, max_value=None, threshold=0.0):
     return np.where(below, negative_slope * dy, dx) if negative_slope else dx
 
 
-def leaky_relu(x, negative_slope: float = 0.2):
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.2) -> np.ndarray:
     """x where positive, negative_slope * x elsewhere."""
     x = _floating(x)
     return np.where(x > 0, x, negative_slope * x)
@@ -95,7 +107,7 @@ def _(x, y, dy, negative_slope=0.2):
     return np.where(x > 0, dy, negative_slope * dy)
 
 
-def relu6(x):
+def relu6(x: ArrayLike) -> np.ndarray:
     """x cut to [0, 6]."""
     return np.clip(_floating(x), 0, 6)
 
@@ -105,7 +117,7 @@ def _(x, y, dy):
     return np.where((x > 0) & (x < 6), dy, 0)
 
 
-def sigmoid(x):
+def sigmoid(x: ArrayLike) -> np.ndarray:
     """1 / (1 + exp(-x))."""
     x = _floating(x)
     e = np.exp(-np.abs(x))
@@ -117,7 +129,7 @@ def _(x, y, dy):
     return dy * y * (1 - y)
 
 
-def hard_sigmoid(x):
+def hard_sigmoid(x: ArrayLike) -> np.ndarray:
     """x / 6 + 1/2 cut to [0, 1]; Keras 2 had another slope, see `hard_sigmoid_keras2`."""
     return relu6(_floating(x) + 3) / 6
 
@@ -127,7 +139,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 3, dy / 6, 0)
 
 
-def hard_sigmoid_keras2(x):
+def hard_sigmoid_keras2(x: ArrayLike) -> np.ndarray:
     """0.2 * x + 1/2 cut to [0, 1]: what "hard_sigmoid" means in files of Keras before 3."""
     return np.clip(0.2 * _floating(x) + 0.5, 0, 1)
 
@@ -137,7 +149,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 2.5, 0.2 * dy, 0)
 
 
-def sparse_sigmoid(x):
+def sparse_sigmoid(x: ArrayLike) -> np.ndarray:
     """(x + 1) / 2 cut to [0, 1]; Blondel et al., 2019."""
     return np.clip(0.5 * _floating(x) + 0.5, 0, 1)
 
@@ -147,7 +159,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 1, 0.5 * dy, 0)
 
 
-def tanh(x):
+def tanh(x: ArrayLike) -> np.ndarray:
     """The hyperbolic tangent."""
     return np.tanh(_floating(x))
 
@@ -157,7 +169,7 @@ def _(x, y, dy):
     return dy * (1 - y * y)
 
 
-def hard_tanh(x):
+def hard_tanh(x: ArrayLike) -> np.ndarray:
     """x cut to [-1, 1]."""
     return np.clip(_floating(x), -1, 1)
 
@@ -167,7 +179,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 1, dy, 0)
 
 
-def tanh_shrink(x):
+def tanh_shrink(x: ArrayLike) -> np.ndarray:
     """x - tanh(x)."""
     x = _floating(x)
     return x - np.tanh(x)
@@ -178,7 +190,7 @@ def _(x, y, dy):
     return dy * np.square(np.tanh(x))
 
 
-def softmax(x, axis=-1):
+def softmax(x: ArrayLike, axis=-1) -> np.ndarray:
     """exp(x) over its sum along `axis` (None: along all)."""
     e = np.exp(_below_max(_floating(x), axis))
     return e / e.sum(axis=axis, keepdims=True)
@@ -189,7 +201,7 @@ def _(x, y, dy, axis=-1):
     return y * (dy - np.sum(dy * y, axis=axis, keepdims=True))
 
 
-def log_softmax(x, axis=-1):
+def log_softmax(x: ArrayLike, axis=-1) -> np.ndarray:
     """The logarithm of `softmax`."""
     x = _below_max(_floating(x), axis)
     return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
@@ -200,7 +212,7 @@ def _(x, y, dy, axis=-1):
     return dy - np.exp(y) * np.sum(dy, axis=axis, keepdims=True)
 
 
-def sparsemax(x, axis: int = -1):
+def sparsemax(x: ArrayLike, axis: int = -1) -> np.ndarray:
     """The nearest point to x on the probability simplex; Martins and Astudillo, 2016.
 
     Sums to 1 along `axis`; in Keras up to 3.15.1 it does not always.
@@ -227,7 +239,7 @@ def _below_max(x: np.ndarray, axis) -> np.ndarray:
         return x - x.max(axis=axis, keepdims=True)
 
 
-def softplus(x):
+def softplus(x: ArrayLike) -> np.ndarray:
     """log(1 + exp(x))."""
     x = _floating(x)
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
@@ -238,7 +250,7 @@ def _(x, y, dy):
     return dy * sigmoid(x)
 
 
-def log_sigmoid(x):
+def log_sigmoid(x: ArrayLike) -> np.ndarray:
     """log(1 / (1 + exp(-x)))."""
     return -softplus(-_floating(x))
 
@@ -248,7 +260,7 @@ def _(x, y, dy):
     return dy * sigmoid(-x)
 
 
-def sparse_plus(x):
+def sparse_plus(x: ArrayLike) -> np.ndarray:
     """0 below -1, x above 1 and (x + 1) ** 2 / 4 between."""
     x = _floating(x)
     return np.where(x < 1, np.square(np.clip(x, -1, 1) + 1) / 4, x)
@@ -259,7 +271,7 @@ def _(x, y, dy):
     return dy * sparse_sigmoid(x)
 
 
-def squareplus(x, b: float = 4):
+def squareplus(x: ArrayLike, b: float = 4) -> np.ndarray:
     """(x + sqrt(x ** 2 + b)) / 2, for b > 0; Barron, 2021."""
     x = _floating(x)
     half = 0.5 * np.hypot(x, math.sqrt(b)) + 0.5 * np.abs(x)
@@ -271,7 +283,7 @@ def _(x, y, dy, b=4):
     return dy * y / np.hypot(x, math.sqrt(b))
 
 
-def softsign(x):
+def softsign(x: ArrayLike) -> np.ndarray:
     """x / (1 + abs(x))."""
     x = _floating(x)
     return x / (1 + np.abs(x))
@@ -282,7 +294,7 @@ def _(x, y, dy):
     return dy * np.square(1 / (1 + np.abs(x)))
 
 
-def elu(x, alpha: float = 1.0):
+def elu(x: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """x where positive, alpha * (exp(x) - 1) elsewhere; Clevert et al., 2016."""
     x = _floating(x)
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
@@ -293,7 +305,7 @@ def _(x, y, dy, alpha=1.0):
     return dy * np.where(x > 0, 1, y + alpha)
 
 
-def selu(x):
+def selu(x: ArrayLike) -> np.ndarray:
     """elu with the slope and alpha that keep mean 0 and variance 1; Klambauer et al., 2017."""
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
 
@@ -303,7 +315,7 @@ def _(x, y, dy):
     return dy * np.where(x > 0, _SELU_SCALE, y + _SELU_SCALE * _SELU_ALPHA)
 
 
-def celu(x, alpha: float = 1.0):
+def celu(x: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """x where positive, alpha * (exp(x / alpha) - 1) elsewhere; Barron, 2017."""
     x = _floating(x)
     return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0) / alpha)
@@ -314,7 +326,7 @@ def _(x, y, dy, alpha=1.0):
     return dy * np.exp(np.minimum(x, 0) / alpha)
 
 
-def exponential(x):
+def exponential(x: ArrayLike) -> np.ndarray:
     """exp(x); infinite where that is too large for the dtype."""
     with np.errstate(over="ignore"):
         return np.exp(_floating(x))
@@ -325,7 +337,7 @@ def _(x, y, dy):
     return dy * y
 
 
-def gelu(x, approximate: bool = False):
+def gelu(x: ArrayLike, approximate: bool = False) -> np.ndarray:
     """x times the normal distribution function, or its tanh form; Hendrycks and Gimpel, 2016."""
     x = _floating(x)
     if approximate:
@@ -355,7 +367,7 @@ def _normal_cdf(x: np.ndarray) -> np.ndarray:
     return ndtr(x).astype(x.dtype, copy=False)
 
 
-def silu(x):
+def silu(x: ArrayLike) -> np.ndarray:
     """x * sigmoid(x); also under the name swish. Ramachandran et al., 2017."""
     x = _floating(x)
     return x * sigmoid(x)
@@ -367,7 +379,7 @@ def _(x, y, dy):
     return dy * (s + y * (1 - s))
 
 
-def hard_silu(x):
+def hard_silu(x: ArrayLike) -> np.ndarray:
     """x * hard_sigmoid(x); also under the name hard_swish. Howard et al., 2019."""
     x = _floating(x)
     return x * hard_sigmoid(x)
@@ -378,7 +390,7 @@ def _(x, y, dy):
     return dy * np.where(np.abs(x) < 3, np.clip(x, -3, 3) / 3 + 0.5, x > 0)
 
 
-def mish(x):
+def mish(x: ArrayLike) -> np.ndarray:
     """x * tanh(softplus(x)); Misra, 2019."""
     x = _floating(x)
     return x * np.tanh(softplus(x))
@@ -390,7 +402,7 @@ def _(x, y, dy):
     return dy * (t + x * (1 - t * t) * sigmoid(x))
 
 
-def soft_shrink(x, threshold: float = 0.5):
+def soft_shrink(x: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """x moved towards 0 by `threshold`, not beyond it."""
     x = _floating(x)
     return x - np.clip(x, -threshold, threshold)
@@ -401,7 +413,7 @@ def _(x, y, dy, threshold=0.5):
     return np.where(np.abs(x) > threshold, dy, 0)
 
 
-def hard_shrink(x, threshold: float = 0.5):
+def hard_shrink(x: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """x where abs(x) > threshold, 0 elsewhere."""
     x = _floating(x)
     return np.where(np.abs(x) > threshold, x, 0)
@@ -412,7 +424,7 @@ def _(x, y, dy, threshold=0.5):
     return np.where(np.abs(x) > threshold, dy, 0)
 
 
-def threshold(x, threshold: float, default_value: float):
+def threshold(x: ArrayLike, threshold: float, default_value: float) -> np.ndarray:
     """x where x > threshold, default_value elsewhere."""
     x = _floating(x)
     return np.where(x > threshold, x, default_value)
@@ -423,7 +435,7 @@ def _(x, y, dy, threshold, default_value):
     return np.where(x > threshold, dy, 0)
 
 
-def glu(x, axis: int = -1):
+def glu(x: ArrayLike, axis: int = -1) -> np.ndarray:
     """a * sigmoid(b) for the halves a, b of x along `axis`, of even size; Dauphin et al., 2017."""
     x = _floating(x)
     if x.shape[axis] % 2:

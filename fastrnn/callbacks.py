@@ -25,7 +25,9 @@ from .progress import Progbar, write
 from .utils import as_call
 
 if TYPE_CHECKING:
-    from fastrnn._types import Path
+    from collections.abc import Callable
+
+    from fastrnn._types import Path, TensorBoardOptions, Unpack
 
     from .models import Sequential
 
@@ -292,7 +294,7 @@ class ProgbarLogger(Callback):
     """Shows a Progbar on the standard output. As keras.callbacks.ProgbarLogger; Keras 2's arguments
     are accepted and change nothing."""
 
-    def __init__(self, count_mode=None, stateful_metrics=None):
+    def __init__(self, count_mode: Any = None, stateful_metrics: Any = None):
         self._progbar = None
         self._epochs = 1
         self._in_fit = False
@@ -353,13 +355,13 @@ class LambdaCallback(Callback):
 
     def __init__(
         self,
-        on_epoch_begin=None,
-        on_epoch_end=None,
-        on_train_begin=None,
-        on_train_end=None,
-        on_train_batch_begin=None,
-        on_train_batch_end=None,
-        **kwargs,
+        on_epoch_begin: Callable[..., Any] | None = None,
+        on_epoch_end: Callable[..., Any] | None = None,
+        on_train_begin: Callable[..., Any] | None = None,
+        on_train_end: Callable[..., Any] | None = None,
+        on_train_batch_begin: Callable[..., Any] | None = None,
+        on_train_batch_end: Callable[..., Any] | None = None,
+        **kwargs: Any,
     ):
         hooks = {
             "on_epoch_begin": on_epoch_begin,
@@ -823,10 +825,10 @@ class TensorBoard(Callback):
         write_images: bool = False,
         write_steps_per_second: bool = False,
         update_freq: str | int = "epoch",
-        profile_batch=0,
+        profile_batch: Any = 0,
         embeddings_freq: int = 0,
-        embeddings_metadata=None,
-        **older,
+        embeddings_metadata: Any = None,
+        **older: Unpack[TensorBoardOptions],
     ):
         unknown = sorted(older.keys() - set(_OLDER_OF_TENSORBOARD))
         if unknown:

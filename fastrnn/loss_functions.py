@@ -5,14 +5,21 @@ They return one value a sample, the mean over the last axis as a rule. The attri
 to y_pred. Floating y_pred keeps its precision; anything else counts as float32.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .derivative import Traced
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 
 _EPSILON = 1e-7
 
@@ -138,7 +145,7 @@ def _gradient(fn: Callable) -> Callable:
     return attach
 
 
-def mean_squared_error(y_true, y_pred):
+def mean_squared_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean((y_true - y_pred) ** 2)."""
     y_true, y_pred = same_shape(y_true, y_pred)
     return np.mean(np.square(y_pred - y_true), axis=-1)
@@ -150,7 +157,7 @@ def _(y_true, y_pred):
     return (y_pred - y_true) * (2 / y_pred.shape[-1])
 
 
-def mean_absolute_error(y_true, y_pred):
+def mean_absolute_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(abs(y_true - y_pred))."""
     y_true, y_pred = same_shape(y_true, y_pred)
     return np.mean(np.abs(y_pred - y_true), axis=-1)
@@ -162,7 +169,7 @@ def _(y_true, y_pred):
     return np.sign(y_pred - y_true) / y_pred.shape[-1]
 
 
-def mean_absolute_percentage_error(y_true, y_pred):
+def mean_absolute_percentage_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """100 * mean(abs((y_true - y_pred) / y_true)), the divisor at least 1e-7."""
     y_true, y_pred = same_shape(y_true, y_pred)
     scale = 100 / np.maximum(np.abs(y_true), _EPSILON)
@@ -176,7 +183,7 @@ def _(y_true, y_pred):
     return np.sign(y_pred - y_true) * scale / y_pred.shape[-1]
 
 
-def mean_squared_logarithmic_error(y_true, y_pred):
+def mean_squared_logarithmic_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean((log(1 + y_true) - log(1 + y_pred)) ** 2), negative numbers counting as 1e-7."""
     y_true, y_pred = same_shape(y_true, y_pred)
     return np.mean(np.square(_log_ratio(y_true, y_pred)), axis=-1)
@@ -193,7 +200,7 @@ def _log_ratio(y_true, y_pred):
     return np.log1p(np.maximum(y_pred, _EPSILON)) - np.log1p(np.maximum(y_true, _EPSILON))
 
 
-def huber(y_true, y_pred, delta: float = 1.0):
+def huber(y_true: ArrayLike, y_pred: ArrayLike, delta: float = 1.0) -> np.ndarray:
     """mean of error ** 2 / 2, and beyond `delta` of delta * (abs(error) - delta / 2)."""
     y_true, y_pred = same_shape(y_true, y_pred)
     error = np.abs(y_pred - y_true)
@@ -207,7 +214,7 @@ def _(y_true, y_pred, delta=1.0):
     return np.clip(y_pred - y_true, -delta, delta) / y_pred.shape[-1]
 
 
-def log_cosh(y_true, y_pred):
+def log_cosh(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(log(cosh(y_pred - y_true)))."""
     y_true, y_pred = same_shape(y_true, y_pred)
     error = np.abs(y_pred - y_true)
@@ -220,7 +227,7 @@ def _(y_true, y_pred):
     return np.tanh(y_pred - y_true) / y_pred.shape[-1]
 
 
-def hinge(y_true, y_pred):
+def hinge(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(max(1 - y_true * y_pred, 0)), y_true being -1 or 1; 0 and 1 are turned into these."""
     y_true, y_pred = _signs(*same_shape(y_true, y_pred))
     return np.mean(np.maximum(1 - y_true * y_pred, 0), axis=-1)
@@ -232,7 +239,7 @@ def _(y_true, y_pred):
     return np.where(y_true * y_pred < 1, -y_true, 0) / y_pred.shape[-1]
 
 
-def squared_hinge(y_true, y_pred):
+def squared_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(max(1 - y_true * y_pred, 0) ** 2), y_true as for `hinge`."""
     y_true, y_pred = _signs(*same_shape(y_true, y_pred))
     return np.mean(np.square(np.maximum(1 - y_true * y_pred, 0)), axis=-1)
@@ -249,7 +256,7 @@ def _signs(y_true, y_pred):
     return (2 * y_true - 1 if binary else y_true), y_pred
 
 
-def categorical_hinge(y_true, y_pred):
+def categorical_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """max(1 + the best of the wrong classes - the right one, 0), y_true one-hot."""
     y_true, y_pred = same_shape(y_true, y_pred)
     right, wrong = np.sum(y_true * y_pred, axis=-1), np.max((1 - y_true) * y_pred, axis=-1)
@@ -266,7 +273,7 @@ def _(y_true, y_pred):
     return np.where(categorical_hinge(y_true, y_pred)[..., None] > 0, slope, 0)
 
 
-def kl_divergence(y_true, y_pred):
+def kl_divergence(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """sum(y_true * log(y_true / y_pred)), both cut to [1e-7, 1]."""
     y_true, y_pred = same_shape(y_true, y_pred)
     y_true, y_pred = np.clip(y_true, _EPSILON, 1), np.clip(y_pred, _EPSILON, 1)
@@ -285,7 +292,7 @@ def _clipped_log_slope(p, high):
     return np.where(inside | np.isnan(p), 1 / np.maximum(p, _EPSILON), 0)
 
 
-def poisson(y_true, y_pred):
+def poisson(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(y_pred - y_true * log(y_pred + 1e-7))."""
     y_true, y_pred = same_shape(y_true, y_pred)
     return np.mean(y_pred - y_true * np.log(y_pred + _EPSILON), axis=-1)
@@ -297,7 +304,7 @@ def _(y_true, y_pred):
     return (1 - y_true / (y_pred + _EPSILON)) / y_pred.shape[-1]
 
 
-def cosine_similarity(y_true, y_pred, axis: int = -1):
+def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> np.ndarray:
     """Minus the cosine of the angle between y_true and y_pred along `axis`."""
     y_true, y_pred = same_shape(y_true, y_pred)
     return -np.sum(

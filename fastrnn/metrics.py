@@ -54,6 +54,8 @@ from .metric import Mean, MeanMetricWrapper, Metric, Sum
 from .utils import class_table, deserialize_object, serialize_object, snake_case
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from fastrnn._types import Axes, Whole
 
 
@@ -79,13 +81,13 @@ public(__name__)
 # --- metric functions
 
 
-def accuracy(y_true, y_pred):
+def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 where y_true == y_pred."""
     y_true, y_pred = match_ranks(np.asarray(y_true), np.asarray(y_pred))
     return np.equal(y_true, y_pred).astype(np.float32)
 
 
-def binary_accuracy(y_true, y_pred, threshold: float = 0.5):
+def binary_accuracy(y_true: ArrayLike, y_pred: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """1.0 where y_true == (y_pred > threshold)."""
     y_true, y_pred = _same_shape(y_true, y_pred)
     matches = np.empty(y_pred.shape, np.float32)
@@ -93,7 +95,7 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5):
     return matches
 
 
-def categorical_accuracy(y_true, y_pred):
+def categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 for each row whose largest y_true and y_pred are in the same place."""
     y_true, y_pred = _same_shape(y_true, y_pred)
     matches = np.empty(y_pred.shape[:-1], np.float32)
@@ -101,7 +103,7 @@ def categorical_accuracy(y_true, y_pred):
     return matches
 
 
-def sparse_categorical_accuracy(y_true, y_pred):
+def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 for each row whose largest y_pred is in the place y_true."""
     y_pred = np.ascontiguousarray(y_pred, np.float32)
     matches = np.empty(y_pred.shape[:-1], np.float32)
@@ -109,13 +111,15 @@ def sparse_categorical_accuracy(y_true, y_pred):
     return matches
 
 
-def top_k_categorical_accuracy(y_true, y_pred, k: int = 5):
+def top_k_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike, k: int = 5) -> np.ndarray:
     """1.0 for each row where the place of the largest y_true is among the k largest of y_pred."""
     y_true, y_pred = _same_shape(y_true, y_pred)
     return sparse_top_k_categorical_accuracy(np.argmax(y_true, axis=-1), y_pred, k)
 
 
-def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5):
+def sparse_top_k_categorical_accuracy(
+    y_true: ArrayLike, y_pred: ArrayLike, k: int = 5
+) -> np.ndarray:
     """1.0 for each row where the place y_true is among the k largest of y_pred, equals included."""
     y_pred = np.asarray(y_pred, np.float32)
     labels = class_labels(y_true, y_pred)
@@ -125,7 +129,7 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5):
     return (known & np.isfinite(own[..., 0]) & (larger < k)).astype(np.float32)
 
 
-def cosine_similarity(y_true, y_pred, axis: int = -1):
+def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> np.ndarray:
     """The cosine of the angle between y_true and y_pred along `axis`."""
     return -loss_functions.cosine_similarity(y_true, y_pred, axis)
 

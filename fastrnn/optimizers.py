@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -703,7 +703,7 @@ _TABLE = {
 }
 
 
-def get(identifier):
+def get(identifier: Any) -> Optimizer:
     """Return the optimizer for a name in any case, a config dict, a class or an instance.
 
     None stays None. Raises ValueError for anything else.

@@ -1,11 +1,24 @@
 """Pictures: what `fit` recorded, and the layers of a model. Needs matplotlib: fastrnn[plot]."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from fastrnn._public import public
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from fastrnn._types import Path
+    from fastrnn.callbacks import History
+    from fastrnn.models import Sequential
+
 
 __all__ = ["history", "plot_model"]
 public(__name__)
@@ -16,7 +29,7 @@ _MARGIN = 0.15
 _GAP = 0.35
 
 
-def history(history, path=None):
+def history(history: History | Mapping[str, Sequence[float]], path: Path | None = None) -> Figure:
     """Plot the loss and each metric by epoch, training and validation; return matplotlib's Figure.
 
     history: what `fit` returned, or its dict of lists. path: also save the figure there and close
@@ -55,8 +68,8 @@ def history(history, path=None):
 
 
 def plot_model(
-    model,
-    to_file="model.png",
+    model: Sequential,
+    to_file: Path = "model.png",
     show_shapes: bool = False,
     show_dtype: bool = False,
     show_layer_names: bool = False,

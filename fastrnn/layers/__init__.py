@@ -1,5 +1,8 @@
 """Layers under Keras's names, and their configs (keras.layers)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from fastrnn._public import public
 from fastrnn.layers.activation_layers import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from fastrnn.layers.base import Layer
@@ -54,7 +57,7 @@ __all__ = [
 public(__name__)
 
 
-def serialize(layer):
+def serialize(layer: Layer) -> dict[str, Any]:
     """A layer's class and config in the form in which Keras writes it."""
     name = type(layer).__name__
     known = CLASSES.get(name) is type(layer)
@@ -66,7 +69,9 @@ def serialize(layer):
     }
 
 
-def deserialize(config, custom_objects=None):
+def deserialize(
+    config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+) -> Layer:
     """A layer from what `serialize` or Keras wrote. Classes are looked up by name among fastrnn's
     and custom_objects, never imported. Errors: ValueError for anything else."""
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):

@@ -15,6 +15,10 @@ from fastrnn.utils import snake_case, unknown_arguments
 from fastrnn.variable import Array, Variable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
     from fastrnn._types import Identifier, LayerBaseOptions, Unpack
 
 
@@ -205,7 +209,7 @@ class Layer:
         return []
 
     @property
-    def weights(self):
+    def weights(self) -> list[Variable]:
         return self._variables + [w for layer in self.sublayers for w in layer.weights]
 
     @property
@@ -227,7 +231,7 @@ class Layer:
     def get_weights(self) -> list[np.ndarray]:
         return [w.numpy() for w in self.weights]
 
-    def set_weights(self, weights) -> None:
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         set_weights(self, weights)
 
     def count_params(self) -> int:
@@ -300,7 +304,14 @@ class Layer:
             "found none; layers say their gradients themselves (see fastrnn.layers.Layer)"
         )
 
-    def __call__(self, inputs, *, mask=None, training=None, **kwargs):
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        mask: Any = None,
+        training: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """The layer's output for an array of inputs, batch first; builds the layer if needed. The
         array has a method numpy(), as TensorFlow's.
 
@@ -355,7 +366,7 @@ class Layer:
 
     # --- config ---
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)

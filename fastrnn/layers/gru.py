@@ -69,7 +69,7 @@ class GRU(Recurrent):
         return {**super().get_config(), "reset_after": self.reset_after}
 
 
-def CuDNNGRU(units, **options):
+def CuDNNGRU(units: Whole, **options: Any) -> GRU:
     """A GRU with reset_after, the activations tanh and sigmoid, a bias and no dropout, as Keras 2
     had it. Errors: TypeError for the arguments that choose these."""
     check_cudnn_options("CuDNNGRU", options)

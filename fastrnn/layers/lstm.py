@@ -82,7 +82,7 @@ class LSTM(Recurrent):
         return {**super().get_config(), "unit_forget_bias": self.unit_forget_bias}
 
 
-def CuDNNLSTM(units, **options):
+def CuDNNLSTM(units: Whole, **options: Any) -> LSTM:
     """An LSTM with the activations tanh and sigmoid, a bias and no dropout, as Keras 2 had it.
 
     Errors: TypeError for the arguments that choose these.

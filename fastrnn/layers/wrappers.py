@@ -343,7 +343,7 @@ class TimeDistributed(Layer):
         return cls(**config)
 
 
-def TimeDistributedDense(*units, **options):
+def TimeDistributedDense(*units: Any, **options: Any) -> TimeDistributed:
     """Keras 1's name of TimeDistributed(Dense(units, ...)). input_dim and input_length are the
     sizes of the input's last two axes."""
     names = "name", "trainable", "weights", "input_shape", "batch_input_shape"

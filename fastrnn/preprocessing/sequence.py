@@ -1,6 +1,9 @@
 """Sequences of words or steps: padded to one array, cut into pairs, in windows."""
 
+from __future__ import annotations
+
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,17 +11,24 @@ from fastrnn._public import public
 
 from .timeseries import TimeseriesGenerator
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+
+
 __all__ = ["TimeseriesGenerator", "make_sampling_table", "pad_sequences", "skipgrams"]
 public(__name__)
 
 
 def pad_sequences(
-    sequences,
+    sequences: Iterable[Any],
     maxlen: int | None = None,
-    dtype="int32",
+    dtype: Any = "int32",
     padding: str = "pre",
     truncating: str = "pre",
-    value=0.0,
+    value: Any = 0.0,
 ) -> np.ndarray:
     """Pad or cut `sequences` to one length: (n, maxlen, *shape of one step).
 
@@ -89,13 +99,13 @@ def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
 
 
 def skipgrams(
-    sequence,
+    sequence: ArrayLike,
     vocabulary_size: int,
     window_size: int = 4,
     negative_samples: float = 1.0,
     shuffle: bool = True,
     categorical: bool = False,
-    sampling_table=None,
+    sampling_table: ArrayLike | None = None,
     seed: int | None = None,
 ) -> tuple[list, list]:
     """Pairs [word, other word] and their labels, for training word vectors.

@@ -1,11 +1,17 @@
 """Batches of windows that slide over one long series, and the base class of such batches."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn.variable import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class PyDataset:
@@ -56,8 +62,8 @@ class TimeseriesGenerator(PyDataset):
 
     def __init__(
         self,
-        data,
-        targets,
+        data: ArrayLike,
+        targets: ArrayLike,
         length: int,
         sampling_rate: int = 1,
         stride: int = 1,
@@ -145,8 +151,8 @@ class _Windows:
 
 
 def timeseries_dataset_from_array(
-    data,
-    targets,
+    data: ArrayLike,
+    targets: ArrayLike | None,
     sequence_length: int,
     sequence_stride: int = 1,
     sampling_rate: int = 1,

@@ -4,7 +4,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import Input, Model, Sequential, callbacks, initializers, layers, losses, metrics
-from fastrnn import optimizers, regularizers, schedules  # isort: skip
+from fastrnn import activations, optimizers, regularizers, schedules, utils  # isort: skip
 from fastrnn.models import load_model
 
 x, y = np.zeros((8, 5, 3), np.float32), np.zeros((8, 1), np.float32)
@@ -70,6 +70,21 @@ callbacks.EarlyStopping(patiense=3)  # wrong
 callbacks.ModelCheckpoint()  # wrong
 regularizers.L2(l1=0.1)  # wrong
 initializers.GlorotUniform(sed=3)  # wrong
+
+# functions
+activations.relu([1.0]).shap  # wrong
+losses.mean_squared_error([1.0], [2.0]).shap  # wrong
+metrics.binary_accuracy([1.0])  # wrong
+fastrnn.plot.history(3)  # wrong
+utils.pad_sequences([[1], [1, 2]], maxlen="3")  # wrong
+utils.pad_sequences([[1], [1, 2]]).shap  # wrong
+utils.to_categorical([1, 2], num_class=3)  # wrong
+callbacks.LambdaCallback(on_epoch_end=3)  # wrong
+callbacks.TensorBoard(logdir="logs")  # wrong
+layers.deserialize({}).unit  # wrong
+layers.Dense(3).get_weight()  # wrong
+fastrnn.datasets.imdb.load_data(num_words="many")  # wrong
+optimizers.get("adam").rate  # wrong
 
 # models
 model = Sequential([layers.LSTM(4), 3])  # wrong

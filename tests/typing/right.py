@@ -86,6 +86,13 @@ utils.set_random_seed(3)
 fastrnn.set_num_threads(2)
 threads: int = fastrnn.get_num_threads()
 
+fastrnn.plot.history({"loss": [1.0, 2.0]}).savefig("curves.png")
+padded: np.ndarray = utils.pad_sequences([[1], [1, 2]], maxlen=3, dtype="float32", value=0.5)
+activated: np.ndarray = fastrnn.activations.relu(np.ones(3), max_value=6)
+callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None, on_test_end=lambda logs: None)
+for batch in fastrnn.preprocessing.timeseries_dataset_from_array(x[0], None, 3):
+    print(batch.shape)
+
 
 class Own(callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
