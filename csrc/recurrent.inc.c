@@ -279,7 +279,7 @@ INLINE vf activate_as(int kind, vf x) {
     case FR_ELU: return choose(x > 0.0f, x, vexpm1(at_most(0.0f, x)));
     case FR_SELU:
         return ELU_SCALE * choose(x > 0.0f, x, ELU_ALPHA * vexpm1(at_most(0.0f, x)));
-    case FR_EXPONENTIAL: return vexp(x);
+    case FR_EXPONENTIAL: x = vexp(0.5f * x); return x * x; /* to infinity and to 0 */
     default: return x;
     }
 }

@@ -239,3 +239,14 @@ def test_a_state_of_zeros_times_an_infinite_weight(isa, rng, kind, rows, units, 
     hit = np.arange(units) == where
     assert np.isnan(y[:, 0, hit]).all() and np.isfinite(y[:, 0, ~hit]).all()
     assert np.isnan(y[:, 1]).all()
+
+
+@pytest.mark.parametrize("layer", [L.Activation, lambda name: L.SimpleRNN(1, name)])
+def test_the_exponential_goes_to_infinity_and_to_zero(isa, layer):
+    model = fastrnn.Sequential([fastrnn.Input((1, 1)), layer("exponential")])
+    model.set_weights([np.ones(w.shape) if "bias" not in w.path else [0] for w in model.weights])
+    x = np.float32([-np.inf, -1000, -88, -87, -1, 0, 1, 87.2, 88, 88.7, 88.8, 1000, np.inf, np.nan])
+    with np.errstate(over="ignore"):
+        expected = np.exp(x)
+    y = model.predict(x.reshape(-1, 1, 1), verbose=0).ravel()
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-38)  # subnormal numbers may be 0
