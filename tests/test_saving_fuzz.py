@@ -21,8 +21,6 @@ from fastrnn import layers as L
 from fastrnn.models import load_model, model_from_json
 from fastrnn.saving import hdf5_reader, legacy_h5
 
-pytest.importorskip("safetensors", reason="needs safetensors")
-
 # Numbers that are sizes, addresses and counts in these formats, or next to them.
 VALUES = [0, 1, 7, 8, 255, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**63, 2**64 - 1]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 
+_READERS = ("builtins", "numpy", "zipfile", "zlib", "_lzma", "_pickle", "struct", "tokenize")
 _TIMEOUT = 30  # seconds
 _BLOCK = 1 << 20
 _LARGEST_ARRAY = 1 << 30  # bytes; the largest of these data sets has 47 million
@@ -118,6 +119,9 @@ def read_npz(path: Path, names: tuple[str, ...], sequences: bool = False) -> lis
             with zipfile.ZipFile(file) as archive:
                 return [_read_member(archive, f"{name}.npy", sequences) for name in names]
         except Exception as error:  # A damaged file makes zipfile, NumPy and pickle raise anything.
+            foreign = type(error).__module__.partition(".")[0] not in _READERS
+            if foreign or (isinstance(error, OSError) and type(error) is not OSError):
+                raise  # of a caller's signal handler, or of the disk
             raise ValueError(
                 f"{path}: expected an .npz file with the arrays {', '.join(names)}, "
                 f"received one that cannot be read ({type(error).__name__}: {error})"

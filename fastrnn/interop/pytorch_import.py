@@ -8,6 +8,7 @@ import numpy as np
 from fastrnn import layers as L
 from fastrnn.interop.onnx_recurrent import LAYERS, reorder
 from fastrnn.models import Sequential
+from fastrnn.saving import tensors
 
 # PyTorch's activation modules: Keras's name, and the arguments that make the two the same function.
 ACTIVATIONS = {
@@ -121,17 +122,11 @@ def _read_safetensors(path):
             f"module: {path!r} is not a .safetensors file; other files of PyTorch may hold code, "
             "so load one that you trust with torch.load and pass its state dict"
         )
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            ".safetensors files need the package safetensors: pip install 'fastrnn[files]'"
-        ) from None
     with open(path, "rb") as file:
         content = file.read()
     try:
-        return safetensors.numpy.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        return tensors.from_bytes(content)
+    except ValueError as error:
         raise ValueError(f"module: {path!r} is not a sound .safetensors file: {error}") from None
 
 
