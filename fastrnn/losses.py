@@ -89,6 +89,7 @@ class Loss(Configurable):
 
     fused_activation: str | None = None
     _options = ("name", "reduction")
+    _hidden_names = frozenset({"check_shapes", "fused", "fused_activation", "value_and_gradient"})
     _kernel: int | None = None
 
     def __init__(

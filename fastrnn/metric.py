@@ -21,6 +21,7 @@ class Metric(Configurable):
 
     uses_mask = False
     _options: tuple[str, ...] = ("name", "dtype")
+    _hidden_names = frozenset({"uses_mask"})
 
     def __init__(self, dtype: Any = None, name: str | None = None):
         self.name = name or snake_case(type(self).__name__)

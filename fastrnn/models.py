@@ -67,7 +67,7 @@ class Sequential(Layer):
     """
 
     supports_masking = True
-    _inner = Layer._inner | {
+    _hidden_names = Layer._hidden_names | {
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
         "fixed_axes", "forward", "give_run", "gradient_array", "propagate", "reject_shape",
         "symbolic", "take_run",

@@ -157,6 +157,10 @@ class Configurable:
     """An object rebuilt from the constructor arguments named in `_options`."""
 
     _options: tuple[str, ...] = ()
+    _hidden_names: frozenset[str] = frozenset()  # what dir() does not show
+
+    def __dir__(self):
+        return [name for name in super().__dir__() if name not in self._hidden_names]
 
     def __repr__(self):
         return as_call(self)

@@ -148,6 +148,10 @@ def test_what_models_and_layers_offer():
     assert {"fit", "predict", "compile_inference", "stream", "save", "layers", "name"} <= offered
     assert not {*dir(model.layers[0])} & {"plan", "packed", "products", "gates", "recurrence"}
     assert {"kernel", "units", "get_weights", "forward", "backward"} <= {*dir(model.layers[0])}
+    loss = {*dir(fastrnn.losses.BinaryCrossentropy())}
+    assert {"name", "reduction", "call", "gradient", "get_config"} <= loss
+    assert not loss & {"fused", "fused_activation", "check_shapes", "value_and_gradient"}
+    assert "uses_mask" not in dir(fastrnn.metrics.AUC())
 
 
 def test_what_objects_say_of_themselves():

@@ -34,7 +34,7 @@ class _Function(Layer):
     """`function` with keyword arguments `options`, which are also the layer's config."""
 
     supports_masking = True
-    _inner = Layer._inner | {"function", "options"}
+    _hidden_names = Layer._hidden_names | {"function", "options"}
 
     def forward(self, x, run, mask=None):
         y = np.ascontiguousarray(type(self).function(x, **self.options), np.float32)

@@ -138,7 +138,7 @@ class Layer:
     supports_masking = False
     batch_dependent = False  # does one sample's result in training depend on the others?
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
-    _inner = frozenset({"check_call", "plan", "sublayers"})  # what dir() does not show
+    _hidden_names = frozenset({"check_call", "plan", "sublayers"})  # what dir() does not show
 
     def __init__(
         self,
@@ -377,7 +377,7 @@ class Layer:
         return cls(**config)
 
     def __dir__(self):
-        return [name for name in super().__dir__() if name not in self._inner]
+        return [name for name in super().__dir__() if name not in self._hidden_names]
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

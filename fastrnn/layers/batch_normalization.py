@@ -24,7 +24,7 @@ class BatchNormalization(Layer):
 
     supports_masking = True
     batch_dependent = True
-    _inner = Layer._inner | {"scale_and_offset"}
+    _hidden_names = Layer._hidden_names | {"scale_and_offset"}
 
     @old_spellings(beta_init="beta_initializer", gamma_init="gamma_initializer")
     def __init__(

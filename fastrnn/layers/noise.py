@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class _Noise(Layer):
     supports_masking = True
-    _inner = Layer._inner | {"normal"}
+    _hidden_names = Layer._hidden_names | {"normal"}
 
     def __init__(self, seed: SupportsIndex | None = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)

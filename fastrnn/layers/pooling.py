@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Pooling(Temporal):
-    _inner = Temporal._inner | {"pool", "spread"}
+    _hidden_names = Temporal._hidden_names | {"pool", "spread"}
 
     @old_spellings(
         pool_length="pool_size", stride="strides", subsample_length="strides", border_mode="padding"
@@ -118,7 +118,7 @@ class AveragePooling1D(_Pooling):
 
 
 class _GlobalPooling(Temporal):
-    _inner = Temporal._inner | {"without_steps"}
+    _hidden_names = Temporal._hidden_names | {"without_steps"}
 
     def __init__(
         self, data_format: DataFormat = None, keepdims: bool = False, **kwargs: Unpack[LayerOptions]

@@ -56,7 +56,7 @@ class Recurrent(Layer):
     states_of = ("h",)
     recurrence = None  # the cell in NumPy
     recurrent_activation = staticmethod(activations.linear)
-    _inner = Layer._inner | {
+    _hidden_names = Layer._hidden_names | {
         "cell", "dropout_masks", "gates", "gradients", "initial_state", "packed", "products",
         "recurrence", "shape_of_y", "shapes_of_states", "states_of",
     }  # fmt: skip

@@ -14,7 +14,7 @@ class Temporal(Layer):
     """Base of layers over (batch, timesteps, channels), or (batch, channels, timesteps) where
     data_format is "channels_first"."""
 
-    _inner = Layer._inner | {"shape_of", "steps_and_channels", "steps_second"}
+    _hidden_names = Layer._hidden_names | {"shape_of", "steps_and_channels", "steps_second"}
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         if data_format not in (None, "channels_last", "channels_first"):

@@ -45,6 +45,35 @@ LAYERS = (
 )
 
 
+# What completion offers besides Keras's names: for layers of one's own, older names, weights.
+OWN_NAMES = {
+    *("backward", "forward", "create_weights", "check_input_shape", "reject_shape", "fixed_axes"),
+    *("batch_dependent", "gradient_array", "batch_input_shape", "input_shape", "output_shape"),
+    *("kernel", "recurrent_kernel", "bias", "gamma", "beta", "seed", "layer", "activation"),
+    *("recurrent_activation", "use_cudnn"),
+}
+OWN_NAMES_OF_MODELS = {
+    *("compile_inference", "stream", "history", "initial_epoch", "stop_training", "optimizer"),
+    *("reset_state", "reset_states", "fit_generator", "evaluate_generator", "predict_generator"),
+    *("predict_classes", "predict_proba", "batch_input_shape"),
+}
+
+
+def offered(thing):
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec[0])
+def test_completion_of_layers(spec):
+    extra = offered(random_of.build(fastrnn, spec)) - offered(random_of.build(keras, spec))
+    assert extra <= OWN_NAMES
+
+
+def test_completion_of_models():
+    ours, theirs = (lib.Sequential([lib.layers.Dense(2)]) for lib in (fastrnn, keras))
+    assert offered(ours) - offered(theirs) <= OWN_NAMES_OF_MODELS
+
+
 def plain(config):
     """Tuples as lists, as JSON would have them."""
     if isinstance(config, dict):
