@@ -137,7 +137,7 @@ static void ask_for_too_much(fastrnn_session *session, const fastrnn_model *mode
             }
             const double floats = (double)shape.batch * (double)(shape.timesteps + 1) * (double)shape.features;
             CHECK(shape.batch == sizes[b] && shape.features > 0 && floats <= 0x1p48, b);
-            if (e->h.size > 64 && floats > 0x1p45) /* with layers, that need room for their outputs */
+            if (number % 50 == 0 && e->h.size > 64 && floats > 0x1p45) /* layers need room for as much */
                 CHECK(fastrnn_run(session, e->x, sizes[b], sizes[t], NULL, &y) == FASTRNN_OUT_OF_MEMORY, b);
         }
 }
