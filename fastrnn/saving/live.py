@@ -31,8 +31,12 @@ def from_keras(model, custom_objects=None):
         taken += zip(variables, arrays, strict=True) if misfit is None else ()
         misfits += [misfit] if misfit else []
     weights.assign(taken, misfits, skip_mismatch=False)
-    if described.get("compile_config"):
-        loader.compile(twin, described["compile_config"])
+    compiled = described.get("compile_config")
+    if compiled:
+        if "optimizer" not in compiled and model.optimizer is not None:  # once saved to .h5
+            name, options = type(model.optimizer).__name__, model.optimizer.get_config()
+            compiled["optimizer"] = {"class_name": name, "config": options}
+        loader.compile(twin, compiled)
         if twin.optimizer is not None:
             state = [np.asarray(v.numpy()) for v in model.optimizer.variables]
             weights.set_optimizer_state(twin, state)

@@ -143,6 +143,15 @@ def test_a_live_model_goes_on_training():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
+def test_a_live_model_that_was_saved_to_h5(tmp_path):
+    """Keras then forgets which optimizer it was compiled with, but has it."""
+    theirs, x, y = compiled(keras, "Adam"), inputs("Bidirectional"), np.ones((4, 6), np.float32)
+    theirs.train_on_batch(x, y)
+    theirs.save(tmp_path / "m.h5")
+    ours = fastrnn.from_keras(theirs)
+    assert type(ours.optimizer).__name__ == "Adam" and ours.optimizer.iterations == 1
+
+
 def classes(module, base):
     found = vars(module).values()
     return sorted({c.__name__ for c in found if isinstance(c, type) and issubclass(c, base)})
