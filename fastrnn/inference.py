@@ -175,6 +175,13 @@ class Stepper(Predictor):
 
     def reset(self, streams: Any = slice(None)) -> None:
         """Start these streams (an index, several, or a mask; all by default) from zeros."""
+        try:
+            np.empty(self.streams)[streams]
+        except IndexError:
+            raise ValueError(
+                f"streams: expected indices below {self.streams} or a mask of as many, "
+                f"received {streams!r}"
+            ) from None
         for arrays in self._states.values():
             for array in arrays:
                 array[streams] = 0

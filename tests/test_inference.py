@@ -196,6 +196,10 @@ def test_streams_are_saved_restored_and_reset(name, rng):
     close(other(x[1:2, 5:])[..., -1:, :], expected[1:2][..., -1:, :])
     stepper.reset([0, 2])
     assert not stepper.state[[0, 2]].any() and stepper.state[1].any()
+    for wrong in ([5], 3, [True], "x"):
+        with pytest.raises(ValueError, match="streams: expected indices below 3 or a mask"):
+            stepper.reset(wrong)
+    assert stepper.state[1].any()
     stepper.reset()
     out = np.empty((3, *model.compute_output_shape((3, 9, 4))[1:]), np.float32)
     assert stepper(x, out=out) is out

@@ -170,3 +170,16 @@ def test_files_that_are_not_there(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="/file'"):
         network().save(tmp_path / "file" / "m.keras")
+
+
+def test_flags_and_shapes_of_layers_are_named():
+    for wrong in ("yes", 2, np.nan, None, [True]):
+        with pytest.raises(ValueError, match="trainable: expected True or False, received"):
+            layers.Dense(2, trainable=wrong)
+        with pytest.raises(ValueError, match="trainable: expected True or False, received"):
+            layers.Dense(2).trainable = wrong
+    assert layers.Dense(2, trainable=np.bool_(False)).trainable is False
+    with pytest.raises(ValueError, match="batch_size: expected None beside batch_shape"):
+        layers.Input(batch_size=2, batch_shape=(3, 4))
+    with pytest.raises(ValueError, match="shape, batch_shape: expected one of both"):
+        layers.Input((4,), batch_shape=(3, 4))

@@ -116,3 +116,9 @@ def test_permute(rng):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_softmax_where_everything_is_masked_is_zero():
+    layer, x = L.Softmax(), np.ones((2, 4), np.float32)
+    mask = np.array([[False] * 4, [True, True, False, False]])
+    assert layer(x, mask=mask).tolist() == [[0, 0, 0, 0], [0.5, 0.5, 0, 0]]  # Keras 3.15

@@ -136,6 +136,8 @@ class Softmax(_Function):
                 ) from None
             x = np.where(mask, x, np.float32(-1e9))
         y = np.ascontiguousarray(activations.softmax(x, self._axis), np.float32)
+        if mask is not None:
+            y = np.where(mask, y, np.float32(0))  # else equal parts where all is left out
         run.saved[self] = mask, y
         return y
 

@@ -43,6 +43,13 @@ def check_size(name: str, value) -> int:
     return int(value)
 
 
+def check_flag(name: str, value) -> bool:
+    """`value` as a bool; raise unless it is True, False, 1 or 0, of Python or NumPy."""
+    if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
+        raise ValueError(f"{name}: expected True or False, received {value!r}")
+    return bool(value)
+
+
 def check_rate(name: str, value) -> float:
     """`value` as a float; raise unless 0 <= value <= 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -152,7 +159,7 @@ class Layer:
         if name is not None and not isinstance(name, str):
             raise ValueError(f"name: expected a string, received {name!r}")
         self.name = name or unique_name(snake_case(type(self).__name__))
-        self._trainable = bool(trainable)
+        self._trainable = check_flag("trainable", trainable)
         if dtype not in (None, "float32", np.float32, "int32") and not isinstance(dtype, dict):
             raise ValueError(f"dtype: expected 'float32', received {dtype!r}")
         self.activity_regularizer = regularizers.get(activity_regularizer)
@@ -199,7 +206,7 @@ class Layer:
 
     @trainable.setter
     def trainable(self, value):
-        self._trainable = bool(value)
+        self._trainable = check_flag("trainable", value)
         for layer in self.sublayers:
             layer.trainable = value
 

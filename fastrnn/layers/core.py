@@ -52,7 +52,15 @@ class InputLayer(Layer):
         if batch_shape is None:
             batch_shape = kwargs.pop("batch_input_shape", None)
         if (shape is None) == (batch_shape is None):
-            raise ValueError("expected one of shape and batch_shape")
+            raise ValueError(
+                "shape, batch_shape: expected one of both, received "
+                f"shape={shape!r} and batch_shape={batch_shape!r}"
+            )
+        if batch_size is not None and shape is None:
+            raise ValueError(
+                "batch_size: expected None beside batch_shape, which has it, received "
+                f"{batch_size!r}"
+            )
         kwargs.pop("optional", None)
         super().__init__(name=name, **kwargs)
         self.dtype = dtype or "float32"
