@@ -181,5 +181,22 @@ def test_flags_and_shapes_of_layers_are_named():
     assert layers.Dense(2, trainable=np.bool_(False)).trainable is False
     with pytest.raises(ValueError, match="batch_size: expected None beside batch_shape"):
         layers.Input(batch_size=2, batch_shape=(3, 4))
-    with pytest.raises(ValueError, match="shape, batch_shape: expected one of both"):
+    with pytest.raises(ValueError, match="one of shape and batch_shape, received shape="):
         layers.Input((4,), batch_shape=(3, 4))
+
+
+def test_axis_of_batch_normalization_and_mask_of_time_distributed():
+    for wrong in (np.inf, np.nan, 1.5, "x", None, True):
+        with pytest.raises(ValueError, match="axis: expected a whole number, received"):
+            layers.BatchNormalization(axis=wrong)
+    assert layers.BatchNormalization(axis=np.int64(1)).axis == 1
+    outer = layers.TimeDistributed(layers.Dense(4))
+    with pytest.raises(ValueError, match=r"mask: expected shape \(4, 5\) .* received \(4, 6\)"):
+        outer(np.zeros((4, 5, 3), np.float32), mask=np.ones((4, 6), bool))
+
+
+def test_options_of_activation_layers_are_attributes():
+    assert layers.ReLU(6.0).max_value == 6 and layers.ReLU().threshold == 0
+    assert layers.LeakyReLU(0.1).negative_slope == 0.1
+    assert layers.ELU(0.5).alpha == 0.5 and layers.Softmax(1).axis == 1
+    assert not hasattr(layers.ReLU(), "nothing")

@@ -36,6 +36,13 @@ class _Function(Layer):
     supports_masking = True
     _hidden_names = Layer._hidden_names | {"function", "options"}
 
+    def __getattr__(self, name):
+        """The options, under the constructor's names."""
+        options = self.__dict__.get("options", {})
+        if name in options:
+            return options[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def forward(self, x, run, mask=None):
         y = np.ascontiguousarray(type(self).function(x, **self.options), np.float32)
         run.saved[self] = x, y

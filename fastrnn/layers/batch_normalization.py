@@ -52,6 +52,8 @@ class BatchNormalization(Layer):
         if mode := kwargs.pop("mode", 0):  # of Keras 1
             raise ValueError(f"mode: expected 0, which normalises by channel, received {mode!r}")
         super().__init__(**kwargs)
+        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+            raise ValueError(f"axis: expected a whole number, received {axis!r}")
         self.axis = int(axis)
         self.momentum, self.epsilon = float(momentum), float(epsilon)
         self.center, self.scale = bool(center), bool(scale)

@@ -53,7 +53,7 @@ class InputLayer(Layer):
             batch_shape = kwargs.pop("batch_input_shape", None)
         if (shape is None) == (batch_shape is None):
             raise ValueError(
-                "shape, batch_shape: expected one of both, received "
+                "expected one of shape and batch_shape, received "
                 f"shape={shape!r} and batch_shape={batch_shape!r}"
             )
         if batch_size is not None and shape is None:

@@ -290,6 +290,11 @@ class TimeDistributed(Layer):
 
     def forward(self, x, run, mask=None):
         batch, timesteps = x.shape[:2]
+        if mask is not None and mask.shape[:2] != (batch, timesteps):
+            raise ValueError(
+                f"mask: expected shape {(batch, timesteps)} for layer {self.name!r}, "
+                f"received {mask.shape}"
+            )
         inner_mask = mask if mask is not None and mask.ndim > 2 else None
         if run.training and self.layer.batch_dependent:
             run.saved[self] = x.shape
