@@ -26,7 +26,8 @@ class Predictor:
 
     Weights are packed and buffers laid out once for each of the shapes used last, and again when
     the weights have changed, so that a call costs microseconds beside the kernels. Any number of
-    threads may call one Predictor at once. out: an array that takes the outputs.
+    threads may call one Predictor at once, and others may change the weights: a call sees one whole
+    set of them. out: an array that takes the outputs.
     Errors: ValueError for a shape that does not fit the model or `out`."""
 
     def __init__(self, model: Sequential, prepare: bool = False):
@@ -34,7 +35,8 @@ class Predictor:
         self._prepare = prepare
         self._dtype = model.input_dtype
         self._plans = {}  # shape -> plans that no thread is using
-        self._checked = self._version = None
+        self._seen = None, None  # the last change of any weight, and the model's versions after it
+        self._repeatable = not model.has_states
 
     def __repr__(self):
         model = self._model
@@ -43,20 +45,18 @@ class Predictor:
     def __call__(self, x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         if type(x) is not np.ndarray or x.dtype != self._dtype:
             x = as_input(x, self._dtype)
-        if self._checked is not variable.last_change():
-            self._check_weights()
-        free, plan = self._plans.get(x.shape), None
-        if free:
-            try:
-                plan = free.pop()
-            except IndexError:  # another thread was faster
-                pass
-        if plan is None or plan[3] is not self._version:
-            plan = self._plan(x.shape)
-        source, steps, y, version = plan
-        source[...] = x
-        for step in steps:
-            step()
+        for _ in range(2 if self._repeatable else 0):
+            change, version = self._seen
+            if change is not variable.last_change():
+                change, version = self._look_at_weights()
+            plan = self._run(x, version)
+            if change is variable.last_change() or self._look_at_weights()[1] is version:
+                break
+        else:
+            with variable.unchanging():
+                _, version = self._look_at_weights()
+                plan = self._run(x, version)
+        y = plan[2]
         if isinstance(y, list):
             if out is not None:
                 raise ValueError("out: expected None for a model of several outputs")
@@ -69,21 +69,39 @@ class Predictor:
             )
         else:
             out[...] = y
-        if version is self._version:
+        if version is self._seen[1]:
             self._plans.setdefault(x.shape, collections.deque()).append(plan)
         return out  # type: ignore[return-value]
 
-    def _check_weights(self):
+    def _look_at_weights(self):
+        """self._seen, brought up to date."""
         now = variable.last_change()
-        version = tuple(w.version for w in self._model.weights)
-        if version != self._version:
+        versions = variable.settled_versions(self._model.weights)
+        if versions == self._seen[1]:
+            versions = self._seen[1]
+        else:
             self._plans.clear()
-            self._version = version
-        self._checked = now
+        self._seen = seen = now, versions
+        return seen
 
-    def _plan(self, shape):
+    def _run(self, x, version):
+        """The plan, of weights of this version, that has taken x to its outputs."""
+        free, plan = self._plans.get(x.shape), None
+        if free:
+            try:
+                plan = free.pop()
+            except IndexError:  # another thread was faster
+                pass
+        if plan is None or plan[3] is not version:
+            plan = self._plan(x.shape, version)
+        plan[0][...] = x
+        for step in plan[1]:
+            step()
+        return plan
+
+    def _plan(self, shape, version):
         self._check(shape)
-        version, kept = self._version, list(self._plans)
+        kept = list(self._plans)
         if shape not in kept:
             for oldest in kept[: 1 - SHAPES_KEPT]:
                 self._plans.pop(oldest, None)
@@ -112,6 +130,7 @@ class Stepper(Predictor):
     def __init__(self, model: Sequential, streams: Whole):
         self.streams = check_size("streams", streams)
         super().__init__(model, prepare=True)
+        self._repeatable = False
         self._recurrent, self._masks = [], []
         self._reject_future(model, True)
         self._states = {

@@ -5,6 +5,7 @@ gives the same values; without one, calls draw on the global stream (`fastrnn.ra
 """
 
 import math
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from fastrnn._public import public
 
+from .process import fork_safe
 from .random import check_seed, generator
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
@@ -24,6 +26,10 @@ __all__ = [
     "serialize", "truncated_normal", "variance_scaling", "zeros",
 ]  # fmt: skip
 public(__name__)
+
+# OpenBLAS ends its threads when the process forks; another thread in the midst of a factorization
+# would then wait for them for ever (seen with OpenBLAS 0.3.31, in the parent).
+_factorizing = fork_safe(threading.Lock())
 
 # The standard deviation of a standard normal cut off at two standard deviations.
 _TRUNCATED_STDDEV = 0.87962566103423978
@@ -271,7 +277,8 @@ class Orthogonal(_RandomInitializer):
             raise ValueError(f"shape: expected at least two axes, received {shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         tall = generator(self.seed).standard_normal((max(rows, columns), min(rows, columns)))
-        q, r = np.linalg.qr(tall)
+        with _factorizing:
+            q, r = np.linalg.qr(tall)
         q *= np.sign(np.diag(r))  # Without this the distribution would not be uniform (Haar).
         if rows < columns:
             q = q.T

@@ -27,6 +27,7 @@ from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
 from fastrnn.utils import unknown_arguments
+from fastrnn.variable import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -421,7 +422,13 @@ class Sequential(Layer):
     ) -> float | list[float] | dict[str, float]:
         """The loss, or [loss, metrics...], or a dict by name, over all samples."""
         _check_queues(self.evaluate, queues)
-        logs = training.evaluate(self, x, y, batch_size, verbose, sample_weight, steps, callbacks)
+        logs = self._with_one_set_of_weights(
+            lambda: training.evaluate(
+                self, x, y, batch_size, verbose, sample_weight, steps, callbacks
+            ),
+            x,
+            callbacks,
+        )
         return self._results(logs, return_dict)
 
     def predict(
@@ -447,7 +454,16 @@ class Sequential(Layer):
             if self._predictor is None:
                 self._predictor = Predictor(self)
             return self._predictor(x)
-        return training.predict(self, x, batch_size, verbose, steps, callbacks)
+        return self._with_one_set_of_weights(
+            lambda: training.predict(self, x, batch_size, verbose, steps, callbacks), x, callbacks
+        )
+
+    def _with_one_set_of_weights(self, compute, x, callbacks):
+        """compute(), again if another thread changed weights meanwhile. What cannot be repeated (an
+        iterable's batches, users' callbacks, states) sees one set in each batch."""
+        if callbacks or self.has_states or not isinstance(x, (np.ndarray, list, tuple)):
+            return compute()
+        return whole(self.weights, compute)
 
     def train_on_batch(
         self,

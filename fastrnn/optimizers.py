@@ -27,7 +27,7 @@ from .utils import (
     serialize_object,
     snake_case,
 )
-from .variable import aligned
+from .variable import Change, aligned
 
 if TYPE_CHECKING:
     from fastrnn._types import DecayingOptions, OptimizerOptions, Rate, Unpack
@@ -248,7 +248,6 @@ class Optimizer(Configurable):
         if self.use_ema:
             self._average(store)
         self._calls += 1
-        store.touch()
 
     def _factors(self, rate: float) -> tuple[float, ...]:
         """rate, mean_factor, gradient_factor, square_factor of the engine's step."""
@@ -295,8 +294,8 @@ class Optimizer(Configurable):
     def finalize_variable_values(self, store) -> None:
         """Replace the weights by their average, if `use_ema`: for the end of a training."""
         if self.use_ema and "average" in self._slots:
-            store.values[...] = self._slots["average"]
-            store.touch()
+            with Change((store,)):
+                store.values[...] = self._slots["average"]
 
     # --- weight decay
 

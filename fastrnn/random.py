@@ -5,11 +5,24 @@ import operator
 import numpy as np
 
 from fastrnn._public import public
+from fastrnn.process import fork_safe
 
 __all__ = ["draw_seed", "generator", "set_seed"]
 public(__name__)
 
-_generator = np.random.default_rng()
+
+class Generator(np.random.Generator):
+    """NumPy's, whose lock does not stay locked in a child of fork()."""
+
+    def __init__(self, bit_generator):
+        super().__init__(bit_generator)
+        fork_safe(bit_generator.lock)
+
+    def __reduce__(self):
+        return type(self), (self.bit_generator,)
+
+
+_generator = Generator(np.random.PCG64())
 
 
 def check_seed(seed) -> int:
@@ -31,7 +44,7 @@ def set_seed(seed: int) -> None:
 
 def generator(seed: int | None = None) -> np.random.Generator:
     """Return a fresh, repeatable generator for `seed`, or the global one for None."""
-    return _generator if seed is None else np.random.default_rng(check_seed(seed))
+    return _generator if seed is None else Generator(np.random.PCG64(check_seed(seed)))
 
 
 def draw_seed() -> int:

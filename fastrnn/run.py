@@ -13,6 +13,8 @@ class Run:
     saved: what a layer's forward keeps for its backward, by layer.
     logits_of: the layer whose activation the loss computes itself, or None.
     losses: terms that activity regularizers add to the loss.
+    updates: (variable, share, target) of batch statistics: what training moves, and how far, beside
+    the optimizer; see apply_updates.
     prepare: do at once in inference what else waits until it has proved worth its time.
     states: the states, by recurrent layer, that a plan starts from and replaces."""
 
@@ -22,6 +24,7 @@ class Run:
         self.saved = {}
         self.logits_of = None
         self.losses = []
+        self.updates = []
         self.states = {}
         self._views = {}
         self._memory = {}
@@ -40,11 +43,33 @@ class Run:
         view = self._views[key] = memory[:size].reshape(shape)
         return view
 
+    def packed(self, layer, version, make):
+        """(the layer's weights in the kernels' order, whether they are of this version): of a run
+        that trains in the same memory each time, else in new memory, which make() gives, as other
+        threads may be using the old. What was packed is to be kept with keep_packed."""
+        packed = self.saved.get((layer, "packed")) if self.training else layer._packed
+        if packed is not None and packed.version == version:
+            return packed, True
+        return (make() if packed is None or not self.training else packed), False
+
+    def keep_packed(self, layer, packed, version):
+        packed.version = version
+        if self.training:
+            self.saved[layer, "packed"] = packed
+        else:
+            layer._packed = packed
+
     def child(self, owner, index):
         """A Run within this one, for a wrapper that runs its layer several times."""
         key = (owner, index)
         if key not in self._children:
             self._children[key] = Run()
         child = self._children[key]
-        child.training, child.losses = self.training, self.losses
+        child.training, child.losses, child.updates = self.training, self.losses, self.updates
         return child
+
+    def apply_updates(self):
+        """Move each variable of `updates` by its share of the way to its target."""
+        for variable, share, target in self.updates:
+            variable.value += share * (target - variable.value)
+        self.updates.clear()

@@ -19,7 +19,7 @@ from fastrnn.layers.wrappers import TimeDistributed
 from fastrnn.progress import write
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
-from fastrnn.variable import Store
+from fastrnn.variable import Change, Store, whole
 
 __all__ = ["loss_and_gradients"]
 public(__name__)
@@ -154,7 +154,7 @@ def _gradients(model, x, y, sample_weight, need_dx=False):
     """Forward, loss and backward: fills the store's gradients; returns (loss, y_pred, mask, dx)."""
     compiled = model.compiled
     loss, run = compiled.loss_for(model, y), compiled.run
-    run.losses.clear()
+    run.losses.clear(), run.updates.clear()
     run.logits_of = _logits_layer(model, loss.fused_activation)
     out, mask = model.propagate(x, run)
     if run.logits_of is not None:
@@ -177,20 +177,33 @@ def train_step(model, x, y, sample_weight):
     compiled = model.compiled
     value, y_pred, mask, _ = _gradients(model, x, y, sample_weight)
     compiled.update(value, y, y_pred, sample_weight, mask)
-    store = compiled.store
-    compiled.optimizer.update(store)
-    for variable in store.variables:
-        if variable.constraint is not None:
-            variable.value[...] = variable.constraint(variable.value)
-    store.touch()
+    store, run = compiled.store, compiled.run
+    changed = [store]
+    if run.updates:
+        changed += [variable for variable, *_ in run.updates]
+    with Change(changed):
+        compiled.optimizer.update(store)
+        for variable in store.variables:
+            if variable.constraint is not None:
+                variable.value[...] = variable.constraint(variable.value)
+        run.apply_updates()
+
+
+def _infer(model, x, run):
+    """The model's (output, mask) with one whole set of weights."""
+
+    def propagate():
+        run.losses.clear()
+        return model.propagate(x, run)
+
+    return propagate() if model.has_states else whole(model.weights, propagate)
 
 
 def test_step(model, x, y, sample_weight, run):
     compiled = model.compiled
     loss = compiled.loss_for(model, y)
-    run.losses.clear()
     run.logits_of = _logits_layer(model, loss.fused_activation)
-    out, mask = model.propagate(x, run)
+    out, mask = _infer(model, x, run)
     if run.logits_of is not None:
         value, y_pred, _ = loss.fused(y, out, sample_weight, mask, gradient=False)
     else:
@@ -210,6 +223,8 @@ def loss_and_gradients(model, x, y, sample_weight=None):
     compiled.prepare(model)
     need_dx = x.dtype == np.float32
     value, _, _, dx = _gradients(model, x, y, sample_weight, need_dx)
+    with Change([variable for variable, *_ in model.compiled.run.updates]):
+        model.compiled.run.apply_updates()
     gradients = [v.gradient.copy() for v in model.trainable_weights]
     return value, gradients, None if dx is None else dx.copy()
 
@@ -468,7 +483,7 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
             model.check_call(batch.shape)
         if callbacks:
             callbacks.on_predict_batch_begin(step)
-        y, _ = model.propagate(batch, run)
+        y, _ = _infer(model, batch, run)
         if isinstance(data, ArrayBatches) and not isinstance(y, list):
             if whole is None:
                 whole = np.empty((data.samples, *y.shape[1:]), np.float32)

@@ -1,19 +1,104 @@
 """Weights: named arrays, the trainable ones of a model side by side in one flat buffer."""
 
+import threading
+
 import numpy as np
 
-_last_change = object()
+from fastrnn.process import fork_safe
 
 
-def last_change() -> object:
+class Version:
+    """What a weight's version is: another object whenever the value changes, and no number, which
+    threads could count up at once to the same one."""
+
+    __slots__ = ("settled",)
+
+    def __init__(self, settled=True):
+        self.settled = settled
+
+
+_last_change = Version()
+
+
+def last_change() -> Version:
     """Another object whenever any weight anywhere changes."""
     return _last_change
 
 
-def _change() -> object:
+def _change(settled=True) -> Version:
     global _last_change
-    _last_change = new = object()  # no number that threads could count up at once to the same one
+    _last_change = new = Version(settled)
     return new
+
+
+# --- changes of several weights, of which a reader sees all or nothing ----------------------------
+
+_changing = fork_safe(threading.RLock())
+_owners = []  # of versions that are not settled
+_depth = 0
+
+
+class Change:
+    """`with Change(owners)`, Variables or Stores: their weights change together. Others that read
+    them wait for it (settled_versions), or find that it came (whole)."""
+
+    __slots__ = ("owners",)
+
+    def __init__(self, owners):
+        self.owners = owners
+
+    def __enter__(self):
+        global _depth
+        _changing.acquire()
+        _depth += 1
+        try:
+            _owners.extend(self.owners)
+            mark = _change(settled=False)
+            for owner in self.owners:
+                owner.version = mark
+        except BaseException:  # a signal's
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error):
+        global _depth
+        try:
+            if _depth == 1:
+                version = _change()
+                for owner in _owners:
+                    owner.version = version
+                _owners.clear()
+        finally:
+            _depth -= 1
+            _changing.release()
+
+
+def unchanging():
+    """`with unchanging():` no other thread changes a weight."""
+    return _changing
+
+
+def settled_versions(weights) -> tuple[Version, ...]:
+    """The weights' versions, once none of them is in the midst of a change."""
+    while True:
+        versions = tuple([weight.version for weight in weights])
+        if all([version.settled for version in versions]):
+            return versions
+        with _changing:
+            if _depth:  # this very thread's
+                return versions
+
+
+def whole(weights, compute, tries=2):
+    """What compute() returns when none of the weights changed meanwhile; repeats it where one did,
+    at last with other threads' changes kept waiting."""
+    for _ in range(tries):
+        versions = settled_versions(weights)
+        result = compute()
+        if settled_versions(weights) == versions:
+            return result
+    with _changing:
+        return compute()
 
 
 def aligned(size: int) -> np.ndarray:
@@ -43,6 +128,17 @@ class Variable:
         self._version = _change()
 
     @property
+    def version(self):
+        """Changes whenever the value does."""
+        return self._version if self.store is None else self.store.version
+
+    @version.setter
+    def version(self, version):
+        self._version = version
+        if self.store is not None:
+            self.store.version = version
+
+    @property
     def shape(self):
         return self.value.shape
 
@@ -50,16 +146,9 @@ class Variable:
     def dtype(self):
         return "float32"
 
-    @property
-    def version(self):
-        """Changes whenever the value does."""
-        return self._version if self.store is None else self.store.version
-
     def touch(self):
         """Say that the value was changed in place."""
-        self._version = _change()
-        if self.store is not None:
-            self.store.version = self._version
+        self.version = _change()
 
     def assign(self, value):
         """Set the value; the shape must be the variable's own."""
@@ -69,8 +158,8 @@ class Variable:
                 f"value: expected shape {self.value.shape} for weight {self.path!r}, "
                 f"received {value.shape}"
             )
-        self.value[...] = value
-        self.touch()
+        with Change((self,)):
+            self.value[...] = value
 
     def numpy(self):
         return self.value.copy()

@@ -123,6 +123,74 @@ thread.join()
     )
 
 
+# What a thread of the parent may be doing while another forks.
+BESIDE = {
+    "building layers": "layers.LSTM(64)(x[:1])",
+    "seeding": "fastrnn.utils.set_random_seed(1)",
+    "dropout": "dropping(x, training=True)",
+    "dropout with a seed": "seeded(x, training=True)",
+    "noise": "noisy(x, training=True)",
+    "training": "own.fit(x, y, verbose=0)",
+    "setting weights": "model.set_weights(weights)",
+    "training an estimator": "estimator.fit(x[:20], y[:20, 0] > 0)",
+}
+
+
+@forks
+@pytest.mark.parametrize("beside", BESIDE)
+def test_fork_at_any_moment(fresh_python, beside):
+    """No lock that another thread held at that moment stays locked in the child."""
+    fresh_python(
+        f"{MODEL}"
+        f"""
+import copy, random, threading
+dropping, noisy = layers.Dropout(0.5), layers.GaussianNoise(0.5)
+seeded = copy.deepcopy(layers.Dropout(0.5, seed=1))
+weights, own = model.get_weights(), fastrnn.models.clone_model(model)
+own.compile("adam", "mse")
+if "estimator" in {beside!r}:
+    from fastrnn.sklearn import LSTMClassifier
+    estimator = LSTMClassifier(units=2, epochs=1)
+done = False
+def compute():
+    while not done:
+        {BESIDE[beside]}
+def child():
+    model.fit(x[:40], y[:40], verbose=0)
+    {BESIDE[beside]}
+    for layer in (dropping, seeded, noisy):
+        layer(x[:1], training=True)
+    fastrnn.utils.set_random_seed(2)
+    os._exit(0)
+threads = [threading.Thread(target=compute) for _ in range(2)]
+for thread in threads:
+    thread.start()
+try:
+    for _ in range(15):
+        time.sleep(random.random() / 100)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child()
+            finally:
+                os._exit(1)
+        for _ in range(3000):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.01)
+        else:
+            os.kill(pid, 9), os.waitpid(pid, 0)
+            raise SystemExit("the child hangs")
+        assert os.waitstatus_to_exitcode(status) == 0
+finally:
+    done = True
+    for thread in threads:
+        thread.join()
+"""
+    )
+
+
 @forks
 def test_children_of_multiprocessing_train(fresh_python):
     fresh_python(

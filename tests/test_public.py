@@ -19,7 +19,7 @@ INNER = {
     "fastrnn.losses": {"kind_of_targets", "resolve"},
     "fastrnn.metrics": {"check", "resolve"},
     "fastrnn.models": {"serialize_model"},
-    "fastrnn.random": {"check_seed"},
+    "fastrnn.random": {"Generator", "check_seed"},
     "fastrnn.regularizers": {"gradient_of"},
     "fastrnn.saving": {"ModelFileNotFoundError"},  # to be caught as what it derives from
     "fastrnn.training": {

@@ -12,7 +12,7 @@ from fastrnn import _engine, activations, constraints, initializers, regularizer
 from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.utils import snake_case, unknown_arguments
-from fastrnn.variable import Array, Variable
+from fastrnn.variable import Array, Change, Variable, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +145,9 @@ class Layer:
     supports_masking = False
     batch_dependent = False  # does one sample's result in training depend on the others?
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
-    _hidden_names = frozenset({"check_call", "plan", "sublayers"})  # what dir() does not show
+    _hidden_names = frozenset(
+        {"check_call", "has_states", "plan", "sublayers"}
+    )  # what dir() does not show
 
     def __init__(
         self,
@@ -214,6 +216,11 @@ class Layer:
     def sublayers(self):
         """Layers within this one, in the order of their weights."""
         return []
+
+    @property
+    def has_states(self):
+        """Does a call leave something behind for the next?"""
+        return any(layer.has_states for layer in self.sublayers)
 
     @property
     def weights(self) -> list[Variable]:
@@ -330,7 +337,14 @@ class Layer:
             mask = np.ascontiguousarray(mask, bool)
         self.build((None, *x.shape[1:]))
         self.check_call(x.shape)
-        outputs = self.call(x, Run(training=bool(training)), mask, **kwargs)
+        run = Run(training=bool(training))
+        if training or self.has_states:
+            outputs = self.call(x, run, mask, **kwargs)
+        else:
+            outputs = whole(self.weights, lambda: self.call(x, run, mask, **kwargs))
+        if run.updates:
+            with Change([variable for variable, *_ in run.updates]):
+                run.apply_updates()
         if isinstance(outputs, list):
             return [output.copy().view(Array) for output in outputs]
         return outputs.copy().view(Array)
@@ -418,8 +432,9 @@ def set_weights(owner, weights):
             )
         if array.dtype.kind not in "biuf":
             raise ValueError(f"weights: expected numbers for {variable.path!r}, got {array.dtype}")
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
+    with Change(variables):
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
 
 
 class WeightOptions:

@@ -118,9 +118,8 @@ class BatchNormalization(Layer):
             variance = run.empty(self, "variance", self.moving_mean.shape)
             _engine.batch_norm_moments(mean, variance, x, used)
             moved = np.float32(1 - self.momentum)
-            self.moving_mean.value += moved * (mean - self.moving_mean.value)
-            self.moving_variance.value += moved * (variance - self.moving_variance.value)
-            self.moving_mean.touch(), self.moving_variance.touch()
+            run.updates.append((self.moving_mean, moved, mean.copy()))
+            run.updates.append((self.moving_variance, moved, variance.copy()))
         else:
             mean, variance, used = self.moving_mean.value, self.moving_variance.value, None
         inverse, scale, offset = self._affine(mean, variance)

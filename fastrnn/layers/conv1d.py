@@ -142,24 +142,24 @@ class Conv1D(Temporal):
             block[...] = self.kernel.value[:, :, part]
         return whole.reshape(-1, filters)
 
-    def _pack(self, input_gradient):
+    def _pack(self, run):
         bias = self.bias
-        version = (self.kernel.version, bias and bias.version, input_gradient, _engine.isa())
-        packed = self._packed
-        if packed is None or packed.version != version:
-            matrix = self._matrix()
-            if packed is None or not input_gradient:  # another thread may be using the old one
-                packed = _engine.PackedDense(*matrix.shape)
-            packed.pack(matrix, bias and bias.value, input_gradient)
-            packed.version = version
-            self._packed = packed
+        version = (self.kernel.version, bias and bias.version, _engine.isa())
+        packed, current = run.packed(self, version, self._new_packed)
+        if not current:
+            packed.pack(self._matrix(), bias and bias.value, run.training)
+            run.keep_packed(self, packed, version)
         return packed
+
+    def _new_packed(self):
+        size, channels, filters = self.kernel.shape
+        return _engine.PackedDense(size * channels * self.groups, filters)
 
     def forward(self, x, run, mask=None):
         x = self.steps_second(x)
         batch, timesteps, channels = x.shape
         count = self._windows.count(timesteps)
-        packed = self._pack(run.training)
+        packed = self._pack(run)
         rows = run.empty(self, "windows", (batch, count, self._windows.size, channels))
         for place, (steps, windows) in enumerate(self._windows.places(timesteps)):
             rows[:, : windows.start, place] = 0

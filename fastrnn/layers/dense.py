@@ -72,20 +72,20 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape):
         return activated_shape(self.activation, (*input_shape[:-1], self.units))
 
-    def _pack(self, input_gradient):
+    def _pack(self, run):
         bias = self.bias
-        version = (self.kernel.version, bias and bias.version, input_gradient, _engine.isa())
-        packed = self._packed
-        if packed is None or packed.version != version:
-            if packed is None or not input_gradient:  # another thread may be using the old one
-                packed = _engine.PackedDense(*self.kernel.shape)
-            packed.pack(self.kernel.value, bias and bias.value, input_gradient)
-            packed.version = version
-            self._packed = packed
+        version = (self.kernel.version, bias and bias.version, _engine.isa())
+        packed, current = run.packed(self, version, self._new_packed)
+        if not current:
+            packed.pack(self.kernel.value, bias and bias.value, run.training)
+            run.keep_packed(self, packed, version)
         return packed
 
+    def _new_packed(self):
+        return _engine.PackedDense(*self.kernel.shape)
+
     def forward(self, x, run, mask=None):
-        packed = self._pack(run.training)
+        packed = self._pack(run)
         shape = (*x.shape[:-1], self.units)
         y = run.empty(self, "y", shape)
         code = LINEAR if run.logits_of is self else engine_activation(self.activation)
@@ -116,7 +116,7 @@ class Dense(Layer):
 
     def plan(self, x, steps, run):
         code = engine_activation(self.activation)
-        packed = self._pack(False)
+        packed = self._pack(run)
         y = np.empty(self.compute_output_shape(x.shape), np.float32)
         if code is not None:
             steps.append(functools.partial(packed.forward, y, x, code))

@@ -143,6 +143,10 @@ class Recurrent(Layer):
 
     # --- state ---
 
+    @property
+    def has_states(self):
+        return self.stateful
+
     def initial_state(self, batch):
         """The states a stateful layer starts from, or None for zeros."""
         if not self.stateful or self.states is None:
@@ -164,18 +168,17 @@ class Recurrent(Layer):
 
     # --- computing ---
 
-    def packed(self, training):
-        """The weights as the kernels take them; for training in the same memory each time."""
-        bias = self.bias
-        version = self._version()
-        packed = self._packed
-        if packed is None or packed.version != version:
-            if packed is None or not training:  # another thread may be using the old one
-                packed = _engine.PackedRNN(self.kernel.shape[0], self.units, self.cell)
+    def packed(self, run):
+        """The weights as the kernels take them."""
+        bias, version = self.bias, self._version()
+        packed, current = run.packed(self, version, self._new_packed)
+        if not current:
             packed.pack(self.kernel.value, self.recurrent_kernel.value, bias and bias.value)
-            packed.version = version
-            self._packed = packed
+            run.keep_packed(self, packed, version)
         return packed
+
+    def _new_packed(self):
+        return _engine.PackedRNN(self.kernel.shape[0], self.units, self.cell)
 
     def _version(self):
         """What the packed weights depend on."""
@@ -185,20 +188,20 @@ class Recurrent(Layer):
             _engine.isa(),
         )  # fmt: skip
 
-    def products(self, embeddings, uses, prepare):
+    def products(self, embeddings, uses, run):
         """For inference, the Products of all rows of an Embedding's weight; None until so many
-        rows were looked up with these weights as there are, unless `prepare`, or where they would
-        take more than MOST_PRODUCTS bytes."""
+        rows were looked up with these weights as there are, unless the run says prepare, or where
+        they would take more than MOST_PRODUCTS bytes."""
         size, version = embeddings.shape[0], (embeddings.version, *self._version())
         products = self._products
         if products is None or products.version != version:
             products = self._products = _engine.Products(version)
         products.uses += uses
-        wanted = prepare or products.uses >= size
+        wanted = run.prepare or products.uses >= size
         if products.computed or not wanted or 16 * self.units * size > MOST_PRODUCTS:
             return products if products.computed else None
         products = _engine.Products(version)  # another thread may be looking at the old one
-        products.compute(self.packed(False), embeddings.value)
+        products.compute(self.packed(run), embeddings.value)
         self._products = products
         return products
 
@@ -314,7 +317,7 @@ def all_products(layers, lookup, run):
     if lookup.shape[2] < FEWEST_FEATURES:
         return None
     weight, uses = lookup.layer.embeddings, lookup.index.size
-    products = [layer.products(weight, uses, run.prepare) for layer in layers]
+    products = [layer.products(weight, uses, run) for layer in layers]
     return None if None in products else products
 
 
@@ -336,7 +339,7 @@ def pick(owner, layers, lookup, run):
     products = []
     for layer in layers:
         products.append(run.saved.setdefault((layer, "products"), _engine.Products()))
-        products[-1].compute(layer.packed(run.training), rows)
+        products[-1].compute(layer.packed(run), rows)
     return Picked(rows, places, values, products)
 
 
@@ -389,7 +392,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
             h_last, c_last = [*kept, None][:2]
             index = (in_order(layer, picked.index), picked.products[d]) if picked else ()
             engine.set_direction(
-                d, layer.packed(run.training), *layer._codes, inputs[d], masks[d],
+                d, layer.packed(run), *layer._codes, inputs[d], masks[d],
                 layer.zero_output_for_mask, h0, c0, ys[d], lasts[d], h_last, c_last, *index,
             )  # fmt: skip
         engine.forward(run.training)
@@ -431,7 +434,7 @@ def plan_directions(layers, x, run, ys, lasts, states=None):
         engine = _engine.RNNRun(len(layers))
         for d, layer in enumerate(layers):
             engine.set_direction(
-                d, layer.packed(False), *layer._codes, inputs[d], None, False, h, c, ys[d],
+                d, layer.packed(run), *layer._codes, inputs[d], None, False, h, c, ys[d],
                 lasts[d], h, c, *indices[d],
             )  # fmt: skip
         return engine.forward
@@ -495,7 +498,7 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
         passes.set_gradients(
             d, *layer.gradients(run), dys[d], *ends, dx, share and d > 0, None, None
         )
-        packed = layer.packed(True)
+        packed = layer.packed(run)
         missing = not packed.has_back or need_dx > packed.has_input_back
         if missing and passes.needs_back(d):
             packed.pack_back(layer.kernel.value if need_dx else None, layer.recurrent_kernel.value)

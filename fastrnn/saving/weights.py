@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn.models import Sequential
 from fastrnn.saving import hdf5_reader, hdf5_writer, self_test
 from fastrnn.utils import snake_case
+from fastrnn.variable import Change
 
 _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "layers"
 
@@ -95,8 +96,9 @@ def assign(taken, misfits, skip_mismatch) -> None:
     """Set the variables of (variable, array) pairs; complain of the misfits, or only warn."""
     if misfits and not skip_mismatch:
         raise ValueError(f"the file does not fit the model: {'; '.join(misfits)}")
-    for variable, array in taken:
-        variable.assign(array)
+    with Change([variable for variable, _ in taken]):
+        for variable, array in taken:
+            variable.assign(array)
     if misfits:
         warnings.warn(f"weights left as they were: {'; '.join(misfits)}", stacklevel=4)
 
