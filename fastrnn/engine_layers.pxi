@@ -77,10 +77,11 @@ cdef class PackedDense:
         cdef float *q = NULL
         if input_gradient:
             q = self.back.get(fr_dense_packed_size(n, k))
-        with nogil:
-            fr_dense_pack(p, w, b, k, n, 0)
-            if q is not NULL:
-                fr_dense_pack(q, w, NULL, n, k, 1)
+        cdef PyThreadState *gil = let_go(4.0 * k * n)
+        fr_dense_pack(p, w, b, k, n, 0)
+        if q is not NULL:
+            fr_dense_pack(q, w, NULL, n, k, 1)
+        take_back(gil)
         self.isa_name = fr_isa()
         self.has_back = input_gradient
 
@@ -94,9 +95,10 @@ cdef class PackedDense:
             raise ValueError("weights must be packed for the instruction set in use")
         if rows_of("y", y, self.units) != rows:
             raise ValueError(f"y: expected {rows} rows, received shape {y.shape}")
-        with nogil:
-            status = fr_dense_forward(out, data, self.weights.data, activation, rows, self.inputs,
-                                      self.units)
+        cdef PyThreadState *gil = let_go(2.0 * rows * self.inputs * self.units)
+        status = fr_dense_forward(out, data, self.weights.data, activation, rows, self.inputs,
+                                  self.units)
+        take_back(gil)
         raise_status(status)
 
     def backward(self, dx, dkernel, dbias, dy, x, y, int activation):
@@ -116,9 +118,10 @@ cdef class PackedDense:
             raise ValueError("dx: weights must be packed with input_gradient=True")
         cdef int64_t slices = fr_dense_slices(rows, k, n)
         cdef float *scratch = self.scratch.get(fr_dense_scratch(k, n, slices))
-        with nogil:
-            status = fr_dense_backward(dinput, dweights, db, gradient, input, output,
-                                       self.back.data, activation, rows, k, n, slices, scratch)
+        cdef PyThreadState *gil = let_go(4.0 * rows * k * n)
+        status = fr_dense_backward(dinput, dweights, db, gradient, input, output,
+                                   self.back.data, activation, rows, k, n, slices, scratch)
+        take_back(gil)
         raise_status(status)
 
 
@@ -130,8 +133,9 @@ def dropout(y, x, double rate, uint64_t seed):
     cdef int status
     if out is NULL or data is NULL:
         raise ValueError("x and y: expected arrays, received None")
-    with nogil:
-        status = fr_dropout(out, data, n, rate, seed)
+    cdef PyThreadState *gil = let_go(8.0 * n)
+    status = fr_dropout(out, data, n, rate, seed)
+    take_back(gil)
     raise_status(status)
 
 
@@ -162,8 +166,9 @@ def distinct(index, int64_t size):
     cdef int32_t *scratch_data = <int32_t *>cnp.PyArray_DATA(scratch)
     cdef int32_t *values_data = <int32_t *>cnp.PyArray_DATA(values)
     cdef int32_t *places_data = <int32_t *>cnp.PyArray_DATA(places)
-    with nogil:
-        count = fr_distinct(values_data, places_data, data, n, size, scratch_data)
+    cdef PyThreadState *gil = let_go(4.0 * (n + size))
+    count = fr_distinct(values_data, places_data, data, n, size, scratch_data)
+    take_back(gil)
     return values[:count], places
 
 
@@ -179,8 +184,9 @@ def embedding_forward(y, table, index):
     cdef int status
     if out is NULL:
         raise ValueError("y: expected an array, received None")
-    with nogil:
-        status = fr_embedding_forward(out, rows, places, n, size, width)
+    cdef PyThreadState *gil = let_go(1.0 * n * width)
+    status = fr_embedding_forward(out, rows, places, n, size, width)
+    take_back(gil)
     raise_status(status)
 
 
@@ -196,8 +202,9 @@ def embedding_backward(dtable, dy, index):
     cdef int status
     if gradient is NULL:
         raise ValueError("dy: expected an array, received None")
-    with nogil:
-        status = fr_embedding_backward(rows, gradient, places, n, size, width)
+    cdef PyThreadState *gil = let_go(1.0 * (n + size) * width)
+    status = fr_embedding_backward(rows, gradient, places, n, size, width)
+    take_back(gil)
     raise_status(status)
 
 
@@ -224,8 +231,9 @@ def batch_norm_moments(mean, variance, x, mask=None):
     cdef int status
     if v is NULL:
         raise ValueError("variance: expected an array, received None")
-    with nogil:
-        status = fr_batch_norm_moments(m, v, data, used, rows, n, sums)
+    cdef PyThreadState *gil = let_go(6.0 * rows * n)
+    status = fr_batch_norm_moments(m, v, data, used, rows, n, sums)
+    take_back(gil)
     raise_status(status)
 
 
@@ -241,8 +249,9 @@ def batch_norm_forward(y, x, scale, offset):
     cdef int status
     if out is NULL or b is NULL:
         raise ValueError("y and offset: expected arrays, received None")
-    with nogil:
-        status = fr_batch_norm_forward(out, data, a, b, rows, n)
+    cdef PyThreadState *gil = let_go(2.0 * rows * n)
+    status = fr_batch_norm_forward(out, data, a, b, rows, n)
+    take_back(gil)
     raise_status(status)
 
 
@@ -266,7 +275,8 @@ def batch_norm_backward(dx, dgamma, dbeta, dy, x, mean, inverse, gamma=None, mas
     cdef int status
     if inv is NULL or gradient is NULL:
         raise ValueError("inverse and dy: expected arrays, received None")
-    with nogil:
-        status = fr_batch_norm_backward(dinput, dg, db, gradient, data, m, inv, g, used, rows, n,
-                                        sums)
+    cdef PyThreadState *gil = let_go(8.0 * rows * n)
+    status = fr_batch_norm_backward(dinput, dg, db, gradient, data, m, inv, g, used, rows, n,
+                                    sums)
+    take_back(gil)
     raise_status(status)

@@ -141,6 +141,25 @@ cdef int raise_status(int status) except -1:
     return 0
 
 
+# --- the GIL ----------------------------------------------------------------------------------------
+
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *)
+
+cdef PyThreadState *let_go(double flops):
+    """Release the GIL for kernels of so many operations; to be given to take_back. Below some 0.2 ms it is
+    kept: a thread that lets go of it waits up to 5 ms (sys.getswitchinterval) behind one that runs
+    Python code, after each kernel."""
+    return PyEval_SaveThread() if flops > 2e6 else NULL
+
+cdef void take_back(PyThreadState *state):
+    if state is not NULL:
+        PyEval_RestoreThread(state)
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 cdef class Buffer:
@@ -261,8 +280,9 @@ cdef class PackedRNN:
         if w is NULL or r is NULL:
             raise ValueError("kernel and recurrent_kernel: expected arrays, received None")
         cdef float *p = self.forward.get(fr_rnn_packed_size(self.cell, f, u))
-        with nogil:
-            fr_rnn_pack(self.cell, p, w, r, b, f, u)
+        cdef PyThreadState *gil = let_go(4.0 * (f + u) * columns)
+        fr_rnn_pack(self.cell, p, w, r, b, f, u)
+        take_back(gil)
         self.isa_name = fr_isa()
         self.has_back = self.has_input_back = False
         if training:
@@ -277,8 +297,9 @@ cdef class PackedRNN:
         if r is NULL or self.isa_name != fr_isa():
             raise ValueError("pack_back: expected pack, and an array recurrent_kernel, before it")
         cdef float *q = self.back.get(fr_rnn_packed_back_size(self.cell, f, u))
-        with nogil:
-            fr_rnn_pack_back(self.cell, q, w, r, f, u)
+        cdef PyThreadState *gil = let_go(4.0 * (f + u) * columns)
+        fr_rnn_pack_back(self.cell, q, w, r, f, u)
+        take_back(gil)
         self.has_back, self.has_input_back = True, w is not NULL
 
     cdef float *bias(self, str name, object array) except? NULL:
@@ -320,8 +341,9 @@ cdef class Products:
         self.isa_name = NULL
         l.products = self.memory.get(
             fr_rnn_products_size(l.cell, l.choices, l.features, l.units))
-        with nogil:
-            status = fr_rnn_multiply(l)
+        cdef PyThreadState *gil = let_go(2.0 * packed.gates * l.choices * l.units * l.features)
+        status = fr_rnn_multiply(l)
+        take_back(gil)
         raise_status(status)
         self.isa_name = fr_isa()
 
@@ -451,9 +473,16 @@ cdef class RNNRun:
                     fr_rnn_forward_scratch(&self.rnn[d], split))
         self.split = split
         self.saved_isa = fr_isa() if keep else NULL
-        with nogil:
-            status = fr_rnn_forward(self.rnn, self.count, split, scratch)
+        cdef PyThreadState *gil = let_go(self.flops())
+        status = fr_rnn_forward(self.rnn, self.count, split, scratch)
+        take_back(gil)
         raise_status(status)
+
+    cdef double flops(self):
+        cdef fr_rnn *l = &self.rnn[0]
+        cdef double features = 0 if l.index is not NULL else l.features
+        return (2.0 * (<PackedRNN>self.packed[0]).gates * self.count * l.batch * l.timesteps * l.units
+                * (features + l.units))
 
     @property
     def slices(self):
@@ -508,6 +537,7 @@ cdef class RNNRun:
             if self.rnn[d].index is not NULL:
                 (<Products>self.products[d]).isa_name = NULL
         self.saved_isa = NULL
-        with nogil:
-            status = fr_rnn_backward(self.rnn, self.count, self.split, scratch)
+        cdef PyThreadState *gil = let_go(2 * self.flops())
+        status = fr_rnn_backward(self.rnn, self.count, self.split, scratch)
+        take_back(gil)
         raise_status(status)

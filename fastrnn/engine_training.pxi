@@ -107,8 +107,9 @@ cdef class Update:
         u.rate, u.decay = rate, decay
         u.mean_factor, u.gradient_factor = mean_factor, gradient_factor
         u.square_factor = square_factor
-        with nogil:
-            status = fr_update_values(u, begin, end)
+        cdef PyThreadState *gil = let_go(20.0 * (end - begin))
+        status = fr_update_values(u, begin, end)
+        take_back(gil)
         raise_status(status)
 
 
@@ -117,8 +118,9 @@ def sum_of_squares(x):
     cdef const float *data = <const float *>contiguous("x", x, cnp.NPY_FLOAT32, -1)
     cdef int64_t n = cnp.PyArray_SIZE(x)
     cdef double total
-    with nogil:
-        total = fr_sum_of_squares(data, n)
+    cdef PyThreadState *gil = let_go(1.0 * n)
+    total = fr_sum_of_squares(data, n)
+    take_back(gil)
     return total
 
 
@@ -126,16 +128,18 @@ def scale(x, double factor):
     """x *= factor, for a contiguous float32 array."""
     cdef float *data = <float *>writable("x", x, -1)
     cdef int64_t n = cnp.PyArray_SIZE(x)
-    with nogil:
-        fr_scale(data, factor, n)
+    cdef PyThreadState *gil = let_go(1.0 * n)
+    fr_scale(data, factor, n)
+    take_back(gil)
 
 
 def clip(x, double bound):
     """Cut a contiguous float32 array to [-bound, bound] in place."""
     cdef float *data = <float *>writable("x", x, -1)
     cdef int64_t n = cnp.PyArray_SIZE(x)
-    with nogil:
-        fr_clip(data, bound, n)
+    cdef PyThreadState *gil = let_go(1.0 * n)
+    fr_clip(data, bound, n)
+    take_back(gil)
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -175,8 +179,9 @@ def fused_loss(int kind, z, y_true, weights=None, double scale=1, double target_
     if gradient:
         dz = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.NPY_FLOAT32, 0)
         l.dz = <float *>cnp.PyArray_DATA(dz)
-    with nogil:
-        status = fr_loss_value(&value, &l)
+    cdef PyThreadState *gil = let_go(40.0 * l.rows * l.columns)
+    status = fr_loss_value(&value, &l)
+    take_back(gil)
     if status == FR_BAD_INDEX:
         for r in range(l.rows):
             if l.labels[r] < 0 or l.labels[r] >= l.columns:
@@ -195,8 +200,9 @@ def softmax(y):
     cdef int status
     if columns < 1:
         describe_mismatch("y", "at least one column", y)
-    with nogil:
-        status = fr_softmax(data, size // columns, columns)
+    cdef PyThreadState *gil = let_go(40.0 * size)
+    status = fr_softmax(data, size // columns, columns)
+    take_back(gil)
     raise_status(status)
 
 
@@ -212,8 +218,9 @@ def binary_matches(y_true, y_pred, double threshold=0.5, matches=None):
     cdef float *m = NULL
     if matches is not None:
         m = <float *>writable("matches", matches, n)
-    with nogil:
-        count = fr_binary_matches(m, t, p, threshold, n)
+    cdef PyThreadState *gil = let_go(4.0 * n)
+    count = fr_binary_matches(m, t, p, threshold, n)
+    take_back(gil)
     return count
 
 
@@ -237,6 +244,7 @@ def class_matches(y_true, y_pred, matches=None):
         t = <const float *>contiguous("y_true", y_true, cnp.NPY_FLOAT32, size)
     if matches is not None:
         m = <float *>writable("matches", matches, rows)
-    with nogil:
-        count = fr_class_matches(m, t, labels, p, rows, columns)
+    cdef PyThreadState *gil = let_go(4.0 * size)
+    count = fr_class_matches(m, t, labels, p, rows, columns)
+    take_back(gil)
     return count
