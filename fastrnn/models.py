@@ -300,13 +300,44 @@ class Sequential(Layer):
         return self.forward(x, run, mask)
 
     def plan(self, x, steps, run):
-        if not run.states and any(
-            getattr(la, "mask_zero", isinstance(la, Masking)) for la in self._layers
-        ):
+        leaves = self._leaves()
+        makers = [] if run.states else [layer for layer in leaves if _makes_mask(layer)]
+        if not makers:
+            return self._plan_unmasked(x, steps, run)
+        first = leaves[0]
+        if makers != [first] or type(first) not in (Embedding, Masking):
             return super().plan(x, steps, run)
+        unmasked = []
+        y = self._plan_unmasked(x, unmasked, run)
+
+        def step():
+            if _masks_nothing(first, x):
+                for one in unmasked:
+                    one()
+            elif isinstance(y, list):
+                for kept, output in zip(y, self.forward(x, run), strict=True):
+                    np.copyto(kept, output)
+            else:
+                np.copyto(y, self.forward(x, run))
+
+        steps.append(step)
+        return y
+
+    def _plan_unmasked(self, x, steps, run):
+        """plan for inputs of which no layer masks a step."""
         for i, layer in enumerate(self._layers):
-            x = Lookup(layer, x) if self._looks_up(i, run) else _plan(layer, x, steps, run)
+            if type(layer) is Sequential:
+                x = layer._plan_unmasked(x, steps, run)
+            elif self._looks_up(i, run):
+                x = Lookup(layer, x)
+            elif type(layer) is not Masking or run.states:
+                x = _plan(layer, x, steps, run)
         return x
+
+    def _leaves(self):
+        """The layers in order, those of inner models in their places."""
+        inner = [la._leaves() if isinstance(la, Sequential) else [la] for la in self._layers]
+        return [leaf for leaves in inner for leaf in leaves]
 
     def compile_inference(self) -> Predictor:
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""
@@ -657,6 +688,21 @@ class Sequential(Layer):
         from fastrnn import saving
 
         saving.load_weights(self, filepath, skip_mismatch, by_name)
+
+
+def _makes_mask(layer) -> bool:
+    """Can steps be masked above this layer that are not below? A user's compute_mask may do so."""
+    if getattr(layer, "mask_zero", False) or isinstance(layer, Masking):
+        return True
+    return not type(layer).compute_mask.__module__.startswith("fastrnn.")
+
+
+def _masks_nothing(layer, x) -> bool:
+    """Does this Embedding with mask_zero, or Masking, keep all steps of x?"""
+    if isinstance(layer, Embedding):
+        return np.count_nonzero(x) == x.size
+    kept = x[..., 0] != np.float32(layer.mask_value)  # mostly the first feature tells
+    return np.count_nonzero(kept) == kept.size or layer.compute_mask(x).all()
 
 
 def _plan(layer, x, steps, run):

@@ -117,8 +117,17 @@ def test_a_forward_of_the_users_own(rng):
         def forward(self, x, run, mask=None):
             return super().forward(x, run, mask) + 100
 
-    model = fastrnn.Sequential([L.Input((3,)), Shifted(2)])
+    class ShiftedModel(fastrnn.Sequential):
+        def forward(self, x, run, mask=None):
+            return super().forward(x, run, mask) + 100
+
+    inner = ShiftedModel([L.Input((3,)), L.Dense(2)])
+    outer = fastrnn.Sequential([L.Input((3,)), inner])
     x = rng.standard_normal((4, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        outer.compile_inference()(x), x @ outer.get_weights()[0] + 100, rtol=1e-6
+    )
+    model = fastrnn.Sequential([L.Input((3,)), Shifted(2)])
     for y in (model.predict(x, verbose=0), model.compile_inference()(x)):
         np.testing.assert_allclose(y, x @ model.get_weights()[0] + 100, rtol=1e-6)
 
@@ -133,6 +142,185 @@ def test_bad_input():
         predictor(np.zeros((1, 7, 4)), out=np.zeros((1, 7)))
     with pytest.raises(ValueError, match="no Input"):
         fastrnn.Sequential([L.Dense(2)]).compile_inference()
+
+
+# --- masks ---
+
+
+class Padded(L.Layer):
+    """A user's own layer that makes a mask."""
+
+    supports_masking = True
+
+    def forward(self, x, run, mask=None):
+        return x
+
+    def compute_mask(self, inputs, mask=None):
+        return inputs[..., 0] != 0
+
+
+def looked_up():
+    return L.Embedding(11, 32, mask_zero=True)
+
+
+MASKED = {  # name: the layers, the shape of a sample (indices, or numbers if it ends in 4)
+    "LSTM": (lambda: [looked_up(), L.LSTM(6), L.Dense(2)], (7,)),
+    "BiLSTM": (lambda: [looked_up(), L.Dropout(0.5), L.Bidirectional(L.LSTM(5))], (7,)),
+    "sequences": (lambda: [looked_up(), L.GRU(5, return_sequences=True), L.LSTM(3)], (7,)),
+    "in NumPy": (lambda: [looked_up(), L.LSTM(5, activation="gelu")], (7,)),
+    "mean": (lambda: [looked_up(), L.GlobalAveragePooling1D()], (7,)),
+    "vectors": (lambda: [looked_up()], (7,)),
+    "several outputs": (lambda: [looked_up(), L.LSTM(5, return_state=True)], (7,)),
+    "TimeDistributed above": (
+        lambda: [
+            looked_up(),
+            L.LSTM(5, return_sequences=True),
+            L.TimeDistributed(L.Dense(2, "softmax")),
+        ],
+        (7,),
+    ),
+    "within TimeDistributed": (
+        lambda: [L.TimeDistributed(fastrnn.Sequential([looked_up(), L.LSTM(5)])), L.GRU(3)],
+        (3, 7),
+    ),
+    "3-D mask": (lambda: [looked_up(), L.TimeDistributed(L.LSTM(5)), L.Flatten()], (3, 7)),
+    "Masking": (lambda: [L.Masking(), L.LSTM(5), L.Dense(2)], (7, 4)),
+    "Masking of ones": (lambda: [L.Masking(1.0), L.GRU(5, return_sequences=True)], (7, 4)),
+    "only Masking": (lambda: [L.Masking(1.0), L.Dropout(0.5)], (7, 4)),
+    "two masks": (lambda: [looked_up(), L.Masking(0.25), L.LSTM(5)], (7,)),
+    "not first": (lambda: [L.Dense(4, use_bias=False), L.Masking(), L.LSTM(5)], (7, 4)),
+    "a user's": (lambda: [Padded(), L.LSTM(5)], (7, 4)),
+    "model below": (lambda: [fastrnn.Sequential([looked_up()]), L.LSTM(5)], (7,)),
+    "whole model below": (lambda: [fastrnn.Sequential([looked_up(), L.LSTM(5)]), L.Dense(2)], (7,)),
+    "model in a model": (
+        lambda: [
+            fastrnn.Sequential([fastrnn.Sequential([L.Masking()]), L.GRU(5, "relu")]),
+            L.Dense(3),
+        ],
+        (7, 4),
+    ),
+    "model in the middle": (
+        lambda: [
+            L.Dropout(0.5),
+            fastrnn.Sequential([L.Masking(), L.LSTM(5, return_sequences=True)]),
+            L.LSTM(3),
+        ],
+        (7, 4),
+    ),
+}  # fmt: skip
+
+
+def masked_model(name, rng):
+    """(model, a function that gives n samples without a masked step, one with some in the last)."""
+    make, shape = MASKED[name]
+    indices = shape[-1] != 4
+    model = fastrnn.Sequential([fastrnn.Input(shape), *make()])
+    model.set_weights([rng.standard_normal(w.shape) for w in model.weights])
+    if name == "two masks":
+        weights = model.get_weights()
+        weights[0][0] = 0.25
+        model.set_weights(weights)
+
+    def unpadded(n):
+        if indices:
+            return rng.integers(1, 11, (n, *shape)).astype(np.int32)
+        return 2 + rng.random((n, *shape), np.float32)
+
+    def padded(n):
+        x = unpadded(n)
+        if indices:
+            x[-1, ..., 4:] = 0
+        else:
+            x[-1, 4:] = 1 if name in ("Masking of ones", "only Masking") else 0
+        return x
+
+    return model, unpadded, padded
+
+
+def general(model, x):
+    """What the layers' forward gives, mask by mask."""
+    y = model.propagate(x, fastrnn.run.Run())[0]
+    return [part.copy() for part in y] if isinstance(y, list) else y.copy()
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_in_any_order_of_masked_and_unmasked_inputs(name, rng):
+    model, unpadded, padded = masked_model(name, rng)
+    predictor = model.compile_inference()
+    batches = [
+        make(n)
+        for n in (1, 3)
+        for make in (unpadded, padded, padded, unpadded, padded, unpadded, unpadded)
+    ]
+    for x in batches:
+        expected = general(model, x)
+        for call in (predictor, lambda x: model.predict(x, verbose=0), model.predict_on_batch):
+            y = call(x)
+            assert isinstance(y, list) == isinstance(expected, list)
+            pairs = zip(y, expected, strict=True) if isinstance(y, list) else [(y, expected)]
+            for part, right in pairs:
+                np.testing.assert_allclose(part, right, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MASKED if name not in ("vectors", "several outputs", "only Masking")]
+)
+def test_masked_steps_count(name, rng):
+    """The inputs of the test above would tell if a mask were left out."""
+    model, _, padded = masked_model(name, rng)
+    x, steps, run = padded(2), [], fastrnn.run.Run()
+    run.states = {None: None}  # a stream's plan takes no step for masked
+    y = model.plan(x, steps, run)
+    for step in steps:
+        step()
+    assert np.abs(y - general(model, x)).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["LSTM", "BiLSTM", "model below", "Masking", "Masking of ones"])
+def test_a_mask_that_masks_nothing_takes_the_short_way(name, rng, monkeypatch):
+    model, unpadded, padded = masked_model(name, rng)
+    predictor, forward, calls = model.compile_inference(), model.forward, []
+    monkeypatch.setattr(model, "forward", lambda *given: calls.append(1) or forward(*given))
+    for n in (1, 4):
+        predictor(unpadded(n))
+        assert not calls
+        predictor(padded(n))
+        assert calls.pop() and not calls
+        predictor(unpadded(n))
+        assert not calls
+
+
+def test_masking_where_only_some_features_are_the_masked_value(rng, monkeypatch):
+    model, unpadded, _ = masked_model("Masking", rng)
+    x = unpadded(2)
+    x[:, 2:4, 0] = 0
+    expected, predictor = general(model, x), model.compile_inference()
+    monkeypatch.setattr(model, "forward", None)  # no step is masked
+    np.testing.assert_allclose(predictor(x), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "BiLSTM"])
+def test_products_of_all_rows_serve_an_embedding_that_masks(name, rng, monkeypatch):
+    model, unpadded, padded = masked_model(name, rng)
+    predictor, x = model.compile_inference(), unpadded(1)
+    first = predictor(x)
+    above = model.layers[-1] if name == "BiLSTM" else model.layers[1]
+    layers = above.sublayers or [above]
+    assert all(layer._products.computed for layer in layers)
+    monkeypatch.setattr(fastrnn._engine, "embedding_forward", None)  # no vector is needed
+    predictor(padded(1))
+    np.testing.assert_array_equal(predictor(x), first)
+
+
+def test_an_index_out_of_range_below_a_mask(rng):
+    model, unpadded, padded = masked_model("LSTM", rng)
+    predictor = model.compile_inference()
+    for x in (unpadded(2), padded(2)):
+        expected, wrong = predictor(x), x.copy()
+        wrong[0, 0] = 11
+        with pytest.raises(IndexError, match="received 11"):
+            predictor(wrong)
+        np.testing.assert_array_equal(predictor(x), expected)
 
 
 # --- streams ---

@@ -488,3 +488,20 @@ def test_weights_given_to_an_embedding(library, tally):
     embedded = library.layers.Embedding(4, 3, weights=[table])(np.array([[2, 0]]))
     np.testing.assert_array_equal(np.asarray(embedded), table[[[2, 0]]])
     tally.compared("initial weights")
+
+
+@pytest.mark.parametrize("place", ["below", "in the middle"])
+def test_masks_leave_inner_models(place, rng):
+    x = rng.standard_normal((3, 7, 4)).astype(np.float32)
+    x[:, 4:] = 0
+    models = []
+    for library in (keras, fastrnn):
+        layers = library.layers
+        inner = library.Sequential([layers.Masking(), layers.LSTM(4, return_sequences=True)])
+        below = [layers.Dropout(0.2)] if place == "in the middle" else []
+        models.append(library.Sequential([library.Input((7, 4)), *below, inner, layers.LSTM(5)]))
+    theirs, mine = models
+    mine.set_weights(theirs.get_weights())
+    expected = theirs.predict(x, verbose=0)
+    for y in (mine.predict(x, verbose=0), mine.compile_inference()(x), mine(x)):
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
