@@ -12,6 +12,7 @@ import pytest
 import fastrnn
 from fastrnn import _engine, callbacks
 from fastrnn import layers as L
+from fastrnn.run import Run
 
 NETWORKS = {
     "lstm": lambda: [L.LSTM(20)],
@@ -89,7 +90,7 @@ def test_nan_at_masked_steps_is_never_seen(rng):
         y = np.empty((4, 5), np.float32)
         run = _engine.RNNRun()
         mask = np.arange(6)[None].repeat(4, 0) < 4
-        run.set_direction(0, layer.packed(False), *layer._codes, given, mask, last=y)
+        run.set_direction(0, layer.packed(Run()), *layer._codes, given, mask, last=y)
         run.forward()
         ys.append(y)
     np.testing.assert_array_equal(*ys)
