@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn._public import public
 
-from . import schedules
+from . import checks, schedules
 from ._engine import Update, clip, scale, sum_of_squares
 from .utils import (
     Configurable,
@@ -115,17 +115,20 @@ class Optimizer(Configurable):
                 "expected at most one of clipnorm, clipvalue and global_clipnorm, received "
                 f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
             )
-        if use_ema and not 0 <= ema_momentum <= 1:
-            raise ValueError(f"ema_momentum: expected a number in [0, 1], received {ema_momentum}")
-        _check_count("ema_overwrite_frequency", ema_overwrite_frequency, 1)
-        _check_count("gradient_accumulation_steps", gradient_accumulation_steps, 2)
-        self.name = name or snake_case(type(self).__name__)
-        self.weight_decay = weight_decay
-        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
-        self.use_ema, self.ema_momentum = bool(use_ema), ema_momentum
-        self.ema_overwrite_frequency = ema_overwrite_frequency
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.decay = decay or 0.0
+        self.name = checks.text("name", name) or snake_case(type(self).__name__)
+        self.weight_decay = checks.number("weight_decay", weight_decay, ">= 0", none=True)
+        self.clipnorm = checks.number("clipnorm", clipnorm, ">= 0", none=True)
+        self.clipvalue = checks.number("clipvalue", clipvalue, ">= 0", none=True)
+        self.global_clipnorm = checks.number("global_clipnorm", global_clipnorm, ">= 0", none=True)
+        self.use_ema = bool(use_ema)
+        self.ema_momentum = checks.number("ema_momentum", ema_momentum, "in [0, 1]")
+        self.ema_overwrite_frequency = checks.count(
+            "ema_overwrite_frequency", ema_overwrite_frequency, 1
+        )
+        self.gradient_accumulation_steps = checks.count(
+            "gradient_accumulation_steps", gradient_accumulation_steps, 2
+        )
+        self.decay = checks.number("decay", decay, ">= 0", none=True) or 0.0
         self._learning_rate = None
         self.learning_rate = learning_rate
         self._calls = 0
@@ -160,12 +163,12 @@ class Optimizer(Configurable):
                 "learning_rate: follows the schedule that the optimizer was made with and cannot "
                 f"be set; received {rate!r}"
             )
-        if not isinstance(rate, (Real, np.ndarray)) or isinstance(rate, bool):
+        if not isinstance(rate, (Real, np.ndarray)) or isinstance(rate, bool) or np.size(rate) != 1:
             raise ValueError(
                 "learning_rate: expected a number, a schedule or a function without arguments, "
                 f"received {rate!r}"
             )
-        self._learning_rate = float(rate)
+        self._learning_rate = float(checks.number("learning_rate", rate))
 
     lr = learning_rate
 
@@ -415,9 +418,8 @@ class SGD(Optimizer):
         **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
-        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: expected a number in [0, 1], received {momentum!r}")
-        self.momentum, self.nesterov = float(momentum), bool(nesterov)
+        self.momentum = float(checks.number("momentum", momentum, "in [0, 1]"))
+        self.nesterov = bool(nesterov)
 
     def _slot_groups(self):
         return [("momentum",)] if self.momentum else []
@@ -447,7 +449,8 @@ class RMSprop(Optimizer):
         **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
-        self.rho, self.momentum = rho, momentum
+        self.rho = checks.number("rho", rho, "in [0, 1]")
+        self.momentum = checks.number("momentum", momentum, "in [0, 1]")
         self.epsilon, self.centered = _epsilon(epsilon), bool(centered)
 
     def _slot_groups(self):
@@ -489,7 +492,8 @@ class Adam(Optimizer):
         **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2 = beta_1, beta_2
+        self.beta_1 = checks.number("beta_1", beta_1, "in [0, 1)")
+        self.beta_2 = checks.number("beta_2", beta_2, "in [0, 1)")
         self.epsilon, self.amsgrad = _epsilon(epsilon), bool(amsgrad)
 
     def _slot_groups(self):
@@ -546,7 +550,9 @@ class Adamax(Optimizer):
         **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, _epsilon(epsilon)
+        self.beta_1 = checks.number("beta_1", beta_1, "in [0, 1)")
+        self.beta_2 = checks.number("beta_2", beta_2, "in [0, 1]")
+        self.epsilon = _epsilon(epsilon)
 
     def _slot_groups(self):
         return [("momentum", "norm")]
@@ -581,7 +587,9 @@ class Nadam(Optimizer):
         **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, _epsilon(epsilon)
+        self.beta_1 = checks.number("beta_1", beta_1, "in [0, 1]")
+        self.beta_2 = checks.number("beta_2", beta_2, "in [0, 1)")
+        self.epsilon = _epsilon(epsilon)
         self._product = 1.0  # of beta_1 over the steps so far
 
     def _slot_groups(self):
@@ -630,7 +638,9 @@ class Adagrad(Optimizer):
         **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
-        self.initial_accumulator_value = initial_accumulator_value
+        self.initial_accumulator_value = checks.number(
+            "initial_accumulator_value", initial_accumulator_value, ">= 0"
+        )
         self.epsilon = _epsilon(epsilon)
 
     def _slot_groups(self):
@@ -662,7 +672,8 @@ class Adadelta(Optimizer):
         **options: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **options)
-        self.rho, self.epsilon = rho, _epsilon(epsilon)
+        self.rho = checks.number("rho", rho, "in [0, 1]")
+        self.epsilon = _epsilon(epsilon)
 
     def _slot_groups(self):
         return [("accumulated_grad", "accumulated_delta_var")]
@@ -680,12 +691,7 @@ def _moments(optimizer) -> dict:
 
 
 def _epsilon(value) -> float:
-    return 1e-7 if value is None else value  # Keras 2 wrote None
-
-
-def _check_count(name: str, value, least: int) -> None:
-    if value is not None and (not isinstance(value, int) or value < least):
-        raise ValueError(f"{name}: expected an int >= {least} or None, received {value!r}")
+    return 1e-7 if value is None else checks.number("epsilon", value, ">= 0")  # Keras 2 wrote None
 
 
 def _unique_paths(variables) -> list[str]:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from fastrnn._public import public
 
+from .checks import number, numbers, text
 from .utils import Configurable, class_table, deserialize_object, serialize_object
 
 __all__ = [
@@ -43,15 +44,15 @@ class ExponentialDecay(LearningRateSchedule):
         staircase: bool = False,
         name: str = "ExponentialDecay",
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = _positive("decay_steps", decay_steps)
-        self.decay_rate = decay_rate
+        self.initial_learning_rate = number("initial_learning_rate", initial_learning_rate)
+        self.decay_steps = number("decay_steps", decay_steps, "> 0")
+        self.decay_rate = number("decay_rate", decay_rate, ">= 0")
         self.staircase = staircase
-        self.name = name
+        self.name = text("name", name)
 
     def __call__(self, step: int) -> float:
         periods = step // self.decay_steps if self.staircase else step / self.decay_steps
-        return float(self.initial_learning_rate * self.decay_rate**periods)
+        return float(self.initial_learning_rate * _power(self.decay_rate, periods))
 
 
 class InverseTimeDecay(LearningRateSchedule):
@@ -70,11 +71,11 @@ class InverseTimeDecay(LearningRateSchedule):
         staircase: bool = False,
         name: str = "InverseTimeDecay",
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = _positive("decay_steps", decay_steps)
-        self.decay_rate = decay_rate
+        self.initial_learning_rate = number("initial_learning_rate", initial_learning_rate)
+        self.decay_steps = number("decay_steps", decay_steps, "> 0")
+        self.decay_rate = number("decay_rate", decay_rate, ">= 0")
         self.staircase = staircase
-        self.name = name
+        self.name = text("name", name)
 
     def __call__(self, step: int) -> float:
         periods = step // self.decay_steps if self.staircase else step / self.decay_steps
@@ -92,9 +93,9 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     def __init__(
         self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"
     ):
-        self.boundaries = list(boundaries)
-        self.values = list(values)
-        self.name = name
+        self.boundaries = numbers("boundaries", boundaries)
+        self.values = numbers("values", values)
+        self.name = text("name", name)
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 f"values: expected {len(self.boundaries) + 1}, one more than boundaries, "
@@ -132,12 +133,12 @@ class PolynomialDecay(LearningRateSchedule):
         cycle: bool = False,
         name: str = "PolynomialDecay",
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = _positive("decay_steps", decay_steps)
-        self.end_learning_rate = end_learning_rate
-        self.power = power
+        self.initial_learning_rate = number("initial_learning_rate", initial_learning_rate)
+        self.decay_steps = number("decay_steps", decay_steps, "> 0")
+        self.end_learning_rate = number("end_learning_rate", end_learning_rate)
+        self.power = number("power", power, ">= 0")
         self.cycle = cycle
-        self.name = name
+        self.name = text("name", name)
 
     def __call__(self, step: int) -> float:
         cycles = max(1, math.ceil(step / self.decay_steps)) if self.cycle else 1
@@ -171,12 +172,12 @@ class CosineDecay(LearningRateSchedule):
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = _positive("decay_steps", decay_steps)
-        self.alpha = alpha
-        self.name = name
-        self.warmup_target = warmup_target
-        self.warmup_steps = warmup_steps
+        self.initial_learning_rate = number("initial_learning_rate", initial_learning_rate)
+        self.decay_steps = number("decay_steps", decay_steps, "> 0")
+        self.alpha = number("alpha", alpha, ">= 0")
+        self.name = text("name", name)
+        self.warmup_target = number("warmup_target", warmup_target, none=True)
+        self.warmup_steps = number("warmup_steps", warmup_steps, ">= 0")
 
     def __call__(self, step: int) -> float:
         peak = self.initial_learning_rate
@@ -207,14 +208,12 @@ class CosineDecayRestarts(LearningRateSchedule):
         alpha: float = 0.0,
         name: str = "SGDRDecay",
     ):
-        if t_mul < 1:
-            raise ValueError(f"t_mul: expected a number >= 1, received {t_mul}")
-        self.initial_learning_rate = initial_learning_rate
-        self.first_decay_steps = _positive("first_decay_steps", first_decay_steps)
-        self.t_mul = t_mul
-        self.m_mul = m_mul
-        self.alpha = alpha
-        self.name = name
+        self.initial_learning_rate = number("initial_learning_rate", initial_learning_rate)
+        self.first_decay_steps = number("first_decay_steps", first_decay_steps, "> 0")
+        self.t_mul = number("t_mul", t_mul, ">= 1")
+        self.m_mul = number("m_mul", m_mul, ">= 0")
+        self.alpha = number("alpha", alpha, ">= 0")
+        self.name = text("name", name)
 
     def __call__(self, step: int) -> float:
         if self.t_mul == 1:
@@ -222,12 +221,18 @@ class CosineDecayRestarts(LearningRateSchedule):
             fraction = done / self.first_decay_steps
         else:
             restarts, length = 0, self.first_decay_steps
-            while step >= length:
+            while step >= length and restarts < 1000:
                 step -= length
                 length *= self.t_mul
                 restarts += 1
-            fraction = step / length
-        height = self.m_mul**restarts
+            if step >= length:  # restarts that hardly grow: their sum in closed form
+                growth = math.log(self.t_mul)
+                more = int(math.log1p((self.t_mul - 1) * step / length) / growth)
+                step = max(0.0, step - length * math.expm1(more * growth) / (self.t_mul - 1))
+                length *= self.t_mul**more
+                restarts += more
+            fraction = min(1.0, step / length)
+        height = _power(self.m_mul, restarts)
         return float(self.initial_learning_rate * _cosine(fraction, self.alpha, height))
 
 
@@ -235,10 +240,11 @@ def _cosine(fraction: float, alpha: float, height: float = 1.0) -> float:
     return (1 - alpha) * 0.5 * height * (1 + math.cos(math.pi * fraction)) + alpha
 
 
-def _positive(name: str, value):
-    if value <= 0:
-        raise ValueError(f"{name}: expected a number > 0, received {value}")
-    return value
+def _power(base: float, exponent: float) -> float:
+    try:
+        return float(base) ** exponent
+    except OverflowError:
+        return math.inf
 
 
 _TABLE = class_table(

@@ -692,7 +692,12 @@ def test_set_weights_is_all_or_nothing():
         layer.set_weights([np.ones((2, 3)), np.ones(4)])
     with pytest.raises(ValueError, match="expected 2 arrays"):
         layer.set_weights([np.ones((2, 3))])
+    for value in (1e300, -3.5e38):
+        with pytest.raises(ValueError, match=r"weights: .*float32 .*bias', received .*e\+"):
+            layer.set_weights([np.ones((2, 3)), [0.0, value, 0.0]])
     np.testing.assert_array_equal(layer.get_weights()[0], before[0])
+    layer.set_weights([np.ones((2, 3)), [np.inf, 3.4e38, np.nan]])
+    assert np.isinf(layer.get_weights()[1][0])
 
 
 @pytest.mark.parametrize("make", [L.LSTM, L.GRU, L.SimpleRNN])

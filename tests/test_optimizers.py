@@ -1,4 +1,6 @@
 import copy
+import inspect
+import json
 import math
 import pickle
 
@@ -466,3 +468,65 @@ def test_bad_identifiers():
         optimizers.get(3)
     with pytest.raises(ValueError, match="weight_decay: expected a number, received None"):
         optimizers.AdamW(weight_decay=None)
+
+
+RANGES = {  # bad and good values of the options of each range
+    "in [0, 1]": ([-0.1, 1.5], [0, 1, np.float32(0.5)]),
+    "in [0, 1)": ([-0.1, 1, 1e308], [0, np.float64(0.5)]),
+    ">= 0": ([-1, -1e-9, 1e39], [0, 1e38, np.int64(3), np.array(0.5)]),
+    "": ([1e39], [-1.0, 0, np.float32(0.5), np.array([0.5])]),
+}
+NO_NUMBERS = [math.nan, math.inf, -math.inf, 10**400, "1.0", [0.5], {}, 1j, np.zeros(2)]
+OPTIONS = {
+    **{name: "in [0, 1)" for name in ("beta_1", "beta_2")},
+    **{name: "in [0, 1]" for name in ("rho", "momentum", "ema_momentum")},
+    **{name: ">= 0" for name in ("epsilon", "weight_decay", "decay", "clipnorm", "clipvalue")},
+    **{name: ">= 0" for name in ("global_clipnorm", "initial_accumulator_value")},
+    "learning_rate": "",
+}
+OWN_RANGES = {("Adamax", "beta_2"): "in [0, 1]", ("Nadam", "beta_1"): "in [0, 1]"}
+
+
+def numeric_options():
+    inherited = inspect.signature(optimizers.Optimizer).parameters
+    for cls in map(optimizers.__dict__.get, sorted({name for name, _ in CASES})):
+        own = {**inherited, **inspect.signature(cls).parameters}
+        for option in OPTIONS.keys() & own.keys():
+            yield cls, option, OWN_RANGES.get((cls.__name__, option), OPTIONS[option])
+
+
+@pytest.mark.parametrize(("cls", "option", "bounds"), sorted(numeric_options(), key=str))
+def test_every_number_is_checked(cls, option, bounds):
+    bad, good = RANGES[bounds]
+    for value in bad + NO_NUMBERS:
+        said = "learning.rate" if option == "learning_rate" else option
+        with pytest.raises(ValueError, match=rf"^{said}.*: expected a .*, received "):
+            cls(**{option: value})
+        with pytest.raises(ValueError, match=rf"^{said}.*: "):
+            config = {"class_name": cls.__name__, "config": {option: value}}
+            optimizers.deserialize(config)
+    for value in good:
+        made = cls(**{option: value})
+        assert getattr(made, option) == np.asarray(value).item()
+        json.dumps(made.get_config())
+
+
+@pytest.mark.parametrize("option", ["ema_overwrite_frequency", "gradient_accumulation_steps"])
+def test_every_count_is_checked(option):
+    for value in (0, -3, 2.0, "2", [2], math.nan):
+        with pytest.raises(ValueError, match=f"^{option}: expected an int >= . or None, received"):
+            optimizers.SGD(**{option: value})
+    assert type(getattr(optimizers.SGD(**{option: np.int64(3)}), option)) is int
+
+
+def test_names_are_checked():
+    with pytest.raises(ValueError, match="^name: expected a str, received {}"):
+        optimizers.SGD(name={})
+
+
+def test_a_learning_rate_that_is_no_number_is_not_assigned():
+    optimizer = optimizers.SGD(0.5)
+    for value in (math.nan, math.inf, "x", [1.0], np.zeros(2), True):
+        with pytest.raises(ValueError, match="^learning_rate: expected a .*received"):
+            optimizer.learning_rate = value
+    assert optimizer.learning_rate == 0.5

@@ -1,5 +1,7 @@
+import json
 import math
 
+import numpy as np
 import pytest
 
 from fastrnn import schedules
@@ -106,3 +108,69 @@ def test_user_schedule():
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+ARGUMENTS = {
+    "ExponentialDecay": {"initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5},
+    "InverseTimeDecay": {"initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5},
+    "PolynomialDecay": {
+        **{"initial_learning_rate": 0.1, "decay_steps": 10, "end_learning_rate": 0.1, "power": 2},
+    },
+    "CosineDecay": {
+        **{"initial_learning_rate": 0.1, "decay_steps": 10, "alpha": 0.1, "warmup_target": 1},
+        **{"warmup_steps": 3},
+    },
+    "CosineDecayRestarts": {
+        **{"initial_learning_rate": 0.1, "first_decay_steps": 10, "t_mul": 2, "m_mul": 1},
+        **{"alpha": 0.1},
+    },
+}
+LEAST = {  # the least value and one that is too small
+    **{name: (1, 0) for name in ("decay_steps", "first_decay_steps")},
+    **{name: (0, -0.5) for name in ("decay_rate", "power", "alpha", "m_mul", "warmup_steps")},
+    "t_mul": (1, 0.9),
+}
+
+
+@pytest.mark.parametrize(("name", "option"), [(n, o) for n, a in ARGUMENTS.items() for o in a])
+def test_every_number_is_checked(name, option):
+    arguments = ARGUMENTS[name]
+    least, too_small = LEAST.get(option, (-1, -1e39))
+    for value in (too_small, math.nan, math.inf, 10**400, 1e39, "1", [1], {}, None):
+        if option == "warmup_target" and value is None:
+            continue
+        with pytest.raises(ValueError, match=rf"^{option}: expected a finite number.*, received "):
+            schedules.deserialize({"class_name": name, "config": {**arguments, option: value}})
+    for value in (least, np.float32(1.5), np.int64(2), np.array(2.0)):
+        schedule = getattr(schedules, name)(**{**arguments, option: value})
+        assert getattr(schedule, option) == np.asarray(value).item()
+        json.dumps(schedule.get_config())
+        assert all(math.isfinite(schedule(step)) for step in (0, 1, 5, 10, 1000))
+
+
+def test_lists_and_names_are_checked():
+    for values in (5, "12", None, [1, math.nan], [1, "2"], [1, None]):
+        with pytest.raises(ValueError, match=r"^values(\[1\])?: expected"):
+            schedules.PiecewiseConstantDecay([1], values)
+    with pytest.raises(ValueError, match=r"^boundaries\[0\]: expected a finite number, received"):
+        schedules.PiecewiseConstantDecay(["1"], [1, 2])
+    with pytest.raises(ValueError, match="^name: expected a str, received"):
+        schedules.CosineDecay(0.1, 10, name={})
+
+
+def test_what_grows_beyond_all_numbers_is_infinite():
+    assert schedules.ExponentialDecay(1.0, 1, 2.0)(10_000) == math.inf
+    assert schedules.ExponentialDecay(1, 1, 2, staircase=True)(10_000) == math.inf
+    assert schedules.CosineDecayRestarts(1.0, 1, 1, 2)(10_000) == math.inf
+
+
+def test_restarts_that_hardly_grow_are_not_counted_one_by_one():
+    schedule = schedules.CosineDecayRestarts(1.0, 1e-3, 1 + 1e-9)
+    assert 0 <= schedule(10**12) <= 1  # 1e15 restarts
+    slow = schedules.CosineDecayRestarts(1.0, 7, 1.001, m_mul=0.999)
+    step, length, restarts = 30_000, 7, 0
+    while step >= length:
+        step, length, restarts = step - length, length * 1.001, restarts + 1
+    assert restarts > 1000
+    expected = 0.999**restarts * 0.5 * (1 + math.cos(math.pi * step / length))
+    assert slow(30_000) == pytest.approx(expected, rel=1e-9)

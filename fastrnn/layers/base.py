@@ -432,6 +432,13 @@ def set_weights(owner, weights):
             )
         if array.dtype.kind not in "biuf":
             raise ValueError(f"weights: expected numbers for {variable.path!r}, got {array.dtype}")
+        if array.dtype.kind == "f" and array.dtype.itemsize > 4:
+            beyond = np.isfinite(array) & (np.abs(array) > np.finfo(np.float32).max)
+            if beyond.any():
+                raise ValueError(
+                    f"weights: expected numbers that float32 can hold for {variable.path!r}, "
+                    f"received {float(array[beyond][0])!r}"
+                )
     with Change(variables):
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
