@@ -57,6 +57,11 @@ def _floating(x) -> np.ndarray:
     return np.asarray(x, dtype=np.float32)
 
 
+def _check_axis(x: np.ndarray, axis: int) -> None:
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"x: expected an axis {axis}, received shape {x.shape}")
+
+
 def linear(x: ArrayLike) -> np.ndarray:
     """x itself."""
     return x
@@ -217,7 +222,9 @@ def sparsemax(x: ArrayLike, axis: int = -1) -> np.ndarray:
 
     Sums to 1 along `axis`; in Keras up to 3.15.1 it does not always.
     """
-    x = np.moveaxis(_below_max(_floating(x), axis), axis, -1)
+    x = _floating(x)
+    _check_axis(x, axis)
+    x = np.moveaxis(_below_max(x, axis), axis, -1)
     x = np.maximum(x, -1)  # What lies lower has no share either.
     descending = -np.sort(-x, axis=-1)
     excess = np.cumsum(descending, axis=-1) - 1
@@ -235,6 +242,8 @@ def _(x, y, dy, axis=-1):
 
 
 def _below_max(x: np.ndarray, axis) -> np.ndarray:
+    if not x.ndim:
+        raise ValueError("x: expected at least one axis, received a single number")
     with np.errstate(over="ignore", invalid="ignore"):
         return x - x.max(axis=axis, keepdims=True)
 
@@ -438,6 +447,7 @@ def _(x, y, dy, threshold, default_value):
 def glu(x: ArrayLike, axis: int = -1) -> np.ndarray:
     """a * sigmoid(b) for the halves a, b of x along `axis`, of even size; Dauphin et al., 2017."""
     x = _floating(x)
+    _check_axis(x, axis)
     if x.shape[axis] % 2:
         raise ValueError(f"x: expected an even size along axis {axis}, received shape {x.shape}")
     a, b = np.split(x, 2, axis=axis)

@@ -22,13 +22,15 @@ def number(name: str, value, bounds: str = "", none=False):
     for what is no number, not finite as float32 or out of `bounds`, one of _BOUNDS."""
     if value is None and none:
         return None
+    finite = False
     plain = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
     if isinstance(plain, Real):
         plain = int(plain) if isinstance(plain, (int, np.integer)) else float(plain)
         # of an int without float(), which has no room for all of them
-        if -_GREATEST <= plain <= _GREATEST and _BOUNDS[bounds](plain):
+        finite = -_GREATEST <= plain <= _GREATEST
+        if finite and _BOUNDS[bounds](plain):
             return plain
-    kind = "a number" if bounds.startswith("in") else "a finite number"
+    kind = "a number" if finite or bounds.startswith("in") else "a finite number"
     raise ValueError(
         f"{name}: expected {kind}{bounds and ' ' + bounds}{' or None' * none}, received {value!r}"
     )
@@ -52,6 +54,28 @@ def count(name: str, value, least: int):
     if plain < least:
         raise ValueError(f"{name}: expected an int >= {least} or None, received {value!r}")
     return plain
+
+
+def whole(name: str, value) -> int:
+    """`value` as an int; raises ValueError, naming the argument."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: expected a whole number, received {value!r}") from None
+
+
+def axes(name: str, value):
+    """An axis as an int, several as a tuple, or None for all; raises ValueError."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, (list, tuple)):
+            return tuple(map(operator.index, value))
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(
+            f"{name}: expected a whole number or several, received {value!r}"
+        ) from None
 
 
 def text(name: str, value):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from .loss_functions import fit_weights, same_shape, sigmoid
+from .loss_functions import check_axes, fit_weights, same_shape, sigmoid
 from .metric import Metric
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class _Confusion(Metric):
         self.true_negatives, self.false_negatives = np.zeros(shape), np.zeros(shape)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        if len(self._thresholds) < 3:  # Keras takes single numbers for many thresholds
+            check_axes(y_true, y_pred)
         y_true, y_pred = same_shape(y_true, np.asarray(y_pred, np.float32))
         weights = None
         if sample_weight is not None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn._public import public
 
+from . import checks
 from .process import fork_safe
 from .random import check_seed, generator
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
@@ -53,6 +54,8 @@ class Constant(Initializer):
     _options = ("value",)
 
     def __init__(self, value: Any = 0.0):
+        if np.asarray(value).dtype.kind not in "biuf":
+            raise ValueError(f"value: expected a number or an array of them, received {value!r}")
         self.value = value
 
     def __call__(self, shape, dtype="float32") -> np.ndarray:
@@ -76,7 +79,11 @@ class Constant(Initializer):
     def from_config(cls, config: dict) -> "Constant":
         value = config.get("value", 0.0)
         if isinstance(value, Mapping):
-            value = np.array(value["config"]["value"], value["config"]["dtype"])
+            try:
+                value = np.array(value["config"]["value"], value["config"]["dtype"])
+            except (KeyError, TypeError) as error:
+                message = f"value: expected a number or an array of them, received {value!r}"
+                raise ValueError(message) from error
         return cls(value)
 
 
@@ -100,7 +107,7 @@ class Identity(Initializer):
     _options = ("gain",)
 
     def __init__(self, gain: float = 1.0):
-        self.gain = gain
+        self.gain = checks.number("gain", gain)
 
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         shape = _shape(shape)
@@ -112,7 +119,10 @@ class Identity(Initializer):
 class _RandomInitializer(Initializer):
     def __init__(self, seed: int | None = None):
         if isinstance(seed, Mapping):
-            seed = seed["config"]["seed"]
+            config = seed.get("config")
+            if not isinstance(config, Mapping) or "seed" not in config:
+                raise ValueError(f"seed: expected an integer or None, received {seed!r}")
+            seed = config["seed"]
         self.seed = None if seed is None else check_seed(seed)
 
 
@@ -123,11 +133,12 @@ class RandomUniform(_RandomInitializer):
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None):
         super().__init__(seed)
-        self.minval = minval
-        self.maxval = maxval
+        self.minval = checks.number("minval", minval)
+        self.maxval = checks.number("maxval", maxval)
 
     def __call__(self, shape, dtype="float32") -> np.ndarray:
-        values = generator(self.seed).uniform(self.minval, self.maxval, _shape(shape))
+        ends = sorted((self.minval, self.maxval))
+        values = generator(self.seed).uniform(*ends, _shape(shape))
         return values.astype(_dtype(dtype))
 
 
@@ -138,11 +149,11 @@ class RandomNormal(_RandomInitializer):
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None):
         super().__init__(seed)
-        self.mean = mean
-        self.stddev = stddev
+        self.mean = checks.number("mean", mean)
+        self.stddev = checks.number("stddev", stddev)
 
     def __call__(self, shape, dtype="float32") -> np.ndarray:
-        values = generator(self.seed).normal(self.mean, self.stddev, _shape(shape))
+        values = generator(self.seed).normal(self.mean, abs(self.stddev), _shape(shape))
         return values.astype(_dtype(dtype))
 
 
@@ -174,13 +185,13 @@ class VarianceScaling(_RandomInitializer):
         output_axes=None,
     ):
         super().__init__(seed)
-        if scale <= 0:
-            raise ValueError(f"scale: expected a number > 0, received {scale}")
+        scale = checks.number("scale", scale, "> 0")
         if mode not in ("fan_in", "fan_out", "fan_avg"):
             raise ValueError(f"mode: expected fan_in, fan_out or fan_avg, received {mode!r}")
-        distribution = distribution.lower()
-        if distribution == "normal":
-            distribution = "truncated_normal"
+        if isinstance(distribution, str):
+            distribution = distribution.lower()
+            if distribution == "normal":
+                distribution = "truncated_normal"
         if distribution not in ("truncated_normal", "untruncated_normal", "uniform"):
             raise ValueError(
                 "distribution: expected truncated_normal, untruncated_normal or uniform, "
@@ -269,7 +280,7 @@ class Orthogonal(_RandomInitializer):
 
     def __init__(self, gain: float = 1.0, seed: int | None = None):
         super().__init__(seed)
-        self.gain = gain
+        self.gain = checks.number("gain", gain)
 
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         shape = _shape(shape)

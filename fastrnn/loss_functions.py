@@ -63,6 +63,21 @@ def same_shape(y_true, y_pred, expand: bool = False):
     return y_true, y_pred
 
 
+def check_axes(y_true, y_pred) -> None:
+    """Raise ValueError for single numbers, which have no last axis."""
+    if not (np.ndim(y_true) and np.ndim(y_pred)):
+        raise ValueError(
+            "y_true and y_pred: expected at least one axis, "
+            f"received shapes {np.shape(y_true)} and {np.shape(y_pred)}"
+        )
+
+
+def _size_along(x: np.ndarray, axis) -> int:
+    if axis is None:
+        return x.size
+    return math.prod(x.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,)))
+
+
 def fit_weights(weights: np.ndarray, shape: tuple[int, ...], name: str = "sample_weight"):
     """Weights with the axes of `shape`: an axis of size 1 too many goes, missing ones are added.
 
@@ -105,6 +120,8 @@ def class_labels(y_true, y_pred: np.ndarray) -> np.ndarray:
 
     Raises ValueError for other shapes.
     """
+    if not y_pred.ndim:
+        check_axes(y_true, y_pred)
     y_true = np.asarray(y_true)
     if y_true.dtype.kind == "f" and not np.isfinite(y_true).all():
         raise ValueError("y_true: expected labels, received NaN or infinity")
@@ -129,6 +146,8 @@ def _gradient(fn: Callable) -> Callable:
     @functools.wraps(fn)
     def loss(y_true, y_pred, *args, **options):
         if not isinstance(y_pred, Traced):
+            if fn.__name__ != "cosine_similarity":
+                check_axes(y_true, y_pred)
             return fn(y_true, y_pred, *args, **options)
         slope = loss.gradient(y_true, y_pred.value, *args, **options).reshape(y_pred.shape)
         axis = options.get("axis", -1)
@@ -342,7 +361,7 @@ def binary_crossentropy(
 def _(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
     y_true, y_pred = same_shape(y_true, y_pred)
     y_true = _smooth(y_true, label_smoothing, 2)
-    return _bernoulli_slope(y_true, y_pred, from_logits) / y_pred.shape[axis]
+    return _bernoulli_slope(y_true, y_pred, from_logits) / _size_along(y_pred, axis)
 
 
 def _smooth(y_true, label_smoothing, classes):
@@ -516,7 +535,7 @@ def _(
         slope = slope - rise * _bernoulli(t, y_pred, from_logits)
     if apply_class_balancing:
         slope = slope * (t * alpha + (1 - t) * (1 - alpha))
-    return slope / y_pred.shape[axis]
+    return slope / _size_along(y_pred, axis)
 
 
 def categorical_focal_crossentropy(

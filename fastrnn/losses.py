@@ -24,7 +24,7 @@ import numpy as np
 
 from fastrnn._public import public
 
-from . import _engine
+from . import _engine, checks
 from .derivative import derivative_of_users
 from .loss_functions import (
     binary_crossentropy,
@@ -32,6 +32,7 @@ from .loss_functions import (
     categorical_crossentropy,
     categorical_focal_crossentropy,
     categorical_hinge,
+    check_axes,
     class_labels,
     cosine_similarity,
     fit_weights,
@@ -153,7 +154,7 @@ class Loss(Configurable):
             factor = weights * factor
             if values.ndim == 0:
                 factor = np.sum(factor)
-            elif values.ndim == gradient.ndim - 1:
+            elif values.ndim < gradient.ndim:
                 factor = np.expand_dims(factor, getattr(self, "axis", -1))
         gradient = np.ascontiguousarray(gradient * factor, np.float32)
         return self._reduce(values, weights, scale), gradient.reshape(shape)
@@ -215,7 +216,10 @@ class Loss(Configurable):
 
     def _run(self, y_true, y_pred, sample_weight, mask, activation, gradient):
         """-> reduced loss, activation of y_pred or None, gradient or None."""
+        given = y_pred
         y_pred = np.ascontiguousarray(y_pred, np.float32)
+        if y_pred.size == 1:  # of a single number it makes an array
+            check_axes(given if np.ndim(given) == 0 else y_true, given)
         shape = y_pred.shape
         expand = _refers_to_steps(sample_weight, mask)
         mask = self._full_mask(y_true, y_pred, mask)
@@ -298,6 +302,19 @@ class _FunctionLoss(Loss):
         if targets in (outputs[:-1], (*outputs[:-1], 1)):
             hint = "; class numbers need to_categorical, or a loss sparse_categorical_crossentropy"
         raise ValueError(f"y: expected shape {outputs} as the outputs, received {targets}{hint}")
+
+    def _inputs(self, y_true, y_pred, sample_weight, mask):
+        y_true, y_pred = super()._inputs(y_true, y_pred, sample_weight, mask)
+        axis = getattr(self, "axis", -1)
+        if axis != -1:
+            wanted = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+            if any(not -y_pred.ndim <= i < y_pred.ndim for i in wanted):
+                raise ValueError(
+                    f"axis: expected an axis of y_pred of shape {y_pred.shape}, received {axis}"
+                )
+        elif self._function is not cosine_similarity:
+            check_axes(y_true, y_pred)
+        return y_true, y_pred
 
     def call(self, y_true, y_pred):
         return self._function(y_true, y_pred, **self._function_options())
@@ -388,7 +405,7 @@ class Huber(_FunctionLoss):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.delta = delta
+        self.delta = checks.number("delta", delta)
 
 
 class CosineSimilarity(_FunctionLoss):
@@ -405,7 +422,7 @@ class CosineSimilarity(_FunctionLoss):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.axis = axis
+        self.axis = checks.axes("axis", axis)
 
 
 class _Crossentropy(_FunctionLoss):
@@ -458,7 +475,7 @@ class BinaryCrossentropy(_Crossentropy):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.from_logits, self.axis = bool(from_logits), axis
+        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
     def _smoothing(self, classes):
@@ -485,7 +502,7 @@ class CategoricalCrossentropy(_Crossentropy):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.from_logits, self.axis = bool(from_logits), axis
+        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
     def _kernel_inputs(self, y_true, y_pred, expand):
@@ -516,7 +533,10 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.from_logits, self.ignore_class, self.axis = bool(from_logits), ignore_class, axis
+        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
+        self.ignore_class = (
+            None if ignore_class is None else checks.whole("ignore_class", ignore_class)
+        )
 
     def check_shapes(self, targets, outputs):
         labels = outputs[:-1]
@@ -567,8 +587,9 @@ class BinaryFocalCrossentropy(_FunctionLoss):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.apply_class_balancing, self.alpha, self.gamma = apply_class_balancing, alpha, gamma
-        self.from_logits, self.axis = bool(from_logits), axis
+        self.apply_class_balancing = apply_class_balancing
+        self.alpha, self.gamma = checks.number("alpha", alpha), checks.number("gamma", gamma)
+        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
     @property
@@ -605,15 +626,15 @@ class CategoricalFocalCrossentropy(_FunctionLoss):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.alpha, self.gamma = alpha, gamma
-        self.from_logits, self.axis = bool(from_logits), axis
+        check = checks.numbers if np.ndim(alpha) else checks.number
+        self.alpha = check("alpha", alpha)
+        self.gamma = checks.number("gamma", gamma)
+        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
 
 def _fraction(name: str, value) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1], received {value!r}")
-    return float(value)
+    return float(checks.number(name, value, "in [0, 1]"))
 
 
 # --- names

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastrnn._public import public
 
-from . import _engine, loss_functions
+from . import _engine, checks, loss_functions
 from .confusion_metrics import (
     AUC,
     F1Score,
@@ -35,6 +35,7 @@ from .loss_functions import (
     binary_crossentropy,
     categorical_crossentropy,
     categorical_hinge,
+    check_axes,
     class_labels,
     hinge,
     kl_divergence,
@@ -97,6 +98,7 @@ def binary_accuracy(y_true: ArrayLike, y_pred: ArrayLike, threshold: float = 0.5
 
 def categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 for each row whose largest y_true and y_pred are in the same place."""
+    check_axes(y_true, y_pred)
     y_true, y_pred = _same_shape(y_true, y_pred)
     matches = np.empty(y_pred.shape[:-1], np.float32)
     _engine.class_matches(y_true, y_pred, matches)
@@ -113,6 +115,7 @@ def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndar
 
 def top_k_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike, k: int = 5) -> np.ndarray:
     """1.0 for each row where the place of the largest y_true is among the k largest of y_pred."""
+    check_axes(y_true, y_pred)
     y_true, y_pred = _same_shape(y_true, y_pred)
     return sparse_top_k_categorical_accuracy(np.argmax(y_true, axis=-1), y_pred, k)
 
@@ -160,7 +163,7 @@ class BinaryAccuracy(MeanMetricWrapper):
         self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5
     ):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
-        self.threshold = threshold
+        self.threshold = checks.number("threshold", threshold)
 
     def _count_all(self, y_true, y_pred):
         y_true, y_pred = _same_shape(y_true, y_pred)
@@ -175,6 +178,7 @@ class CategoricalAccuracy(MeanMetricWrapper):
         super().__init__(categorical_accuracy, name, dtype)
 
     def _count_all(self, y_true, y_pred):
+        check_axes(y_true, y_pred)
         y_true, y_pred = _same_shape(y_true, y_pred)
         matches = _engine.class_matches(y_true, y_pred)
         return self._add(matches, len(y_pred), math.prod(y_pred.shape[:-1]))
@@ -187,6 +191,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
         super().__init__(sparse_categorical_accuracy, name, dtype)
 
     def _count_all(self, y_true, y_pred):
+        check_axes(y_true, y_pred)
         y_pred = np.ascontiguousarray(y_pred, np.float32)
         labels = class_labels(y_true, y_pred)
         return self._add(_engine.class_matches(labels, y_pred), len(y_pred), labels.size)
@@ -198,6 +203,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
     def __init__(
         self, k: Whole = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None
     ):
+        k = checks.whole("k", k)
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
         self.k = k
 
@@ -211,6 +217,7 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
         name: str | None = "sparse_top_k_categorical_accuracy",
         dtype: Any = None,
     ):
+        k = checks.whole("k", k)
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
         self.k = k
 
@@ -225,6 +232,7 @@ class MeanSquaredError(MeanMetricWrapper):
         super().__init__(mean_squared_error, name, dtype)
 
     def _count_all(self, y_true, y_pred):
+        check_axes(y_true, y_pred)
         return _add_errors(self, _engine.SQUARED_ERROR, y_true, y_pred)
 
 
@@ -250,6 +258,7 @@ class MeanAbsoluteError(MeanMetricWrapper):
         super().__init__(mean_absolute_error, name, dtype)
 
     def _count_all(self, y_true, y_pred):
+        check_axes(y_true, y_pred)
         return _add_errors(self, _engine.ABSOLUTE_ERROR, y_true, y_pred)
 
 
@@ -284,7 +293,7 @@ class CosineSimilarity(MeanMetricWrapper):
     """The mean cosine of the angle between y_true and y_pred along `axis` (-1)."""
 
     def __init__(self, name: str | None = "cosine_similarity", dtype: Any = None, axis: Whole = -1):
-        super().__init__(cosine_similarity, name, dtype, axis=axis)
+        super().__init__(cosine_similarity, name, dtype, axis=checks.axes("axis", axis))
 
 
 class KLDivergence(MeanMetricWrapper):
@@ -337,7 +346,7 @@ class BinaryCrossentropy(MeanMetricWrapper):
             name,
             dtype,
             from_logits=from_logits,
-            label_smoothing=label_smoothing,
+            label_smoothing=checks.number("label_smoothing", label_smoothing, "in [0, 1]"),
         )
 
 
@@ -357,8 +366,8 @@ class CategoricalCrossentropy(MeanMetricWrapper):
             name,
             dtype,
             from_logits=from_logits,
-            label_smoothing=label_smoothing,
-            axis=axis,
+            label_smoothing=checks.number("label_smoothing", label_smoothing, "in [0, 1]"),
+            axis=checks.axes("axis", axis),
         )
 
 
@@ -379,7 +388,7 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
             dtype,
             from_logits=from_logits,
             ignore_class=ignore_class,
-            axis=axis,
+            axis=checks.axes("axis", axis),
         )
 
 

@@ -273,3 +273,12 @@ def test_user_functions():
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_has_no_such_axis():
+    for x, axis in ((-1, -1), (1.0, -1), (np.ones((2, 4)), 5)):
+        for name in ("glu", "sparsemax", "softmax", "log_softmax"):
+            with pytest.raises(ValueError, match="axis"):
+                getattr(activations, name)(x, axis=axis)
+    with pytest.raises(ValueError, match=r"^x: expected an axis -1, received shape \(\)"):
+        activations.glu(-1)

@@ -268,3 +268,37 @@ def test_explicit_generators_are_independent_of_the_stream():
     random.draw_seed()
     np.testing.assert_array_equal(random.generator(9).random(4), first)
     assert random.generator(9) is not random.generator(9)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        *(("RandomUniform", "minval"), ("RandomUniform", "maxval"), ("RandomNormal", "mean")),
+        *(("RandomNormal", "stddev"), ("TruncatedNormal", "stddev"), ("VarianceScaling", "scale")),
+        *(("Orthogonal", "gain"), ("Identity", "gain")),
+    ],
+)
+def test_numbers_are_checked(name, argument):
+    for value in (np.nan, np.inf, "x", None, {}, [1]):
+        with pytest.raises(ValueError, match=rf"^{argument}: expected a .*number.*, received "):
+            getattr(initializers, name)(**{argument: value})
+
+
+def test_distributions_seeds_and_values_are_checked():
+    for distribution in (-1, None, []):
+        with pytest.raises(ValueError, match="^distribution: expected .*, received"):
+            initializers.VarianceScaling(distribution=distribution)
+    for seed in ({}, {"config": 5}, {"config": {}}):
+        with pytest.raises(ValueError, match="^seed: expected an integer or None, received {"):
+            initializers.GlorotNormal(seed=seed)
+    for value in ("x", None, {}, ["a"], 1j):
+        with pytest.raises(ValueError, match="^value: expected a number or an array of them"):
+            initializers.Constant(value)
+    with pytest.raises(ValueError, match="^value: expected a number or an array of them"):
+        initializers.Constant.from_config({"value": {"config": 3}})
+
+
+def test_ends_in_either_order_and_negative_deviations():
+    values = initializers.RandomUniform(2, 1)((1000,))  # as in Keras
+    assert values.min() >= 1 and values.max() <= 2 and values.max() - values.min() > 0.9
+    assert initializers.RandomNormal(0, -1)((1000,)).std() == pytest.approx(1, rel=0.1)

@@ -776,3 +776,67 @@ def test_bad_arguments():
         losses.get(3)
     with pytest.raises(ValueError, match="a lambda has no name"):
         losses.serialize(lambda y_true, y_pred: y_pred)
+
+
+WITH_AXIS = ["CosineSimilarity", "BinaryCrossentropy", "CategoricalCrossentropy"]
+WITH_AXIS += ["BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"]
+
+
+@pytest.mark.parametrize("name", WITH_AXIS)
+def test_axes_are_checked(name):
+    y = np.full((2, 3), 0.5, np.float32)
+    for axis in (2, -3, (0, 2)):
+        loss = getattr(losses, name)(axis=axis)
+        for call in (loss, loss.value_and_gradient):
+            with pytest.raises(ValueError, match=r"^axis: .* of shape \(2, 3\), received "):
+                call(y, y)
+    for axis in ("x", 1.5, {}, [None]):
+        with pytest.raises(ValueError, match="^axis: expected a whole number or several, received"):
+            getattr(losses, name)(axis=axis)
+
+
+@pytest.mark.parametrize("axis", [None, 0, (0, 2), [1, 2]])
+@pytest.mark.parametrize("name", WITH_AXIS)
+def test_gradient_along_several_axes(name, axis, rng):
+    y_true, y_pred = rng.uniform(0.1, 0.9, (2, 2, 3, 4)).astype(np.float32)
+    loss = getattr(losses, name)(axis=axis)
+    value, gradient = loss.value_and_gradient(y_true, y_pred)
+    assert value == pytest.approx(loss(y_true, y_pred), rel=1e-6)
+    step = 2e-3 * rng.standard_normal(y_pred.shape).astype(np.float32)
+    change = loss(y_true, y_pred + step) - loss(y_true, y_pred - step)
+    assert change == pytest.approx(2 * np.vdot(gradient, step), rel=1e-2, abs=2e-6)
+
+
+@pytest.mark.parametrize("name", sorted(losses.__all__))
+def test_single_numbers(name):
+    found = getattr(losses, name)
+    if name in ("Loss", "LossFunctionWrapper", "deserialize", "get", "serialize"):
+        return
+    loss = found() if isinstance(found, type) else found
+    calls = [loss, loss.value_and_gradient] if isinstance(found, type) else [loss]
+    if name in ("CosineSimilarity", "cosine_similarity"):
+        assert loss(1.0, 0.5) == -1  # as in Keras
+        return
+    for call in calls:
+        with pytest.raises(ValueError, match=r"^y_true and y_pred: expected at least one axis"):
+            call(1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (losses.Huber, "delta"),
+        (losses.BinaryCrossentropy, "label_smoothing"),
+        (losses.CategoricalCrossentropy, "label_smoothing"),
+        (losses.BinaryFocalCrossentropy, "label_smoothing"),
+        (losses.BinaryFocalCrossentropy, "alpha"),
+        (losses.BinaryFocalCrossentropy, "gamma"),
+        (losses.CategoricalFocalCrossentropy, "alpha"),
+        (losses.CategoricalFocalCrossentropy, "gamma"),
+        (losses.SparseCategoricalCrossentropy, "ignore_class"),
+    ],
+)
+def test_numbers_are_checked(make, argument):
+    for value in ("x", math.nan, {}, ["x"]):
+        with pytest.raises(ValueError, match=rf"^{argument}(\[0\])?: expected .*, received "):
+            make(**{argument: value})

@@ -566,3 +566,32 @@ def test_bad_arguments():
         metrics.FBetaScore(beta=1)
     with pytest.raises(ValueError, match=r"expected shape \(samples, classes\)"):
         metrics.F1Score().update_state([0, 1], [0.5, 0.5])
+
+
+def test_single_numbers():
+    """The values are Keras's; where it raises, so does fastrnn."""
+    values = {"Accuracy": 0, "BinaryAccuracy": 0, "RootMeanSquaredError": 0.5}
+    values |= {"CosineSimilarity": 1, "AUC": 0}
+    for name, value in values.items():
+        assert getattr(metrics, name)()(1.0, 0.5) == value
+    for name in ("CategoricalAccuracy", "SparseCategoricalAccuracy", "TopKCategoricalAccuracy",
+                 "SparseTopKCategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError",
+                 "LogCoshError", "KLDivergence", "Hinge", "BinaryCrossentropy", "Precision",
+                 "CategoricalCrossentropy", "SparseCategoricalCrossentropy", "TruePositives",
+                 "Recall"):  # fmt: skip
+        with pytest.raises(ValueError, match=r"^y_true and y_pred: expected at least one axis"):
+            getattr(metrics, name)()(1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("BinaryAccuracy", "threshold"), ("TopKCategoricalAccuracy", "k"),
+        ("SparseTopKCategoricalAccuracy", "k"), ("CosineSimilarity", "axis"),
+        ("CategoricalCrossentropy", "axis"), ("BinaryCrossentropy", "label_smoothing"),
+    ],
+)  # fmt: skip
+def test_arguments_are_checked(name, argument):
+    for value in ("x", 1j, {}):
+        with pytest.raises(ValueError, match=rf"^{argument}: expected a .*, received "):
+            getattr(metrics, name)(**{argument: value})

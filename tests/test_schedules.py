@@ -139,7 +139,7 @@ def test_every_number_is_checked(name, option):
     for value in (too_small, math.nan, math.inf, 10**400, 1e39, "1", [1], {}, None):
         if option == "warmup_target" and value is None:
             continue
-        with pytest.raises(ValueError, match=rf"^{option}: expected a finite number.*, received "):
+        with pytest.raises(ValueError, match=rf"^{option}: expected a .*number.*, received "):
             schedules.deserialize({"class_name": name, "config": {**arguments, option: value}})
     for value in (least, np.float32(1.5), np.int64(2), np.array(2.0)):
         schedule = getattr(schedules, name)(**{**arguments, option: value})
