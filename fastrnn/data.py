@@ -1,6 +1,7 @@
 """Batches: from arrays, or from whatever yields batches itself."""
 
 import itertools
+import math
 
 import numpy as np
 
@@ -13,11 +14,13 @@ _TO_DENSE = ("toarray", "to_tensor")  # methods of SciPy's sparse arrays, of rag
 class ArrayBatches:
     """Batches of (x, y, sample_weight) cut from arrays with the samples on the first axis.
 
-    shuffle: a new order each time it is iterated. Errors: ValueError for lengths that differ."""
+    shuffle: a new order each time it is iterated; "batch": of the samples within each batch.
+    steps: into how many batches to cut where no batch_size is given. Errors: ValueError for lengths
+    that differ."""
 
     endless = False
 
-    def __init__(self, x, y, sample_weight, batch_size, shuffle, dtype):
+    def __init__(self, x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
         self.x = as_input(single(x, "x"), dtype, "x")
         if self.x.ndim < 1:
             raise ValueError(
@@ -39,8 +42,10 @@ class ArrayBatches:
                 )
         if self.samples == 0:
             raise ValueError(f"x: expected at least one sample, received shape {self.x.shape}")
+        if batch_size is None and steps:
+            batch_size = -(-self.samples // steps)
         self.batch_size = check_batch_size(batch_size)
-        self.shuffle = bool(shuffle)
+        self.shuffle = check_shuffle(shuffle)
         self.steps = -(-self.samples // self.batch_size)
         self._buffers = [None] * 3
 
@@ -55,7 +60,12 @@ class ArrayBatches:
             for start in range(0, self.samples, size):
                 yield tuple(None if a is None else a[start : start + size] for a in arrays)
             return
-        order = random.generator().permutation(self.samples)
+        if self.shuffle == "batch":
+            order = np.arange(self.samples)
+            for start in range(0, self.samples, size):
+                random.generator().shuffle(order[start : start + size])
+        else:
+            order = random.generator().permutation(self.samples)
         for start in range(0, self.samples, size):
             places = order[start : start + size]
             yield tuple(self._take(n, a, places) for n, a in enumerate(arrays))
@@ -77,7 +87,7 @@ class IteratedBatches:
     generator, which goes on where it was and cannot start again."""
 
     def __init__(self, source, dtype, steps=None, shuffle=False):
-        self.source, self.dtype, self.shuffle = source, dtype, shuffle
+        self.source, self.dtype, self.shuffle = source, dtype, check_shuffle(shuffle)
         self.indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
         self.endless = hasattr(source, "__next__")
         self.steps = steps
@@ -127,7 +137,7 @@ def batches(x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
     """The right kind of batches for what a user passed as x."""
     arrays = ("__array__", *_TO_DENSE)
     if isinstance(x, (list, tuple, dict, int, float)) or any(hasattr(x, name) for name in arrays):
-        return ArrayBatches(x, y, sample_weight, batch_size, shuffle, dtype)
+        return ArrayBatches(x, y, sample_weight, batch_size, shuffle, dtype, steps)
     if isinstance(x, str) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")):
         raise ValueError(f"x: expected an array or an iterable of batches, received {x!r}")
     if y is not None or sample_weight is not None:
@@ -193,6 +203,14 @@ def check_batch_size(batch_size):
     return int(batch_size)
 
 
+def check_shuffle(shuffle):
+    if shuffle is None or isinstance(shuffle, (bool, np.bool_)) or shuffle in (0, 1):
+        return bool(shuffle)
+    if shuffle == "batch":
+        return shuffle
+    raise ValueError(f"shuffle: expected True, False or 'batch', received {shuffle!r}")
+
+
 def class_weights(y, class_weight, sample_weight, output_shape):
     """A weight for each sample (or time step): that of its class, times its own if it has one.
     y holds labels or, on a last axis as the outputs, 1 for the class."""
@@ -202,6 +220,12 @@ def class_weights(y, class_weight, sample_weight, output_shape):
         raise ValueError(
             f"class_weight: expected a dict of class: weight, received {class_weight!r}"
         )
+    for label, weight in class_weight.items():
+        if not _is_number(label) or label != int(label) or not _is_number(weight):
+            raise ValueError(
+                "class_weight: expected whole numbers as classes and finite numbers as weights, "
+                f"received {label!r}: {weight!r}"
+            )
     y = np.asarray(y)
     labels = y
     if y.ndim > 1 and y.ndim >= len(output_shape):
@@ -214,3 +238,7 @@ def class_weights(y, class_weight, sample_weight, output_shape):
         return weights
     extra = (1,) * (weights.ndim - sample_weight.ndim)
     return weights * sample_weight.reshape(sample_weight.shape + extra)
+
+
+def _is_number(value):
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)

@@ -86,7 +86,7 @@ class Sequential(Layer):
         self._runs = collections.deque()
         self._predictor: Any = None
         self.compiled = None
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.initial_epoch = 0
         self.history = None
         for layer in layers or ():
@@ -375,9 +375,9 @@ class Sequential(Layer):
         auto_scale_loss: bool = True,
         **kwargs: Unpack[CompileOptions],
     ) -> None:
-        """Set optimizer, loss and metrics, by name, config or object. run_eagerly,
-        steps_per_execution, jit_compile and Keras 1's class_mode are accepted and change nothing;
-        metrics may be the third argument, as in Keras 2."""
+        """Set optimizer, loss and metrics, by name, config or object. steps_per_execution: of how
+        many steps callbacks are told at once. run_eagerly, jit_compile and Keras 1's class_mode
+        are accepted and change nothing; metrics may be the third argument, as in Keras 2."""
         for old in ("sample_weight_mode", "class_mode"):
             kwargs.pop(old, None)  # type: ignore[misc]
         if kwargs:
@@ -388,7 +388,9 @@ class Sequential(Layer):
             raise ValueError(f"loss_weights: a Sequential has one loss, received {loss_weights!r}")
         if isinstance(loss, (list, tuple)) and len(loss) == 1:
             loss = loss[0]
-        self.compiled = training.Compiled(self, optimizer, loss, metrics, weighted_metrics)
+        self.compiled = training.Compiled(
+            self, optimizer, loss, metrics, weighted_metrics, steps_per_execution
+        )
 
     @property
     def optimizer(self) -> Optimizer:

@@ -12,7 +12,8 @@ import numpy as np
 from fastrnn import _engine, activations, losses, metrics, optimizers
 from fastrnn._public import public
 from fastrnn.callbacks import CallbackList, Logs
-from fastrnn.data import ArrayBatches, batches, class_weights, single
+from fastrnn.data import ArrayBatches, batches, check_batch_size, class_weights, single
+from fastrnn.layers.base import check_size
 from fastrnn.layers.core import Activation
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.wrappers import TimeDistributed
@@ -28,13 +29,18 @@ public(__name__)
 class Compiled:
     """What compile gives a model: optimizer, loss and metrics, and their state while training."""
 
-    def __init__(self, model, optimizer, loss, metric_names, weighted_metrics):
+    def __init__(
+        self, model, optimizer, loss, metric_names, weighted_metrics, steps_per_execution=1
+    ):
         self.optimizer = optimizers.get(optimizer)
         self.loss = loss if loss in ("crossentropy", "ce") else losses.resolve(loss, (1,), (1,))
         self.metrics = [(m, False) for m in _flat(metric_names)]
         self.metrics += [(m, True) for m in _flat(weighted_metrics)]
         for metric, _ in self.metrics:
             metrics.check(metric)
+        if steps_per_execution == "auto":
+            steps_per_execution = 1
+        self.steps_per_execution = check_size("steps_per_execution", steps_per_execution)
         self.resolved = None
         self.store = None
         self.notice = None  # a warning for the first training
@@ -254,6 +260,11 @@ def fit(
     ):
         if count is not None and (not hasattr(count, "__index__") or count < 1):
             raise ValueError(f"{name}: expected a whole number >= 1 or None, received {count!r}")
+    if validation_batch_size is not None:
+        try:
+            check_batch_size(validation_batch_size)
+        except ValueError as error:
+            raise ValueError(f"validation_{error}") from None
     dtype = model.input_dtype
     validation = None
     if validation_data is not None:
@@ -311,7 +322,7 @@ def _epochs(
 ):  # fmt: skip
     """Train from model.initial_epoch on; returns the last epoch's logs."""
     compiled = model.compiled
-    wants_logs = callbacks.wants_batch_logs
+    wants_logs, group = callbacks.wants_batch_logs, compiled.steps_per_execution
     iterator = None
     logs = {}
     for epoch in range(model.initial_epoch, epochs):
@@ -322,34 +333,39 @@ def _epochs(
         step = 0
         while steps_per_epoch is None or step < steps_per_epoch:
             batch = next(iterator, None)
-            if batch is None and steps_per_epoch is not None and not data.endless:
-                iterator = iter(data)
+            if batch is None and step == 0 and not data.endless:
+                iterator = iter(data)  # the epoch before took the last batch
                 batch = next(iterator, None)
             if batch is None:
+                if not data.endless:
+                    iterator = None
                 break
             batch_x, batch_y, weight = batch
             if not isinstance(data, ArrayBatches):
                 _check(model, batch_x, batch_y)
                 compiled.prepare(model)
                 weight = class_weights(batch_y, class_weight, weight, model.output_shape)
-            if wants_logs:
+            if wants_logs and step % group == 0:
                 callbacks.on_train_batch_begin(step)
             train_step(model, batch_x, batch_y, weight)
-            if wants_logs:
+            if wants_logs and (step + 1) % group == 0:
                 callbacks.on_train_batch_end(step, compiled.logs())
             step += 1
             if model.stop_training:
                 break
         if model.history.interrupted:
             break
+        if wants_logs and step % group:
+            callbacks.on_train_batch_end(_last_of_group(step, group), compiled.logs())
         if step == 0 and epoch == model.initial_epoch:
             raise ValueError("x: expected at least one batch, received none")
         if step == 0 or (steps_per_epoch is not None and step < steps_per_epoch):
             if not model.stop_training:
+                what = "training" if data.endless or step == 0 else "it"
                 warnings.warn(
-                    f"x ran out of batches in epoch {epoch + 1}: training ends", stacklevel=4
+                    f"x ran out of batches in epoch {epoch + 1}: {what} ends", stacklevel=4
                 )
-                model.stop_training = True
+                model.stop_training = what == "training"
         if step == 0:
             break
         logs = compiled.logs()
@@ -360,6 +376,11 @@ def _epochs(
         if model.stop_training:
             break
     return logs
+
+
+def _last_of_group(step, group):
+    """What Keras calls the last step of an incomplete group after so many steps."""
+    return step - step % group + group - 1
 
 
 class _Interrupted(Exception):
@@ -414,7 +435,7 @@ def _validation_batches(given, batch_size, dtype, steps):
             )
         x, y, weight = (*given, None)[:3]
         try:
-            return ArrayBatches(x, y, weight, batch_size, False, dtype)
+            return ArrayBatches(x, y, weight, batch_size, False, dtype, steps)
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from None
     return batches(given, None, None, batch_size, False, dtype, steps)
@@ -422,7 +443,7 @@ def _validation_batches(given, batch_size, dtype, steps):
 
 def _split(x, y, sample_weight, share):
     """The last `share` of the samples is held out, before any shuffling."""
-    if not 0 < share < 1:
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ValueError(f"validation_split: expected a number from 0 to 1, received {share!r}")
     if not (hasattr(x, "__array__") or isinstance(x, (list, tuple))):
         raise ValueError("validation_split: expected arrays as x and y; x yields whole batches")
@@ -442,16 +463,27 @@ def _split(x, y, sample_weight, share):
 
 def _evaluate(model, data, steps, callbacks):
     compiled = model.compiled
+    model.stop_evaluating = False
     callbacks.on_test_begin()
     compiled.reset()
-    run = model.take_run()
+    run, group, done = model.take_run(), compiled.steps_per_execution, 0
     for step, (x, y, weight) in enumerate(itertools.islice(data, steps)):
         if step == 0 or not isinstance(data, ArrayBatches):
             _check(model, x, y)
-        callbacks.on_test_batch_begin(step)
+        if step % group == 0:
+            callbacks.on_test_batch_begin(step)
         test_step(model, x, y, weight, run)
-        callbacks.on_test_batch_end(step, compiled.logs() if callbacks.wants_batch_logs else None)
+        done = step + 1
+        if done % group == 0:
+            logs = compiled.logs() if callbacks.wants_batch_logs else None
+            callbacks.on_test_batch_end(step, logs)
+            if model.stop_evaluating:
+                break
+    if done % group:
+        callbacks.on_test_batch_end(_last_of_group(done, group), compiled.logs())
     model.give_run(run)
+    if done == 0:
+        raise ValueError("x: expected at least one batch, received none")
     logs = compiled.logs()
     callbacks.on_test_end(logs)
     return logs
@@ -475,33 +507,50 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
             steps=steps or data.steps,
         )  # fmt: skip
         callbacks.on_predict_begin()
+    model.stop_predicting = False
+    group = model.compiled.steps_per_execution if model.compiled else 1
     run = model.take_run()
-    whole, parts, done = None, [], 0
+    whole_y, parts, done, outputs = None, [], 0, []
     for step, (batch, _, _) in enumerate(itertools.islice(data, steps)):
         if step == 0 or not isinstance(data, ArrayBatches):
             model.build((None, *batch.shape[1:]))
             model.check_call(batch.shape)
-        if callbacks:
+        if callbacks and step % group == 0:
             callbacks.on_predict_batch_begin(step)
         y, _ = _infer(model, batch, run)
         if isinstance(data, ArrayBatches) and not isinstance(y, list):
-            if whole is None:
-                whole = np.empty((data.samples, *y.shape[1:]), np.float32)
-            kept = whole[done : done + len(y)]
+            if whole_y is None:
+                whole_y = np.empty((data.samples, *y.shape[1:]), np.float32)
+            kept = whole_y[done : done + len(y)]
             kept[...] = y
             done += len(y)
         else:
             kept = [part.copy() for part in y] if isinstance(y, list) else y.copy()
             parts.append(kept)
         if callbacks:
-            callbacks.on_predict_batch_end(step, {"outputs": kept})
+            outputs.append(kept)
+            if (step + 1) % group == 0:
+                callbacks.on_predict_batch_end(step, {"outputs": _joined(outputs)})
+                outputs.clear()
+        if model.stop_predicting:
+            break
+    if outputs:
+        last = _last_of_group(step + 1, group)
+        callbacks.on_predict_batch_end(last, {"outputs": _joined(outputs)})
     model.give_run(run)
     if callbacks:
         callbacks.on_predict_end()
-    if whole is not None:
-        return whole[:done]
+    if whole_y is not None:
+        return whole_y[:done]
     if not parts:
         raise ValueError("x: expected at least one batch, received none")
+    return _joined(parts)
+
+
+def _joined(parts):
+    """The outputs of several batches as those of one."""
+    if len(parts) == 1:
+        return parts[0]
     if isinstance(parts[0], list):
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
     return np.concatenate(parts)

@@ -1,10 +1,14 @@
 """Sequential as a Keras user drives it: compile, fit, evaluate, predict, and their bad inputs."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import callbacks
 from fastrnn import layers as L
+from fastrnn.data import ArrayBatches
 
 
 @pytest.fixture
@@ -169,9 +173,11 @@ def test_steps_per_epoch(data):
     assert_same(
         weights_after(x, y, shuffle=False, steps_per_epoch=4), weights_after(x, y, shuffle=False)
     )
-    longer = classifier().fit(x, y, batch_size=16, steps_per_epoch=6, epochs=2, verbose=0)
+    with pytest.warns(UserWarning, match="ran out of batches in epoch 1: it ends"):
+        longer = classifier().fit(x, y, batch_size=16, steps_per_epoch=6, epochs=2, verbose=0)
     assert len(longer.history["loss"]) == 2
-    again = classifier().fit(list_of_batches(x, y), steps_per_epoch=3, epochs=3, verbose=0)
+    with pytest.warns(UserWarning, match="ran out of batches in epoch 2: it ends"):
+        again = classifier().fit(list_of_batches(x, y), steps_per_epoch=3, epochs=3, verbose=0)
     assert len(again.history["loss"]) == 3
     with pytest.warns(UserWarning, match="ran out of batches in epoch 2"):
         short = classifier().fit(iter(list_of_batches(x, y)), epochs=5, verbose=0)
@@ -548,3 +554,142 @@ def test_several_arrays_for_one(kind):
     with pytest.raises(ValueError, match="y: expected as many samples .* one input and one output"):
         model.fit(kind([x, x]), y, verbose=0)
     model.fit({"x": x}, {"y": y}, verbose=0)
+
+
+# --- what Keras 3.15 does, step by step -----------------------------------------------------------
+
+X = np.arange(48).reshape(16, 3).astype(np.float32) / 16
+Y = np.arange(16).reshape(16, 1).astype(np.float32)
+
+
+class Steps(callbacks.Callback):
+    """Notes every callback of a batch: ("train begin", 0), ..."""
+
+    def __init__(self, stop=None):
+        super().__init__()
+        self.seen, self.stop = [], stop
+
+    def note(self, what, step):
+        self.seen.append((what, step))
+        if step == self.stop:
+            self.model.stop_evaluating = self.model.stop_predicting = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.note("train begin", batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.note("train end", batch)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self.note("test begin", batch)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.note("test end", batch)
+
+    def on_predict_batch_begin(self, batch, logs=None):
+        self.note("predict begin", batch)
+
+    def on_predict_batch_end(self, batch, logs=None):
+        self.note("predict end", batch)
+
+
+def line(**options):
+    model = fastrnn.Sequential([fastrnn.Input((3,)), L.Dense(1, kernel_initializer="ones")])
+    model.compile(fastrnn.optimizers.SGD(0.01), "mse", **options)
+    return model
+
+
+@pytest.mark.parametrize(
+    "options, steps, losses, short",
+    [
+        (
+            {"batch_size": 4, "steps_per_epoch": 3, "epochs": 4},
+            [3, 1, 3, 1], [6.2448, 17.044, 0.8902, 3.2042], [2, 4],
+        ),
+        (
+            {"batch_size": 4, "steps_per_epoch": 6, "epochs": 3},
+            [4, 4, 4], [8.9446, 1.4687, 0.3153], [1, 2, 3],
+        ),
+        ({"steps_per_epoch": 3, "epochs": 2}, [3, 3], [10.4806, 2.1265], []),
+        ({"batch_size": 5, "epochs": 2}, [4, 4], [9.7678, 0.6836], []),
+    ],
+)  # fmt: skip
+def test_epochs_of_arrays_go_on_where_the_last_one_ended(options, steps, losses, short):
+    seen = Steps()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = line().fit(X, Y, shuffle=False, verbose=0, callbacks=[seen], **options)
+    assert [number for what, number in seen.seen if what == "train end"] == [
+        step for count in steps for step in range(count)
+    ]
+    np.testing.assert_allclose(history.history["loss"], losses, rtol=3e-4)
+    assert [
+        f"epoch {n}: it ends" in str(w.message) for n, w in zip(short, caught, strict=True)
+    ] == [True] * len(short)
+
+
+def test_steps_cut_what_has_no_batch_size():
+    seen = Steps()
+    line().evaluate(X, Y, steps=3, verbose=0, callbacks=[seen])
+    assert line().predict(X, steps=3, verbose=0, callbacks=[seen]).shape == (16, 1)
+    assert [n for what, n in seen.seen if what.endswith("end")] == [0, 1, 2] * 2
+
+
+@pytest.mark.parametrize("group, steps", [(2, [0, 1, 2, 3]), (3, [0, 2, 3, 5])])
+def test_steps_per_execution(group, steps):
+    """Four batches: callbacks hear of so many at once, the last group may be short."""
+    model, seen = line(steps_per_execution=group), Steps()
+    model.fit(X, Y, batch_size=4, verbose=0, callbacks=[seen])
+    model.evaluate(X, Y, batch_size=4, verbose=0, callbacks=[seen])
+    assert model.predict(X, batch_size=4, verbose=0, callbacks=[seen]).shape == (16, 1)
+    assert seen.seen == [
+        (f"{kind} {('begin', 'end')[n % 2]}", step)
+        for kind in ("train", "test", "predict")
+        for n, step in enumerate(steps)
+    ]
+    for wrong in (0, "x", 1.5):
+        with pytest.raises(ValueError, match="steps_per_execution: expected"):
+            line(steps_per_execution=wrong)
+
+
+def test_evaluating_and_predicting_can_be_stopped():
+    model, seen = line(), Steps(stop=1)
+    model.evaluate(X, Y, batch_size=4, verbose=0, callbacks=[seen])
+    assert model.predict(X, batch_size=4, verbose=0, callbacks=[seen]).shape == (8, 1)
+    assert [n for what, n in seen.seen if what.endswith("end")] == [0, 1, 0, 1]
+
+
+def test_shuffling_within_batches():
+    """shuffle="batch" leaves the batches in order and moves the samples within each."""
+    fastrnn.utils.set_random_seed(3)
+    batches = ArrayBatches(np.arange(10.0), None, None, 4, "batch", np.float32)
+    order = np.concatenate([x.copy() for x, _, _ in batches])
+    assert not np.array_equal(order, np.arange(10))
+    for start in (0, 4, 8):
+        part = order[start : start + 4]
+        assert sorted(part) == list(range(start, min(start + 4, 10)))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"shuffle": "x"}, "shuffle: expected True, False or 'batch', received 'x'"),
+        ({"validation_split": "x"}, "validation_split: expected a number from 0 to 1"),
+        ({"validation_split": True}, "validation_split: expected a number from 0 to 1"),
+        ({"validation_batch_size": 0}, "validation_batch_size: expected a whole number"),
+        ({"class_weight": {"a": 1}}, "class_weight: expected whole numbers as classes"),
+        ({"class_weight": {0: "a"}}, "class_weight: expected whole numbers as classes"),
+        ({"class_weight": {0: float("nan")}}, "class_weight: expected whole numbers as classes"),
+        ({"class_weight": {0.5: 1}}, "class_weight: expected whole numbers as classes"),
+    ],
+)
+def test_arguments_of_fit_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        line().fit(X, Y, verbose=0, **arguments)
+
+
+def test_no_batch_to_evaluate():
+    with pytest.raises(ValueError, match="x: expected at least one batch, received none"):
+        line().evaluate(iter([]), verbose=0)
+    with pytest.raises(ValueError, match="x: expected at least one batch, received none"):
+        line().fit(X, Y, validation_data=iter([]), verbose=0)

@@ -202,6 +202,7 @@ class Loader:
                 loss_weights=config.get("loss_weights"),
                 metrics=_each(config.get("metrics"), self._metric),
                 weighted_metrics=_each(config.get("weighted_metrics"), self._metric),
+                steps_per_execution=config.get("steps_per_execution") or 1,
             )
         except Exception as error:
             if not of_values(error):
@@ -395,7 +396,7 @@ def compile_config(model) -> dict | None:
             "metrics": chosen[False] or None,
             "weighted_metrics": chosen[True] or None,
             "run_eagerly": False,
-            "steps_per_execution": 1,
+            "steps_per_execution": compiled.steps_per_execution,
             "jit_compile": "auto",
         }
         if compiled.optimizer is not None:  # Keras cannot load a None
