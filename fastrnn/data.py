@@ -20,8 +20,8 @@ class ArrayBatches:
 
     endless = False
 
-    def __init__(self, x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
-        self.x = as_input(single(x, "x"), dtype, "x")
+    def __init__(self, x, y, sample_weight, batch_size, shuffle, model, steps=None):
+        self.x = model.repair_rank(as_input(single(x, "x"), model.input_dtype, "x"))
         if self.x.ndim < 1:
             raise ValueError(
                 "x: expected an array with samples on the first axis, received a number"
@@ -86,8 +86,8 @@ class IteratedBatches:
     Sequence or PyDataset. Each is x, (x, y) or (x, y, sample_weight). endless: the source is a
     generator, which goes on where it was and cannot start again."""
 
-    def __init__(self, source, dtype, steps=None, shuffle=False):
-        self.source, self.dtype, self.shuffle = source, dtype, check_shuffle(shuffle)
+    def __init__(self, source, model, steps=None, shuffle=False):
+        self.source, self.model, self.shuffle = source, model, check_shuffle(shuffle)
         self.indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
         self.endless = hasattr(source, "__next__")
         self.steps = steps
@@ -121,7 +121,8 @@ class IteratedBatches:
                 "parts"
             )
         x, y, weight = (*parts, None, None)[:3]
-        x = as_input(single(x, "x"), self.dtype, "x")
+        x = as_input(single(x, "x"), self.model.input_dtype, "x")
+        x = self.model.repair_rank(x)
         y = None if y is None else as_target(single(y, "y"))
         weight = None if weight is None else np.asarray(single(weight, "sample_weight"), np.float32)
         for name, array in (("y", y), ("sample_weight", weight)):
@@ -133,16 +134,16 @@ class IteratedBatches:
         return x, y, weight
 
 
-def batches(x, y, sample_weight, batch_size, shuffle, dtype, steps=None):
-    """The right kind of batches for what a user passed as x."""
+def batches(x, y, sample_weight, batch_size, shuffle, model, steps=None):
+    """The right kind of batches for what a user passed as x to this model."""
     arrays = ("__array__", *_TO_DENSE)
     if isinstance(x, (list, tuple, dict, int, float)) or any(hasattr(x, name) for name in arrays):
-        return ArrayBatches(x, y, sample_weight, batch_size, shuffle, dtype, steps)
+        return ArrayBatches(x, y, sample_weight, batch_size, shuffle, model, steps)
     if isinstance(x, str) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")):
         raise ValueError(f"x: expected an array or an iterable of batches, received {x!r}")
     if y is not None or sample_weight is not None:
         raise ValueError("y and sample_weight: expected None where x yields whole batches")
-    return IteratedBatches(x, dtype, steps, shuffle)
+    return IteratedBatches(x, model, steps, shuffle)
 
 
 def steps_of(source, samples):

@@ -70,7 +70,7 @@ class Predictor:
         else:
             out[...] = y
         if version is self._seen[1]:
-            self._plans.setdefault(x.shape, collections.deque()).append(plan)
+            self._plans.setdefault(plan[0].shape, collections.deque()).append(plan)
         return out  # type: ignore[return-value]
 
     def _look_at_weights(self):
@@ -93,6 +93,9 @@ class Predictor:
             except IndexError:  # another thread was faster
                 pass
         if plan is None or plan[3] is not version:
+            repaired = self._model.repair_rank(x)
+            if repaired is not x:
+                return self._run(repaired, version)
             plan = self._plan(x.shape, version)
         plan[0][...] = x
         for step in plan[1]:

@@ -236,6 +236,16 @@ class Sequential(Layer):
             input_shape = layer.compute_output_shape(input_shape)
         return input_shape
 
+    def repair_rank(self, x):
+        declared = self._input_layer.batch_input_shape if self._input_layer else self.input_shape
+        if declared is None or x.ndim == len(declared):
+            return x
+        if x.ndim == len(declared) + 1 and x.shape[-1] == 1:
+            return x[..., 0]
+        if x.ndim == len(declared) - 1 and declared[-1] == 1:
+            return x[..., None]
+        return x
+
     def check_call(self, shape):
         if self._input_layer is not None:
             declared = self._input_layer.batch_input_shape

@@ -237,7 +237,7 @@ def loss_and_gradients(model, x, y, sample_weight=None):
 
 def _one_batch(model, x, y, sample_weight):
     _need_targets(y)
-    whole = ArrayBatches(x, y, sample_weight, 2**62, False, model.input_dtype)
+    whole = ArrayBatches(x, y, sample_weight, 2**62, False, model)
     _check(model, whole.x, whole.y)
     return whole
 
@@ -265,18 +265,17 @@ def fit(
             check_batch_size(validation_batch_size)
         except ValueError as error:
             raise ValueError(f"validation_{error}") from None
-    dtype = model.input_dtype
     validation = None
     if validation_data is not None:
         validation = _validation_batches(
-            validation_data, validation_batch_size or batch_size, dtype, validation_steps
+            validation_data, validation_batch_size or batch_size, model, validation_steps
         )
     elif validation_split:
         (x, y, sample_weight), held = _split(x, y, sample_weight, validation_split)
         validation = _validation_batches(
-            held, validation_batch_size or batch_size, dtype, validation_steps
+            held, validation_batch_size or batch_size, model, validation_steps
         )
-    data = batches(x, y, sample_weight, batch_size, shuffle, dtype, steps_per_epoch)
+    data = batches(x, y, sample_weight, batch_size, shuffle, model, steps_per_epoch)
     if isinstance(data, ArrayBatches):
         _need_targets(data.y)
         model.build((None, *data.x.shape[1:]))
@@ -421,7 +420,7 @@ def _validates(frequency, epoch):
     return epoch % frequency == 0
 
 
-def _validation_batches(given, batch_size, dtype, steps):
+def _validation_batches(given, batch_size, model, steps):
     if hasattr(given, "shape"):
         raise ValueError(
             "validation_data: expected (x, y), (x, y, sample_weight) or an iterable of batches, "
@@ -435,10 +434,10 @@ def _validation_batches(given, batch_size, dtype, steps):
             )
         x, y, weight = (*given, None)[:3]
         try:
-            return ArrayBatches(x, y, weight, batch_size, False, dtype, steps)
+            return ArrayBatches(x, y, weight, batch_size, False, model, steps)
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from None
-    return batches(given, None, None, batch_size, False, dtype, steps)
+    return batches(given, None, None, batch_size, False, model, steps)
 
 
 def _split(x, y, sample_weight, share):
@@ -491,7 +490,7 @@ def _evaluate(model, data, steps, callbacks):
 
 def evaluate(model, x, y, batch_size, verbose, sample_weight, steps, callbacks):
     need_compiled(model)
-    data = batches(x, y, sample_weight, batch_size, False, model.input_dtype, steps)
+    data = batches(x, y, sample_weight, batch_size, False, model, steps)
     callbacks = CallbackList(
         callbacks, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=1,
         steps=steps or data.steps,
@@ -500,7 +499,7 @@ def evaluate(model, x, y, batch_size, verbose, sample_weight, steps, callbacks):
 
 
 def predict(model, x, batch_size, verbose, steps, callbacks):
-    data = batches(x, None, None, batch_size, False, model.input_dtype, steps)
+    data = batches(x, None, None, batch_size, False, model, steps)
     if verbose or callbacks:
         callbacks = CallbackList(
             callbacks, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=1,

@@ -66,7 +66,7 @@ def test_pandas_with_a_part_held_out(pd):
 
 def test_pandas_dtypes(pd):
     def arrays(x, y=None):
-        return ArrayBatches(x, y, None, 32, False, np.float32)
+        return ArrayBatches(x, y, None, 32, False, fastrnn.Sequential())
 
     mixed = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5], "c": [True, False]})
     np.testing.assert_array_equal(arrays(mixed).x, [[1, 0.5, 1], [2, 1.5, 0]])
@@ -127,7 +127,7 @@ def test_a_length_that_cannot_be_told():
         def __iter__(self):
             return iter([(X, Y)])
 
-    data = batches(Endless(), None, None, None, True, np.float32)
+    data = batches(Endless(), None, None, None, True, fastrnn.Sequential())
     assert data.steps is None and len(list(data)) == 1
 
 

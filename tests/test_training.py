@@ -662,7 +662,7 @@ def test_evaluating_and_predicting_can_be_stopped():
 def test_shuffling_within_batches():
     """shuffle="batch" leaves the batches in order and moves the samples within each."""
     fastrnn.utils.set_random_seed(3)
-    batches = ArrayBatches(np.arange(10.0), None, None, 4, "batch", np.float32)
+    batches = ArrayBatches(np.arange(10.0), None, None, 4, "batch", line())
     order = np.concatenate([x.copy() for x, _, _ in batches])
     assert not np.array_equal(order, np.arange(10))
     for start in (0, 4, 8):
@@ -693,3 +693,59 @@ def test_no_batch_to_evaluate():
         line().evaluate(iter([]), verbose=0)
     with pytest.raises(ValueError, match="x: expected at least one batch, received none"):
         line().fit(X, Y, validation_data=iter([]), verbose=0)
+
+
+# --- inputs whose rank a last axis of size 1 makes right, as in Keras ----------------------------
+
+RANKS = {  # what is declared, the right shape, and what is repaired
+    "steps of one number": ((6, 1), (8, 6, 1), (8, 6)),
+    "free steps": ((None, 1), (8, 6, 1), (8, 6)),
+    "vectors with an axis more": ((6,), (8, 6), (8, 6, 1)),
+    "one number": ((1,), (8, 1), (8,)),
+}
+
+
+@pytest.mark.parametrize("name", RANKS)
+@pytest.mark.parametrize("declared", ["declared", "built by data"])
+def test_rank_is_repaired(name, declared, rng):
+    shape, right, given = RANKS[name]
+    stack = [L.LSTM(3)] if len(right) == 3 else []
+    model = fastrnn.Sequential([*stack, L.Dense(1)])
+    x = rng.standard_normal(right).astype(np.float32)
+    if declared == "declared":
+        model = fastrnn.Sequential([fastrnn.Input(shape), *stack, L.Dense(1)])
+    model(x)
+    model.compile("sgd", "mse")
+    z, y = x.reshape(given), rng.standard_normal((8, 1)).astype(np.float32)
+    start = model.get_weights()
+
+    def trained(x, fit):
+        model.set_weights(start)
+        fit(x)
+        return [*model.get_weights(), model.evaluate(x, y, verbose=0)]
+
+    for fit in (
+        lambda x: model.fit(x, y, shuffle=False, verbose=0, validation_data=(z, y)),
+        lambda x: model.fit(iter([(x, y)]), verbose=0),
+        lambda x: model.train_on_batch(x, y),
+    ):
+        assert_same(trained(x, fit), trained(z, fit))
+    expected, predictor = model.predict(x, verbose=0), model.compile_inference()
+    for predict in (
+        lambda x: model.predict(x, verbose=0),
+        lambda x: model.predict(x, batch_size=3, verbose=0),
+        lambda x: model.predict(iter([x]), verbose=0),
+        model.predict_on_batch, model, predictor, predictor,
+    ):  # fmt: skip
+        np.testing.assert_allclose(predict(z), expected, rtol=1e-5, atol=1e-6)
+    assert model.test_on_batch(z, y) == model.test_on_batch(x, y)
+
+
+def test_other_ranks_are_refused():
+    model = fastrnn.Sequential([fastrnn.Input((10, 2)), L.LSTM(3), L.Dense(1)])
+    model.compile("sgd", "mse")
+    for x in (np.zeros((4, 10)), np.zeros((4, 10, 2, 2)), np.zeros(4)):
+        with pytest.raises(ValueError, match="expected input of shape"):
+            model.predict(x, verbose=0)
+        with pytest.raises(ValueError, match="expected input of shape"):
+            model.fit(x, np.zeros((4, 1)), verbose=0)

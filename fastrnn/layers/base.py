@@ -146,7 +146,7 @@ class Layer:
     batch_dependent = False  # does one sample's result in training depend on the others?
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
     _hidden_names = frozenset(
-        {"check_call", "has_states", "plan", "sublayers"}
+        {"check_call", "has_states", "plan", "repair_rank", "sublayers"}
     )  # what dir() does not show
 
     def __init__(
@@ -332,7 +332,7 @@ class Layer:
         Called on `Input(...)` or on what that gave, it becomes part of a models.Model."""
         if symbolic.is_symbolic(inputs):
             return symbolic.call(self, inputs, {"mask": mask, "training": training, **kwargs})
-        x = as_input(inputs, self.input_dtype)
+        x = self.repair_rank(as_input(inputs, self.input_dtype))
         if mask is not None:
             mask = np.ascontiguousarray(mask, bool)
         self.build((None, *x.shape[1:]))
@@ -348,6 +348,10 @@ class Layer:
         if isinstance(outputs, list):
             return [output.copy().view(Array) for output in outputs]
         return outputs.copy().view(Array)
+
+    def repair_rank(self, x):
+        """x, which models give the rank of their input where a last axis of size 1 makes it so."""
+        return x
 
     def check_call(self, shape):
         """Raise unless an array of this shape (batch included) fits the layer as built."""
