@@ -17,6 +17,7 @@ import numpy as np
 from fastrnn._public import public
 
 from .derivative import derivative_of_users
+from .tensors import tensor
 from .utils import deserialize_object, serialize_object
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _(x, y, dy):
     return dy
 
 
+@tensor
 def relu(
     x: ArrayLike,
     negative_slope: float = 0.0,
@@ -101,6 +103,7 @@ def _(x, y, dy, negative_slope=0.0, max_value=None, threshold=0.0):
     return np.where(below, negative_slope * dy, dx) if negative_slope else dx
 
 
+@tensor
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.2) -> np.ndarray:
     """x where positive, negative_slope * x elsewhere."""
     x = _floating(x)
@@ -112,6 +115,7 @@ def _(x, y, dy, negative_slope=0.2):
     return np.where(x > 0, dy, negative_slope * dy)
 
 
+@tensor
 def relu6(x: ArrayLike) -> np.ndarray:
     """x cut to [0, 6]."""
     return np.clip(_floating(x), 0, 6)
@@ -122,6 +126,7 @@ def _(x, y, dy):
     return np.where((x > 0) & (x < 6), dy, 0)
 
 
+@tensor
 def sigmoid(x: ArrayLike) -> np.ndarray:
     """1 / (1 + exp(-x))."""
     x = _floating(x)
@@ -134,6 +139,7 @@ def _(x, y, dy):
     return dy * y * (1 - y)
 
 
+@tensor
 def hard_sigmoid(x: ArrayLike) -> np.ndarray:
     """x / 6 + 1/2 cut to [0, 1]; Keras 2 had another slope, see `hard_sigmoid_keras2`."""
     return relu6(_floating(x) + 3) / 6
@@ -144,6 +150,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 3, dy / 6, 0)
 
 
+@tensor
 def hard_sigmoid_keras2(x: ArrayLike) -> np.ndarray:
     """0.2 * x + 1/2 cut to [0, 1]: what "hard_sigmoid" means in files of Keras before 3."""
     return np.clip(0.2 * _floating(x) + 0.5, 0, 1)
@@ -154,6 +161,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 2.5, 0.2 * dy, 0)
 
 
+@tensor
 def sparse_sigmoid(x: ArrayLike) -> np.ndarray:
     """(x + 1) / 2 cut to [0, 1]; Blondel et al., 2019."""
     return np.clip(0.5 * _floating(x) + 0.5, 0, 1)
@@ -164,6 +172,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 1, 0.5 * dy, 0)
 
 
+@tensor
 def tanh(x: ArrayLike) -> np.ndarray:
     """The hyperbolic tangent."""
     return np.tanh(_floating(x))
@@ -174,6 +183,7 @@ def _(x, y, dy):
     return dy * (1 - y * y)
 
 
+@tensor
 def hard_tanh(x: ArrayLike) -> np.ndarray:
     """x cut to [-1, 1]."""
     return np.clip(_floating(x), -1, 1)
@@ -184,6 +194,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 1, dy, 0)
 
 
+@tensor
 def tanh_shrink(x: ArrayLike) -> np.ndarray:
     """x - tanh(x)."""
     x = _floating(x)
@@ -195,6 +206,7 @@ def _(x, y, dy):
     return dy * np.square(np.tanh(x))
 
 
+@tensor
 def softmax(x: ArrayLike, axis=-1) -> np.ndarray:
     """exp(x) over its sum along `axis` (None: along all)."""
     e = np.exp(_below_max(_floating(x), axis))
@@ -206,6 +218,7 @@ def _(x, y, dy, axis=-1):
     return y * (dy - np.sum(dy * y, axis=axis, keepdims=True))
 
 
+@tensor
 def log_softmax(x: ArrayLike, axis=-1) -> np.ndarray:
     """The logarithm of `softmax`."""
     x = _below_max(_floating(x), axis)
@@ -217,6 +230,7 @@ def _(x, y, dy, axis=-1):
     return dy - np.exp(y) * np.sum(dy, axis=axis, keepdims=True)
 
 
+@tensor
 def sparsemax(x: ArrayLike, axis: int = -1) -> np.ndarray:
     """The nearest point to x on the probability simplex; Martins and Astudillo, 2016.
 
@@ -248,6 +262,7 @@ def _below_max(x: np.ndarray, axis) -> np.ndarray:
         return x - x.max(axis=axis, keepdims=True)
 
 
+@tensor
 def softplus(x: ArrayLike) -> np.ndarray:
     """log(1 + exp(x))."""
     x = _floating(x)
@@ -259,6 +274,7 @@ def _(x, y, dy):
     return dy * sigmoid(x)
 
 
+@tensor
 def log_sigmoid(x: ArrayLike) -> np.ndarray:
     """log(1 / (1 + exp(-x)))."""
     return -softplus(-_floating(x))
@@ -269,6 +285,7 @@ def _(x, y, dy):
     return dy * sigmoid(-x)
 
 
+@tensor
 def sparse_plus(x: ArrayLike) -> np.ndarray:
     """0 below -1, x above 1 and (x + 1) ** 2 / 4 between."""
     x = _floating(x)
@@ -280,6 +297,7 @@ def _(x, y, dy):
     return dy * sparse_sigmoid(x)
 
 
+@tensor
 def squareplus(x: ArrayLike, b: float = 4) -> np.ndarray:
     """(x + sqrt(x ** 2 + b)) / 2, for b > 0; Barron, 2021."""
     x = _floating(x)
@@ -292,6 +310,7 @@ def _(x, y, dy, b=4):
     return dy * y / np.hypot(x, math.sqrt(b))
 
 
+@tensor
 def softsign(x: ArrayLike) -> np.ndarray:
     """x / (1 + abs(x))."""
     x = _floating(x)
@@ -303,6 +322,7 @@ def _(x, y, dy):
     return dy * np.square(1 / (1 + np.abs(x)))
 
 
+@tensor
 def elu(x: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """x where positive, alpha * (exp(x) - 1) elsewhere; Clevert et al., 2016."""
     x = _floating(x)
@@ -314,6 +334,7 @@ def _(x, y, dy, alpha=1.0):
     return dy * np.where(x > 0, 1, y + alpha)
 
 
+@tensor
 def selu(x: ArrayLike) -> np.ndarray:
     """elu with the slope and alpha that keep mean 0 and variance 1; Klambauer et al., 2017."""
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
@@ -324,6 +345,7 @@ def _(x, y, dy):
     return dy * np.where(x > 0, _SELU_SCALE, y + _SELU_SCALE * _SELU_ALPHA)
 
 
+@tensor
 def celu(x: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """x where positive, alpha * (exp(x / alpha) - 1) elsewhere; Barron, 2017."""
     x = _floating(x)
@@ -335,6 +357,7 @@ def _(x, y, dy, alpha=1.0):
     return dy * np.exp(np.minimum(x, 0) / alpha)
 
 
+@tensor
 def exponential(x: ArrayLike) -> np.ndarray:
     """exp(x); infinite where that is too large for the dtype."""
     with np.errstate(over="ignore"):
@@ -346,6 +369,7 @@ def _(x, y, dy):
     return dy * y
 
 
+@tensor
 def gelu(x: ArrayLike, approximate: bool = False) -> np.ndarray:
     """x times the normal distribution function, or its tanh form; Hendrycks and Gimpel, 2016."""
     x = _floating(x)
@@ -376,6 +400,7 @@ def _normal_cdf(x: np.ndarray) -> np.ndarray:
     return ndtr(x).astype(x.dtype, copy=False)
 
 
+@tensor
 def silu(x: ArrayLike) -> np.ndarray:
     """x * sigmoid(x); also under the name swish. Ramachandran et al., 2017."""
     x = _floating(x)
@@ -388,6 +413,7 @@ def _(x, y, dy):
     return dy * (s + y * (1 - s))
 
 
+@tensor
 def hard_silu(x: ArrayLike) -> np.ndarray:
     """x * hard_sigmoid(x); also under the name hard_swish. Howard et al., 2019."""
     x = _floating(x)
@@ -399,6 +425,7 @@ def _(x, y, dy):
     return dy * np.where(np.abs(x) < 3, np.clip(x, -3, 3) / 3 + 0.5, x > 0)
 
 
+@tensor
 def mish(x: ArrayLike) -> np.ndarray:
     """x * tanh(softplus(x)); Misra, 2019."""
     x = _floating(x)
@@ -411,6 +438,7 @@ def _(x, y, dy):
     return dy * (t + x * (1 - t * t) * sigmoid(x))
 
 
+@tensor
 def soft_shrink(x: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """x moved towards 0 by `threshold`, not beyond it."""
     x = _floating(x)
@@ -422,6 +450,7 @@ def _(x, y, dy, threshold=0.5):
     return np.where(np.abs(x) > threshold, dy, 0)
 
 
+@tensor
 def hard_shrink(x: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """x where abs(x) > threshold, 0 elsewhere."""
     x = _floating(x)
@@ -433,6 +462,7 @@ def _(x, y, dy, threshold=0.5):
     return np.where(np.abs(x) > threshold, dy, 0)
 
 
+@tensor
 def threshold(x: ArrayLike, threshold: float, default_value: float) -> np.ndarray:
     """x where x > threshold, default_value elsewhere."""
     x = _floating(x)
@@ -444,6 +474,7 @@ def _(x, y, dy, threshold, default_value):
     return np.where(x > threshold, dy, 0)
 
 
+@tensor
 def glu(x: ArrayLike, axis: int = -1) -> np.ndarray:
     """a * sigmoid(b) for the halves a, b of x along `axis`, of even size; Dauphin et al., 2017."""
     x = _floating(x)

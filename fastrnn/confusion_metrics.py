@@ -11,6 +11,7 @@ import numpy as np
 
 from .loss_functions import check_axes, fit_weights, same_shape, sigmoid
 from .metric import Metric
+from .tensors import tensor
 
 if TYPE_CHECKING:
     from fastrnn._types import Whole
@@ -147,6 +148,7 @@ class _Count(_Confusion):
 class TruePositives(_Count):
     """How many y_true != 0 have y_pred > threshold (0.5, or a list)."""
 
+    @tensor
     def result(self):
         return self._single(self.true_positives)
 
@@ -154,6 +156,7 @@ class TruePositives(_Count):
 class FalsePositives(_Count):
     """How many y_true == 0 have y_pred > threshold (0.5, or a list)."""
 
+    @tensor
     def result(self):
         return self._single(self.false_positives)
 
@@ -161,6 +164,7 @@ class FalsePositives(_Count):
 class TrueNegatives(_Count):
     """How many y_true == 0 have y_pred <= threshold (0.5, or a list)."""
 
+    @tensor
     def result(self):
         return self._single(self.true_negatives)
 
@@ -168,6 +172,7 @@ class TrueNegatives(_Count):
 class FalseNegatives(_Count):
     """How many y_true != 0 have y_pred <= threshold (0.5, or a list)."""
 
+    @tensor
     def result(self):
         return self._single(self.false_negatives)
 
@@ -196,6 +201,7 @@ class Precision(_Rate):
     top_k (None): only the k largest of a row are positive. class_id (None): one class only.
     """
 
+    @tensor
     def result(self):
         positives = self.true_positives + self.false_positives
         return self._single(_ratio(self.true_positives, positives))
@@ -207,6 +213,7 @@ class Recall(_Rate):
     top_k (None): only the k largest of a row are found. class_id (None): one class only.
     """
 
+    @tensor
     def result(self):
         actual = self.true_positives + self.false_negatives
         return self._single(_ratio(self.true_positives, actual))
@@ -254,6 +261,7 @@ class SensitivityAtSpecificity(_AtRate):
     ):
         super().__init__(specificity, "specificity", num_thresholds, class_id, name, dtype)
 
+    @tensor
     def result(self):
         return self._best(self._sensitivity(), self._specificity())
 
@@ -273,6 +281,7 @@ class SpecificityAtSensitivity(_AtRate):
     ):
         super().__init__(sensitivity, "sensitivity", num_thresholds, class_id, name, dtype)
 
+    @tensor
     def result(self):
         return self._best(self._specificity(), self._sensitivity())
 
@@ -292,6 +301,7 @@ class PrecisionAtRecall(_AtRate):
     ):
         super().__init__(recall, "recall", num_thresholds, class_id, name, dtype)
 
+    @tensor
     def result(self):
         return self._best(self._precision(), self._sensitivity())
 
@@ -311,6 +321,7 @@ class RecallAtPrecision(_AtRate):
     ):
         super().__init__(precision, "precision", num_thresholds, class_id, name, dtype)
 
+    @tensor
     def result(self):
         return self._best(self._sensitivity(), self._precision())
 
@@ -399,6 +410,7 @@ class AUC(_Confusion):
             sample_weight = weights
         super().update_state(y_true, y_pred, sample_weight)
 
+    @tensor
     def result(self):
         tp, fp = self.true_positives, self.false_positives
         tn, fn = self.true_negatives, self.false_negatives
@@ -500,6 +512,7 @@ class FBetaScore(Metric):
         self.false_positives = self.false_positives + np.sum(found * (1 - y_true) * weights, axis)
         self.false_negatives = self.false_negatives + np.sum(~found * y_true * weights, axis)
 
+    @tensor
     def result(self):
         tp, actual = self.true_positives, self.true_positives + self.false_negatives
         precision = tp / (tp + self.false_positives + _EPSILON)

@@ -16,6 +16,7 @@ from fastrnn._public import public
 from . import checks
 from .process import fork_safe
 from .random import check_seed, generator
+from .tensors import tensor
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
 __all__ = [
@@ -58,6 +59,7 @@ class Constant(Initializer):
             raise ValueError(f"value: expected a number or an array of them, received {value!r}")
         self.value = value
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         shape = _shape(shape)
         if np.ndim(self.value) and np.shape(self.value) != shape:
@@ -90,6 +92,7 @@ class Constant(Initializer):
 class Zeros(Initializer):
     """Zeros."""
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         return np.zeros(_shape(shape), _dtype(dtype))
 
@@ -97,6 +100,7 @@ class Zeros(Initializer):
 class Ones(Initializer):
     """Ones."""
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         return np.ones(_shape(shape), _dtype(dtype))
 
@@ -109,6 +113,7 @@ class Identity(Initializer):
     def __init__(self, gain: float = 1.0):
         self.gain = checks.number("gain", gain)
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         shape = _shape(shape)
         if len(shape) != 2:
@@ -136,6 +141,7 @@ class RandomUniform(_RandomInitializer):
         self.minval = checks.number("minval", minval)
         self.maxval = checks.number("maxval", maxval)
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         ends = sorted((self.minval, self.maxval))
         values = generator(self.seed).uniform(*ends, _shape(shape))
@@ -152,6 +158,7 @@ class RandomNormal(_RandomInitializer):
         self.mean = checks.number("mean", mean)
         self.stddev = checks.number("stddev", stddev)
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         values = generator(self.seed).normal(self.mean, abs(self.stddev), _shape(shape))
         return values.astype(_dtype(dtype))
@@ -160,6 +167,7 @@ class RandomNormal(_RandomInitializer):
 class TruncatedNormal(RandomNormal):
     """As RandomNormal, drawing again what lies beyond two standard deviations."""
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         values = _truncated_normal(generator(self.seed), _shape(shape))
         return (self.mean + self.stddev * values).astype(_dtype(dtype))
@@ -203,6 +211,7 @@ class VarianceScaling(_RandomInitializer):
         self.input_axes = input_axes
         self.output_axes = output_axes
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         shape = _shape(shape)
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
@@ -282,6 +291,7 @@ class Orthogonal(_RandomInitializer):
         super().__init__(seed)
         self.gain = checks.number("gain", gain)
 
+    @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
         shape = _shape(shape)
         if len(shape) < 2:

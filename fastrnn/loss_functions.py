@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .derivative import Traced
+from .tensors import as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -148,7 +149,7 @@ def _gradient(fn: Callable) -> Callable:
         if not isinstance(y_pred, Traced):
             if fn.__name__ != "cosine_similarity":
                 check_axes(y_true, y_pred)
-            return fn(y_true, y_pred, *args, **options)
+            return as_tensor(fn(y_true, y_pred, *args, **options))
         slope = loss.gradient(y_true, y_pred.value, *args, **options).reshape(y_pred.shape)
         axis = options.get("axis", -1)
         return y_pred.then(

@@ -53,6 +53,7 @@ from .loss_functions import (
     squared_hinge,
     warn_of_one_class,
 )
+from .tensors import tensor
 from .utils import Configurable, deserialize_object, serialize_object, snake_case
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Loss(Configurable):
             "loss", repr(self.name), advice, lambda y: self.call(y_true, y), y_pred
         )
 
+    @tensor
     def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss, a float (an array for reduction "none")."""
         if self._runs_in_kernel() and self.reduction not in ("none", None):

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import losses
 from .loss_functions import fit_weights, match_ranks
+from .tensors import tensor
 from .utils import Configurable, snake_case
 
 
@@ -84,6 +85,7 @@ class Sum(Metric):
         values, _ = _samplewise(np.asarray(values, np.float32), sample_weight, np.sum)
         self.total += _sum(values)
 
+    @tensor
     def result(self):
         return self.total
 
@@ -109,6 +111,7 @@ class Mean(Metric):
         self.total += _sum(values)
         self.count += (len(values) if values.ndim else 1) if weights is None else _sum(weights)
 
+    @tensor
     def result(self):
         return self.total / self.count if self.count else 0.0
 

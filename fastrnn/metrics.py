@@ -52,6 +52,7 @@ from .loss_functions import (
 )
 from .losses import kind_of_targets
 from .metric import Mean, MeanMetricWrapper, Metric, Sum
+from .tensors import tensor
 from .utils import class_table, deserialize_object, serialize_object, snake_case
 
 if TYPE_CHECKING:
@@ -82,12 +83,14 @@ public(__name__)
 # --- metric functions
 
 
+@tensor
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 where y_true == y_pred."""
     y_true, y_pred = match_ranks(np.asarray(y_true), np.asarray(y_pred))
     return np.equal(y_true, y_pred).astype(np.float32)
 
 
+@tensor
 def binary_accuracy(y_true: ArrayLike, y_pred: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """1.0 where y_true == (y_pred > threshold)."""
     y_true, y_pred = _same_shape(y_true, y_pred)
@@ -96,6 +99,7 @@ def binary_accuracy(y_true: ArrayLike, y_pred: ArrayLike, threshold: float = 0.5
     return matches
 
 
+@tensor
 def categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 for each row whose largest y_true and y_pred are in the same place."""
     check_axes(y_true, y_pred)
@@ -105,6 +109,7 @@ def categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     return matches
 
 
+@tensor
 def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 for each row whose largest y_pred is in the place y_true."""
     y_pred = np.ascontiguousarray(y_pred, np.float32)
@@ -113,6 +118,7 @@ def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndar
     return matches
 
 
+@tensor
 def top_k_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike, k: int = 5) -> np.ndarray:
     """1.0 for each row where the place of the largest y_true is among the k largest of y_pred."""
     check_axes(y_true, y_pred)
@@ -120,6 +126,7 @@ def top_k_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike, k: int = 5)
     return sparse_top_k_categorical_accuracy(np.argmax(y_true, axis=-1), y_pred, k)
 
 
+@tensor
 def sparse_top_k_categorical_accuracy(
     y_true: ArrayLike, y_pred: ArrayLike, k: int = 5
 ) -> np.ndarray:
@@ -132,6 +139,7 @@ def sparse_top_k_categorical_accuracy(
     return (known & np.isfinite(own[..., 0]) & (larger < k)).astype(np.float32)
 
 
+@tensor
 def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> np.ndarray:
     """The cosine of the angle between y_true and y_pred along `axis`."""
     return -loss_functions.cosine_similarity(y_true, y_pred, axis)
@@ -247,6 +255,7 @@ class RootMeanSquaredError(MeanMetricWrapper):
     def _count_all(self, y_true, y_pred):
         return _add_errors(self, _engine.SQUARED_ERROR, y_true, y_pred)
 
+    @tensor
     def result(self):
         return math.sqrt(super().result())
 

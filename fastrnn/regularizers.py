@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn._public import public
 
 from .derivative import derivative_of_users
+from .tensors import tensor
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
 __all__ = [
@@ -28,6 +29,7 @@ _EPSILON = 1e-7
 class Regularizer(Configurable):
     """Base class: override `__call__(w) -> float` and define `gradient(w) -> array`."""
 
+    @tensor
     def __call__(self, w) -> float:
         return 0.0
 
@@ -41,6 +43,7 @@ class L1L2(Regularizer):
         self.l1 = _factor("l1", l1, default=0.0)
         self.l2 = _factor("l2", l2, default=0.0)
 
+    @tensor
     def __call__(self, w) -> float:
         penalty = 0.0
         if self.l1:
@@ -89,6 +92,7 @@ class OrthogonalRegularizer(Regularizer):
             raise ValueError(f'mode: expected "rows" or "columns", received {mode!r}')
         self.mode = mode
 
+    @tensor
     def __call__(self, w) -> float:
         unit, _ = self._unit_rows(w)
         cosines = unit @ unit.T

@@ -11,6 +11,7 @@ from itertools import pairwise
 from fastrnn._public import public
 
 from .checks import number, numbers, text
+from .tensors import tensor
 from .utils import Configurable, class_table, deserialize_object, serialize_object
 
 __all__ = [
@@ -50,6 +51,7 @@ class ExponentialDecay(LearningRateSchedule):
         self.staircase = staircase
         self.name = text("name", name)
 
+    @tensor
     def __call__(self, step: int) -> float:
         periods = step // self.decay_steps if self.staircase else step / self.decay_steps
         return float(self.initial_learning_rate * _power(self.decay_rate, periods))
@@ -77,6 +79,7 @@ class InverseTimeDecay(LearningRateSchedule):
         self.staircase = staircase
         self.name = text("name", name)
 
+    @tensor
     def __call__(self, step: int) -> float:
         periods = step // self.decay_steps if self.staircase else step / self.decay_steps
         return float(self.initial_learning_rate / (1 + self.decay_rate * periods))
@@ -104,6 +107,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         if any(a >= b for a, b in pairwise(self.boundaries)):
             raise ValueError(f"boundaries: expected to increase, received {self.boundaries}")
 
+    @tensor
     def __call__(self, step: int) -> float:
         return float(self.values[bisect_left(self.boundaries, step)])
 
@@ -140,6 +144,7 @@ class PolynomialDecay(LearningRateSchedule):
         self.cycle = cycle
         self.name = text("name", name)
 
+    @tensor
     def __call__(self, step: int) -> float:
         cycles = max(1, math.ceil(step / self.decay_steps)) if self.cycle else 1
         left = 1 - min(1.0, step / (self.decay_steps * cycles))
@@ -179,6 +184,7 @@ class CosineDecay(LearningRateSchedule):
         self.warmup_target = number("warmup_target", warmup_target, none=True)
         self.warmup_steps = number("warmup_steps", warmup_steps, ">= 0")
 
+    @tensor
     def __call__(self, step: int) -> float:
         peak = self.initial_learning_rate
         if self.warmup_target is not None:
@@ -215,6 +221,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         self.alpha = number("alpha", alpha, ">= 0")
         self.name = text("name", name)
 
+    @tensor
     def __call__(self, step: int) -> float:
         if self.t_mul == 1:
             restarts, done = divmod(step, self.first_decay_steps)

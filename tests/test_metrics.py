@@ -175,7 +175,7 @@ def test_means_follow_the_formula(rng, name, shape):
             full = full.reshape(steps + (1,) * (values.ndim - len(steps))) * np.ones(values.shape)
             total, count = total + (values * full).sum(), count + full.sum()
         assert metric.result() == pytest.approx(total / count, rel=1e-5, abs=1e-7)
-        assert type(metric.result()) is float
+        assert isinstance(metric.result(), float)
         metric.reset_state()
         assert metric.result() == 0
 

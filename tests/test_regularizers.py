@@ -75,7 +75,7 @@ def test_gradients(regularizer):
 def test_types(regularizer):
     w = W.astype(np.float32)
     before = w.copy()
-    assert type(regularizer(w)) is float
+    assert isinstance(regularizer(w), float)
     gradient = regularizer.gradient(w)
     assert gradient.dtype == np.float32 and gradient.shape == w.shape
     np.testing.assert_allclose(gradient, regularizer.gradient(W), rtol=1e-4, atol=1e-6)

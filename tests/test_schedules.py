@@ -49,7 +49,7 @@ CASES = [
 def test_rates(schedule, rates):
     for step, rate in rates.items():
         result = schedule(step)
-        assert type(result) is float
+        assert isinstance(result, float)
         assert result == pytest.approx(rate, rel=1e-12, abs=1e-15), step
 
 
