@@ -45,6 +45,8 @@ def _first_k(y_pred, k: int):
 class _Confusion(Metric):
     """Weighted counts of right and wrong positives and negatives at each threshold."""
 
+    _counted = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+
     def __init__(self, thresholds, name=None, dtype=None, top_k=None, class_id=None):
         super().__init__(dtype, name)
         self.top_k, self.class_id = top_k, class_id
@@ -148,6 +150,8 @@ class _Count(_Confusion):
 class TruePositives(_Count):
     """How many y_true != 0 have y_pred > threshold (0.5, or a list)."""
 
+    _counted = ("true_positives",)
+
     @tensor
     def result(self):
         return self._single(self.true_positives)
@@ -155,6 +159,8 @@ class TruePositives(_Count):
 
 class FalsePositives(_Count):
     """How many y_true == 0 have y_pred > threshold (0.5, or a list)."""
+
+    _counted = ("false_positives",)
 
     @tensor
     def result(self):
@@ -164,6 +170,8 @@ class FalsePositives(_Count):
 class TrueNegatives(_Count):
     """How many y_true == 0 have y_pred <= threshold (0.5, or a list)."""
 
+    _counted = ("true_negatives",)
+
     @tensor
     def result(self):
         return self._single(self.true_negatives)
@@ -171,6 +179,8 @@ class TrueNegatives(_Count):
 
 class FalseNegatives(_Count):
     """How many y_true != 0 have y_pred <= threshold (0.5, or a list)."""
+
+    _counted = ("false_negatives",)
 
     @tensor
     def result(self):
@@ -201,6 +211,8 @@ class Precision(_Rate):
     top_k (None): only the k largest of a row are positive. class_id (None): one class only.
     """
 
+    _counted = ("true_positives", "false_positives")
+
     @tensor
     def result(self):
         positives = self.true_positives + self.false_positives
@@ -212,6 +224,8 @@ class Recall(_Rate):
 
     top_k (None): only the k largest of a row are found. class_id (None): one class only.
     """
+
+    _counted = ("true_positives", "false_negatives")
 
     @tensor
     def result(self):
@@ -468,6 +482,7 @@ class FBetaScore(Metric):
     """
 
     _options = ("name", "dtype", "average", "beta", "threshold")
+    _counted = ("true_positives", "false_positives", "false_negatives")
 
     def __init__(
         self,

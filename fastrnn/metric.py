@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from . import losses
+from . import initializers, losses
 from .loss_functions import fit_weights, match_ranks
-from .tensors import tensor
+from .tensors import State, tensor
 from .utils import Configurable, snake_case
 
 
 class Metric(Configurable):
     """Base class: override update_state(y_true, y_pred, sample_weight=None), result() and
-    reset_state().
+    reset_state(), which sets what add_weight made to zero by itself.
 
     uses_mask: whether update_state takes a `mask` (bool, False leaves a value out) as well; as in
     Keras those metrics do that are means of a function's values.
@@ -28,6 +28,41 @@ class Metric(Configurable):
         self.name = name or snake_case(type(self).__name__)
         self.dtype = "float32"
 
+    _counted: tuple[str, ...] = ()  # attributes that are the metric's state
+
+    def add_weight(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> State:
+        """A variable of the metric, zeros or as the initializer has it, which reset_state sets to
+        zero: shape () and name, in Keras 2 the first argument."""
+        if isinstance(shape, str):
+            shape, name = (), shape
+        kind = np.dtype(dtype or "float32")
+        make = initializers.get("zeros" if initializer is None else initializer)
+        weights = self.__dict__.setdefault("_weights", [])
+        name = name or ("variable" if not weights else f"variable_{len(weights)}")
+        value = np.array(make(shape, dtype=kind.name), kind)
+        weights.append(State.of(value, name, f"{self.name}/{name}"))
+        return weights[-1]
+
+    def add_variable(
+        self, shape=(), initializer=None, dtype=None, aggregation: Any = None, name=None
+    ) -> State:
+        """As `add_weight`."""
+        return self.add_weight(shape, initializer, dtype, name)
+
+    @property
+    def variables(self) -> list[State]:
+        """The metric's state, as variables that can be read and assigned to."""
+        counted = [self._variable(name) for name in self._counted]
+        return counted + self.__dict__.get("_weights", [])
+
+    def _variable(self, name):
+        def assigned(value):
+            value = np.array(value, np.float64)
+            setattr(self, name, value if value.ndim else float(value))
+
+        value = np.array(getattr(self, name), np.float32)
+        return State.of(value, name, f"{self.name}/{name}", assigned)
+
     def update_state(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} must define update_state")
 
@@ -35,7 +70,11 @@ class Metric(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define result")
 
     def reset_state(self):
-        raise NotImplementedError(f"{type(self).__name__} must define reset_state")
+        weights = self.__dict__.get("_weights")
+        if weights is None:
+            raise NotImplementedError(f"{type(self).__name__} must define reset_state")
+        for weight in weights:
+            weight.assign(np.zeros(weight.shape))
 
     def reset_states(self):
         """reset_state under its name in Keras 2."""
@@ -77,6 +116,8 @@ def _sum(x) -> float:
 class Sum(Metric):
     """The sum of all values, each times its sample weight."""
 
+    _counted = ("total",)
+
     def __init__(self, name: str | None = "sum", dtype: Any = None):
         super().__init__(dtype, name)
         self.reset_state()
@@ -95,6 +136,8 @@ class Sum(Metric):
 
 class Mean(Metric):
     """The mean of all values, weighted by sample_weight; 0 before the first."""
+
+    _counted = ("total", "count")
 
     def __init__(self, name: str | None = "mean", dtype: Any = None):
         super().__init__(dtype, name)

@@ -19,6 +19,7 @@ from fastrnn._public import public
 
 from . import checks, schedules
 from ._engine import Update, clip, scale, sum_of_squares
+from .tensors import Count, State
 from .utils import (
     Configurable,
     as_call,
@@ -58,6 +59,10 @@ class LearningRate(float):
 
     def numpy(self) -> np.float32:
         return np.float32(self)
+
+    @property
+    def value(self) -> LearningRate:
+        return self
 
     def __reduce__(self):
         return float, (float(self),)
@@ -180,10 +185,42 @@ class Optimizer(Configurable):
             return float(rate(self._calls))
         return float(rate())
 
+    def _steps(self) -> int:
+        return self._calls // (self.gradient_accumulation_steps or 1)
+
     @property
     def iterations(self) -> int:
-        """Steps made so far."""
-        return self._calls // (self.gradient_accumulation_steps or 1)
+        """Steps made so far; `assign` sets them, as if they were a variable."""
+
+        def assign(steps):
+            self._calls = steps * (self.gradient_accumulation_steps or 1)
+
+        return Count(self._steps(), assign)
+
+    @property
+    def built(self) -> bool:
+        """Whether the optimizer has the slots of a model's weights."""
+        return self._shapes is not None
+
+    @property
+    def variables(self) -> list[State]:
+        """All that changes in training, as Keras names and orders it: the steps, the learning rate
+        unless a schedule rules it, and the slots. They can be assigned to."""
+        return [self._variable(name, array) for name, array in self._state()]
+
+    def _variable(self, name, array):
+        assigned = None
+        if not any(np.may_share_memory(array, slot) for slot in self._slots.values()):
+
+            def assigned(value):  # of a number that is kept elsewhere
+                if name == "iteration":
+                    self._calls = int(value)
+                elif name == "learning_rate":
+                    self.learning_rate = float(value)
+                else:
+                    self._set_extra_state({name: value})
+
+        return State.of(array, name, f"{self.name}/{name}", assigned)
 
     # --- slots
 
@@ -245,7 +282,7 @@ class Optimizer(Configurable):
                 self._clip(store)
             rate = self._rate()
             if self.decay:
-                rate /= 1.0 + self.decay * self.iterations
+                rate /= 1.0 + self.decay * self._steps()
             rate = float(np.float32(rate))  # as files keep it: training goes on with the same bits
             self._step(rate, (self.weight_decay or 0.0) * rate)
         if self.use_ema:
@@ -288,10 +325,10 @@ class Optimizer(Configurable):
 
     def _average(self, store) -> None:
         average = self._slots["average"]
-        momentum = self.ema_momentum if self.iterations else 0.0
+        momentum = self.ema_momentum if self._steps() else 0.0
         average += (1.0 - momentum) * (store.values - average)
         frequency = self.ema_overwrite_frequency
-        if frequency and (self.iterations + 1) % frequency == 0:
+        if frequency and (self._steps() + 1) % frequency == 0:
             store.values[...] = average
 
     def finalize_variable_values(self, store) -> None:
@@ -506,7 +543,7 @@ class Adam(Optimizer):
         return _moments(self)
 
     def _factors(self, rate):
-        step = self.iterations + 1
+        step = self._steps() + 1
         corrected = rate * math.sqrt(1.0 - self.beta_2**step) / (1.0 - self.beta_1**step)
         return corrected, 1.0, 0.0, 1.0
 
@@ -565,7 +602,7 @@ class Adamax(Optimizer):
         }
 
     def _factors(self, rate):
-        return rate / (1.0 - self.beta_1 ** (self.iterations + 1)), 1.0, 0.0, 1.0
+        return rate / (1.0 - self.beta_1 ** (self._steps() + 1)), 1.0, 0.0, 1.0
 
 
 class Nadam(Optimizer):
@@ -602,7 +639,7 @@ class Nadam(Optimizer):
         return self.beta_1 * (1.0 - 0.5 * 0.96**step)
 
     def _factors(self, rate):
-        step = self.iterations + 1
+        step = self._steps() + 1
         now, after = self._beta_1_at(step), self._beta_1_at(step + 1)
         self._product = float(np.float32(self._product * now))
         return (

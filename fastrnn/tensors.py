@@ -41,3 +41,71 @@ def tensor(function: F) -> F:
         return as_tensor(function(*args, **options))
 
     return call  # type: ignore[return-value]
+
+
+class Count(int):
+    """An integer that numpy() can be called on, and that can be assigned to."""
+
+    _assign: Callable[[int], None]
+
+    def __new__(cls, value, assign):
+        count = super().__new__(cls, value)
+        count._assign = assign
+        return count
+
+    @property
+    def value(self) -> Count:
+        return self
+
+    def numpy(self) -> np.int64:
+        return np.int64(self)
+
+    def assign(self, value) -> None:
+        self._assign(int(value))
+
+    def __reduce__(self):
+        return int, (int(self),)
+
+
+class State(Array):
+    """An array that changes in training, as a variable of Keras: name, path, value, numpy() and
+    the assignments. assigned: called with the array whenever it was assigned to."""
+
+    name = path = ""
+    assigned: Callable[[np.ndarray], None] | None = None
+
+    @classmethod
+    def of(cls, array, name: str, path: str, assigned=None) -> State:
+        state = np.asarray(array).view(cls)
+        state.name, state.path, state.assigned = name, path, assigned
+        return state
+
+    @property
+    def value(self) -> State:
+        return self
+
+    def numpy(self):
+        return np.array(self)[()]
+
+    def assign(self, value) -> State:
+        """Set the value; the shape must be the variable's own."""
+        if np.shape(value) != self.shape:
+            raise ValueError(
+                f"value: expected shape {self.shape} for {self.path!r}, received {np.shape(value)}"
+            )
+        self[...] = value
+        if self.assigned is not None:
+            self.assigned(np.asarray(self))
+        return self
+
+    def assign_add(self, value) -> State:
+        return self.assign(np.asarray(self) + np.asarray(value))
+
+    def assign_sub(self, value) -> State:
+        return self.assign(np.asarray(self) - np.asarray(value))
+
+    def __reduce__(self):
+        return State.of, (np.array(self), self.name, self.path)
+
+    def __deepcopy__(self, memo):
+        return State.of(np.array(self), self.name, self.path)
