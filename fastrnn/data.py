@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fastrnn import random
+from fastrnn.arrays import contiguous
 from fastrnn.layers.base import as_input, as_numbers
 
 _TO_DENSE = ("toarray", "to_tensor")  # methods of SciPy's sparse arrays, of ragged tensors
@@ -137,7 +138,8 @@ class IteratedBatches:
 def batches(x, y, sample_weight, batch_size, shuffle, model, steps=None):
     """The right kind of batches for what a user passed as x to this model."""
     arrays = ("__array__", *_TO_DENSE)
-    if isinstance(x, (list, tuple, dict, int, float)) or any(hasattr(x, name) for name in arrays):
+    given = (list, tuple, dict, int, float, memoryview)
+    if isinstance(x, given) or any(hasattr(x, name) for name in arrays):
         return ArrayBatches(x, y, sample_weight, batch_size, shuffle, model, steps)
     if isinstance(x, str) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")):
         raise ValueError(f"x: expected an array or an iterable of batches, received {x!r}")
@@ -193,7 +195,7 @@ def _from_pandas(frame, name):
 
 def as_target(y):
     y = as_numbers(y, "y")
-    return np.ascontiguousarray(y, np.float32 if y.dtype.kind in "bf" else np.int64)
+    return contiguous(y, np.float32 if y.dtype.kind in "bf" else np.int64)
 
 
 def check_batch_size(batch_size):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn.arrays import contiguous
+
 from .derivative import Traced
 from .tensors import as_tensor
 
@@ -126,7 +128,7 @@ def class_labels(y_true, y_pred: np.ndarray) -> np.ndarray:
     y_true = np.asarray(y_true)
     if y_true.dtype.kind == "f" and not np.isfinite(y_true).all():
         raise ValueError("y_true: expected labels, received NaN or infinity")
-    labels = np.ascontiguousarray(y_true, np.int64)
+    labels = contiguous(y_true, np.int64)
     shape = y_pred.shape[:-1]
     if labels.shape != shape:
         if labels.shape != (*shape, 1):

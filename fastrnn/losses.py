@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from fastrnn._public import public
+from fastrnn.arrays import contiguous
 
 from . import _engine, checks
 from .derivative import derivative_of_users
@@ -210,7 +211,7 @@ class Loss(Configurable):
         """Targets as the kernel takes them, y_pred, and the shape of the values."""
         if y_true.shape != y_pred.shape:
             y_true, y_pred = same_shape(y_true, y_pred, expand)
-        return np.ascontiguousarray(y_true, np.float32), y_pred, y_pred.shape[:-1]
+        return contiguous(y_true, np.float32), y_pred, y_pred.shape[:-1]
 
     def _smoothing(self, classes: int) -> tuple[float, float]:
         """Factor and offset of the targets."""
@@ -219,7 +220,7 @@ class Loss(Configurable):
     def _run(self, y_true, y_pred, sample_weight, mask, activation, gradient):
         """-> reduced loss, activation of y_pred or None, gradient or None."""
         given = y_pred
-        y_pred = np.ascontiguousarray(y_pred, np.float32)
+        y_pred = contiguous(y_pred, np.float32)
         if y_pred.size == 1:  # of a single number it makes an array
             check_axes(given if np.ndim(given) == 0 else y_true, given)
         shape = y_pred.shape
@@ -230,7 +231,7 @@ class Loss(Configurable):
         if weights is not None:
             if weights.shape != rows:
                 weights = np.broadcast_to(weights, rows)
-            weights = np.ascontiguousarray(weights)
+            weights = contiguous(weights)
         columns = y_pred.shape[-1]
         if self._kernel != _engine.SOFTMAX_CROSSENTROPY:
             scale = scale / columns if columns else 0.0

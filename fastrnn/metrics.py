@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from fastrnn._public import public
+from fastrnn.arrays import contiguous
 
 from . import _engine, checks, loss_functions
 from .confusion_metrics import (
@@ -112,7 +113,7 @@ def categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
 @tensor
 def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 for each row whose largest y_pred is in the place y_true."""
-    y_pred = np.ascontiguousarray(y_pred, np.float32)
+    y_pred = contiguous(y_pred, np.float32)
     matches = np.empty(y_pred.shape[:-1], np.float32)
     _engine.class_matches(class_labels(y_true, y_pred), y_pred, matches)
     return matches
@@ -147,8 +148,8 @@ def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> n
 
 def _same_shape(y_true, y_pred):
     """Both as contiguous float32 of the same shape; raises ValueError where they cannot be."""
-    y_true = np.ascontiguousarray(y_true, np.float32)
-    y_pred = np.ascontiguousarray(y_pred, np.float32)
+    y_true = contiguous(y_true, np.float32)
+    y_pred = contiguous(y_pred, np.float32)
     if y_true.shape != y_pred.shape:
         return same_shape(y_true, y_pred)
     return y_true, y_pred
@@ -200,7 +201,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 
     def _count_all(self, y_true, y_pred):
         check_axes(y_true, y_pred)
-        y_pred = np.ascontiguousarray(y_pred, np.float32)
+        y_pred = contiguous(y_pred, np.float32)
         labels = class_labels(y_true, y_pred)
         return self._add(_engine.class_matches(labels, y_pred), len(y_pred), labels.size)
 

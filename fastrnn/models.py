@@ -89,6 +89,7 @@ class Sequential(Layer):
         self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.initial_epoch = 0
         self.history = None
+        self._trainer = None  # (process, thread) that trains it
         for layer in layers or ():
             self.add(layer)
 
@@ -116,6 +117,8 @@ class Sequential(Layer):
             (layer,) = layer.layers
         if not isinstance(layer, Layer):
             raise ValueError(f"layer: expected a layer, received {layer!r}")
+        if layer is self or self in _models_within(layer):
+            raise ValueError(f"layer: expected another model than {self.name!r} itself")
         if isinstance(layer, InputLayer):
             if self._layers or self._input_layer:
                 raise ValueError("an Input has to be the first entry of a Sequential")
@@ -235,6 +238,21 @@ class Sequential(Layer):
         for layer in self._layers:
             input_shape = layer.compute_output_shape(input_shape)
         return input_shape
+
+    def __call__(self, inputs, *, mask=None, training=None, **kwargs):
+        if isinstance(inputs, dict):
+            inputs = self._of_input(inputs)
+        return super().__call__(inputs, mask=mask, training=training, **kwargs)
+
+    def _of_input(self, given):
+        """What a dict by the input's name holds for it."""
+        expected = self._input_layer.name if self._input_layer else None
+        if [*given] != [expected]:
+            raise ValueError(
+                f"inputs: expected an array, or a dict with the name of the input, {expected!r}, "
+                f"received a dict of {[*given]}"
+            )
+        return given[expected]
 
     def repair_rank(self, x):
         declared = self._input_layer.batch_input_shape if self._input_layer else self.input_shape
@@ -388,6 +406,10 @@ class Sequential(Layer):
         """Set optimizer, loss and metrics, by name, config or object. steps_per_execution: of how
         many steps callbacks are told at once. run_eagerly, jit_compile and Keras 1's class_mode
         are accepted and change nothing; metrics may be the third argument, as in Keras 2."""
+        if self._trainer is not None:
+            raise RuntimeError(
+                f"model {self.name!r} is being trained: call compile before or after that"
+            )
         for old in ("sample_weight_mode", "class_mode"):
             kwargs.pop(old, None)  # type: ignore[misc]
         if kwargs:
@@ -396,11 +418,26 @@ class Sequential(Layer):
             loss_weights, metrics = None, loss_weights
         if loss_weights not in (None, 1, 1.0, [1], [1.0]):
             raise ValueError(f"loss_weights: a Sequential has one loss, received {loss_weights!r}")
+        loss = self._of_output("loss", loss)
+        metrics = self._of_output("metrics", metrics)
+        weighted_metrics = self._of_output("weighted_metrics", weighted_metrics)
         if isinstance(loss, (list, tuple)) and len(loss) == 1:
             loss = loss[0]
         self.compiled = training.Compiled(
             self, optimizer, loss, metrics, weighted_metrics, steps_per_execution
         )
+
+    def _of_output(self, name, given):
+        """What a dict by the output's name holds for it."""
+        if not isinstance(given, dict) or not given or "class_name" in given:
+            return given
+        expected = self._layers[-1].name if self._layers else None
+        if [*given] != [expected]:
+            raise ValueError(
+                f"{name}: expected a dict with the name of the output, {expected!r}, received "
+                f"{[*given]}"
+            )
+        return given[expected]
 
     @property
     def optimizer(self) -> Optimizer:
@@ -519,13 +556,16 @@ class Sequential(Layer):
     ) -> float | list[float] | dict[str, float]:
         """One update on one batch: the loss, or [loss, metrics...]. reset_metrics=False gives
         running means over the calls."""
-        compiled = training.need_compiled(self)
-        if reset_metrics:
-            compiled.reset()
-        (x, y, sample_weight), *_ = training._one_batch(self, x, y, sample_weight)
-        sample_weight = training.class_weights(y, class_weight, sample_weight, self.output_shape)
-        compiled.prepare(self)
-        training.train_step(self, x, y, sample_weight)
+        compiled = training.need_compiled(self, optimizer=True)
+        with training.only_trainer(self):
+            if reset_metrics:
+                compiled.reset()
+            (x, y, sample_weight), *_ = training._one_batch(self, x, y, sample_weight)
+            sample_weight = training.class_weights(
+                y, class_weight, sample_weight, self.output_shape
+            )
+            compiled.prepare(self)
+            training.train_step(self, x, y, sample_weight)
         return self._results(compiled.logs(), return_dict)
 
     def test_on_batch(
@@ -725,6 +765,12 @@ def _plan(layer, x, steps, run):
         if "forward" in vars(cls):
             return Layer.plan(layer, x, steps, run)
     return layer.plan(x, steps, run)
+
+
+def _models_within(layer):
+    for inner in layer.sublayers:
+        yield inner
+        yield from _models_within(inner)
 
 
 def _are_metrics(given) -> bool:

@@ -265,10 +265,7 @@ class Optimizer(Configurable):
 
     def _places(self):
         """(variable, its slice of the flat arrays) for every variable."""
-        start = self._store.values.ctypes.data
-        for variable in self._store.variables:
-            begin = (variable.value.ctypes.data - start) // 4
-            yield variable, slice(begin, begin + variable.value.size)
+        return zip(self._store.variables, self._store.places, strict=True)
 
     # --- one update
 

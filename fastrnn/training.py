@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import itertools
+import os
 import signal
 import threading
 import warnings
@@ -17,6 +18,7 @@ from fastrnn.layers.base import check_size
 from fastrnn.layers.core import Activation
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.wrappers import TimeDistributed
+from fastrnn.process import fork_safe
 from fastrnn.progress import write
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
@@ -122,13 +124,40 @@ def _flat(entries):
     return [m for entry in entries for m in _flat(entry)]
 
 
-def need_compiled(model):
+def need_compiled(model, optimizer=False):
+    """What compile gave the model, a loss at least, and an optimizer too where it says so."""
     if model.compiled is None or model.compiled.loss is None:
         raise RuntimeError(
             f"model {model.name!r}: call compile(optimizer=..., loss=...) before training or "
             "evaluating"
         )
+    if optimizer and model.compiled.optimizer is None:
+        raise RuntimeError(
+            f"model {model.name!r} was compiled with optimizer=None: call "
+            "compile(optimizer=..., loss=...) before training"
+        )
     return model.compiled
+
+
+_entering = fork_safe(threading.Lock())
+
+
+@contextlib.contextmanager
+def only_trainer(model):
+    """Raise RuntimeError where another thread trains the model; this one may do so within."""
+    me, outer = (os.getpid(), threading.get_ident()), None
+    with _entering:
+        outer = model._trainer
+        if outer is not None and outer != me and outer[0] == me[0]:
+            raise RuntimeError(
+                f"model {model.name!r}: another thread is training it; train one model in one "
+                "thread at a time, or clones of it (fastrnn.models.clone_model)"
+            )
+        model._trainer = me
+    try:
+        yield
+    finally:
+        model._trainer = outer if outer == me else None
 
 
 def _need_targets(y):
@@ -225,12 +254,13 @@ def loss_and_gradients(model, x, y, sample_weight=None):
     """The loss of a compiled model on one batch in training mode, the gradient of each trainable
     weight, and that of x (None for integer inputs); nothing is updated but batch statistics."""
     compiled = need_compiled(model)
-    (x, y, sample_weight), *_ = _one_batch(model, x, y, sample_weight)
-    compiled.prepare(model)
-    need_dx = x.dtype == np.float32
-    value, _, _, dx = _gradients(model, x, y, sample_weight, need_dx)
-    with Change([variable for variable, *_ in model.compiled.run.updates]):
-        model.compiled.run.apply_updates()
+    with only_trainer(model):
+        (x, y, sample_weight), *_ = _one_batch(model, x, y, sample_weight)
+        compiled.prepare(model)
+        need_dx = x.dtype == np.float32
+        value, _, _, dx = _gradients(model, x, y, sample_weight, need_dx)
+        with Change([variable for variable, *_ in model.compiled.run.updates]):
+            model.compiled.run.apply_updates()
     gradients = [v.gradient.copy() for v in model.trainable_weights]
     return value, gradients, None if dx is None else dx.copy()
 
@@ -245,7 +275,13 @@ def _one_batch(model, x, y, sample_weight):
 # --- fit ------------------------------------------------------------------------------------------
 
 
-def fit(
+def fit(model, *arguments):
+    need_compiled(model, optimizer=True)
+    with only_trainer(model):
+        return _fit(model, *arguments)
+
+
+def _fit(
     model, x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
     class_weight, sample_weight, initial_epoch, steps_per_epoch, validation_steps,
     validation_batch_size, validation_freq,

@@ -183,8 +183,11 @@ class Store:
             starts.append(size)
             size += (variable.value.size + 15) // 16 * 16
         self.values, self.gradients = aligned(size), aligned(size)
-        for variable, start in zip(self.variables, starts, strict=True):
-            place = slice(start, start + variable.value.size)
+        self.places = [
+            slice(start, start + variable.value.size)
+            for variable, start in zip(self.variables, starts, strict=True)
+        ]
+        for variable, place in zip(self.variables, self.places, strict=True):
             value = self.values[place].reshape(variable.shape)
             value[...] = variable.value
             variable.value = value

@@ -23,7 +23,16 @@ INNER = {
     "fastrnn.regularizers": {"gradient_of"},
     "fastrnn.saving": {"ModelFileNotFoundError"},  # to be caught as what it derives from
     "fastrnn.training": {
-        *("Compiled", "need_compiled", "train_step", "test_step", "fit", "evaluate", "predict"),
+        *(
+            "Compiled",
+            "need_compiled",
+            "only_trainer",
+            "train_step",
+            "test_step",
+            "fit",
+            "evaluate",
+            "predict",
+        ),
     },
     "fastrnn.utils": {
         *("Configurable", "class_table", "deserialize_object", "did_you_mean", "get_object"),

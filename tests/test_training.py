@@ -1,5 +1,7 @@
 """Sequential as a Keras user drives it: compile, fit, evaluate, predict, and their bad inputs."""
 
+import pickle
+import threading
 import warnings
 
 import numpy as np
@@ -749,3 +751,120 @@ def test_other_ranks_are_refused():
             model.predict(x, verbose=0)
         with pytest.raises(ValueError, match="expected input of shape"):
             model.fit(x, np.zeros((4, 1)), verbose=0)
+
+
+# --- refused calls, names, threads ---------------------------------------------------------------
+
+
+def unaligned(array):
+    """The same numbers one byte past where they should start."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    moved = memory[1:].view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    assert not moved.flags.aligned
+    return moved
+
+
+@pytest.mark.parametrize("kind", [unaligned, memoryview])
+def test_arrays_of_any_memory(kind, data):
+    x, y = data
+    model = classifier()
+    start = model.get_weights()
+
+    def results(x, y, **options):
+        model.set_weights(start)
+        model.compile("sgd", "binary_crossentropy", metrics=["acc", "mae"])
+        history = model.fit(x, y, shuffle=False, verbose=0, validation_data=(x, y), **options)
+        batch = model.train_on_batch(x, y), model.test_on_batch(x, y)
+        return [
+            *map(np.array, history.history.values()), *map(np.array, batch),
+            model.predict(x, verbose=0), model.predict(x, batch_size=7, verbose=0), model(x),
+            model.compile_inference()(x), np.array(model.evaluate(x, y, verbose=0)),
+        ]  # fmt: skip
+
+    weights = np.linspace(0, 1, len(x), dtype=np.float32)
+    expected = results(x, y, sample_weight=weights)
+    assert_same(results(kind(x), kind(y), sample_weight=kind(weights)), expected)
+
+
+def test_a_refused_fit_leaves_nothing_half_made(tmp_path):
+    model = line()
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    model.add(L.Dense(5))
+    with pytest.raises(ValueError, match="a new set of weights needs a new optimizer"):
+        model.fit(X, np.zeros((16, 5)), verbose=0)
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="the optimizer 'adam' starts anew"):
+        again = pickle.loads(pickle.dumps(model))
+    assert_same(again.get_weights(), model.get_weights())
+    model.compile("adam", "mse")
+    model.fit(X, np.zeros((16, 5)), verbose=0)
+
+
+def test_a_model_is_not_added_to_itself():
+    model = fastrnn.Sequential([L.Dense(2)])
+    outer = fastrnn.Sequential([model])
+    for whole, part in ((model, model), (model, outer)):
+        with pytest.raises(ValueError, match="layer: expected another model than"):
+            whole.add(part)
+    assert len(model.layers) == len(outer.layers) == 1
+
+
+def test_training_needs_an_optimizer():
+    model = line()
+    model.compile(optimizer=None, loss="mse")
+    assert model.evaluate(X, Y, verbose=0) > 0
+    for train in (model.fit, model.train_on_batch):
+        with pytest.raises(RuntimeError, match="compiled with optimizer=None: call compile"):
+            train(X, Y)
+
+
+def test_compile_within_a_callback():
+    class Compiles(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.compile("adam", "mse")
+
+    model = line()
+    with pytest.raises(RuntimeError, match="is being trained: call compile before or after"):
+        model.fit(X, Y, verbose=0, callbacks=[Compiles()])
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+
+
+def test_dicts_by_name():
+    stack = [fastrnn.Input((3,), name="a"), L.Dense(1, name="out", kernel_initializer="ones")]
+    model = fastrnn.Sequential(stack)
+    np.testing.assert_array_equal(model({"a": X}), model(X))
+    with pytest.raises(ValueError, match=r"with the name of the input, 'a', received a dict of"):
+        model({"b": X})
+    model.compile("sgd", {"out": "mse"}, metrics={"out": ["mae"]})
+    assert model.fit({"a": X}, {"out": Y}, verbose=0).history.keys() == {"loss", "mae"}
+    for wrong in ({"loss": {"b": "mse"}}, {"loss": "mse", "metrics": {"b": ["mae"]}}):
+        with pytest.raises(ValueError, match=r"with the name of the output, 'out', received"):
+            model.compile("sgd", **wrong)
+
+
+def test_two_threads_train_one_model():
+    model, begun, go_on = line(), threading.Event(), threading.Event()
+
+    class Waits(callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.train_on_batch(X, Y)  # its own thread may
+            begun.set()
+            go_on.wait(30)
+
+    first = threading.Thread(
+        target=model.fit, args=(X, Y), kwargs={"verbose": 0, "callbacks": [Waits()]}
+    )
+    first.start()
+    begun.wait(30)
+    try:
+        for train in (model.fit, model.train_on_batch):
+            with pytest.raises(RuntimeError, match="another thread is training it"):
+                train(X, Y)
+        assert model.predict(X, verbose=0).shape == (16, 1)
+    finally:
+        go_on.set()
+        first.join()
+    model.fit(X, Y, verbose=0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _engine, activations, constraints, initializers, regularizers
+from fastrnn.arrays import contiguous
 from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.utils import snake_case, unknown_arguments
@@ -117,7 +118,7 @@ def as_input(inputs, dtype, name="inputs") -> np.ndarray:
         low, high = array.min().item(), array.max().item()
         if not (low >= -(2**31) and high < 2**31):  # also refuses NaN
             raise ValueError(f"{name}: expected indices of 32 bits, received {low} to {high}")
-    return np.ascontiguousarray(array, dtype)
+    return contiguous(array, dtype)
 
 
 # What users of arrays (samples, timesteps) or (timesteps, features) look for.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import _engine, activations, random, regularizers
+from fastrnn.arrays import contiguous
 from fastrnn.layers import legacy
 from fastrnn.layers.base import (
     LACKS_AN_AXIS,
@@ -285,7 +286,7 @@ def check_states(layer, states, batch):
     """The layer's states, h first, as float32 arrays (batch, units)."""
     if isinstance(states, np.ndarray) and len(layer.states_of) == 1:
         states = [states]
-    states = [np.ascontiguousarray(s, np.float32) for s in states]
+    states = [contiguous(s, np.float32) for s in states]
     shapes = [s.shape for s in states]
     batch = shapes[0][0] if batch is None and shapes and shapes[0] else batch
     if shapes != [(batch, layer.units)] * len(layer.states_of):
