@@ -231,6 +231,12 @@ def test_formats_of_names_without_an_ending(tmp_path):
     assert (tmp_path / "m").read_bytes()[1:4] == b"HDF"
 
 
+def test_weights_of_metrics():
+    assert fastrnn.metrics.Mean().add_weight("more").name == "more"
+    with pytest.raises(ValueError, match="Cannot convert 'more' to a shape"):
+        keras.metrics.Mean().add_weight("more", initializer="zeros")
+
+
 def test_older_spellings():
     layer = fastrnn.layers.LSTM(3, input_shape=(4, 2))
     model = fastrnn.Sequential([layer, fastrnn.layers.Dense(1)])
@@ -345,6 +351,26 @@ def test_rates_are_checked():
     assert keras.layers.LSTM(2, dropout=1.5).dropout == 1.0
     with pytest.raises(ValueError, match="dropout: expected a number from 0 to 1"):
         fastrnn.layers.LSTM(2, dropout=1.5)
+
+
+def test_numbers_are_checked():
+    for options in ({"beta_1": 1.0}, {"beta_2": -0.5}, {"epsilon": np.nan}):
+        assert keras.optimizers.Adam(**options).get_config().keys() >= options.keys()
+        with pytest.raises(ValueError, match=f"^{[*options][0]}: expected a"):
+            fastrnn.optimizers.Adam(**options)
+    assert np.isnan(np.asarray(keras.initializers.RandomUniform(np.nan)((2,)))).all()
+    with pytest.raises(ValueError, match="^minval: expected a finite number, received nan"):
+        fastrnn.initializers.RandomUniform(np.nan)
+    for lib in (keras, fastrnn):
+        layer = lib.layers.Dense(1, use_bias=False)
+        layer.build((None, 1))
+        if lib is keras:
+            with np.errstate(over="ignore"):
+                layer.set_weights([np.array([[1e300]])])
+            assert np.isinf(layer.get_weights()[0]).all()
+        else:
+            with pytest.raises(ValueError, match="float32 can hold .* received 1e"):
+                layer.set_weights([np.array([[1e300]])])
 
 
 # --- other results --------------------------------------------------------------------------------
