@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from . import checks
 from .loss_functions import check_axes, fit_weights, same_shape, sigmoid
 from .metric import Metric
 from .tensors import tensor
@@ -49,7 +50,8 @@ class _Confusion(Metric):
 
     def __init__(self, thresholds, name=None, dtype=None, top_k=None, class_id=None):
         super().__init__(dtype, name)
-        self.top_k, self.class_id = top_k, class_id
+        self.top_k = None if top_k is None else checks.whole("top_k", top_k)
+        self.class_id = None if class_id is None else checks.whole("class_id", class_id)
         self._thresholds = np.asarray(thresholds, np.float32)
         self._even = _evenly_spaced(self._thresholds)
         self._labels = ()  # (n,) to count n labels apart
@@ -237,8 +239,8 @@ class _AtRate(_Confusion):
     """The best of one rate among the thresholds where another is at least `self._least`."""
 
     def __init__(self, least, argument, num_thresholds, class_id, name, dtype):
-        if not 0 <= least <= 1:
-            raise ValueError(f"{argument}: expected a number in [0, 1], received {least}")
+        least = checks.number(argument, least, "in [0, 1]")
+        num_thresholds = checks.whole("num_thresholds", num_thresholds)
         if num_thresholds <= 0:
             raise ValueError(f"num_thresholds: expected an int > 0, received {num_thresholds}")
         self._least, self.num_thresholds = least, num_thresholds
@@ -375,10 +377,12 @@ class AUC(_Confusion):
         )
         if thresholds is not None:
             inner = sorted(_listed(thresholds))
-        elif num_thresholds > 1:
+        elif checks.whole("num_thresholds", num_thresholds) > 1:
             inner = [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
         else:
             raise ValueError(f"num_thresholds: expected an int > 1, received {num_thresholds}")
+        if num_labels is not None:
+            num_labels = checks.whole("num_labels", num_labels)
         if num_labels and not multi_label:
             raise ValueError(
                 f"num_labels: expected None without multi_label, received {num_labels}"

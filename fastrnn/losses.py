@@ -103,7 +103,7 @@ class Loss(Configurable):
     ):
         if reduction not in _REDUCTIONS:
             raise ValueError(f"reduction: expected one of {_REDUCTIONS}, received {reduction!r}")
-        self.name = name or snake_case(type(self).__name__)
+        self.name = checks.text("name", name) or snake_case(type(self).__name__)
         self.reduction = reduction
 
     def call(self, y_true, y_pred):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import initializers, losses
+from . import checks, initializers, losses
 from .loss_functions import fit_weights, match_ranks
 from .tensors import State, tensor
 from .utils import Configurable, snake_case
@@ -25,7 +25,7 @@ class Metric(Configurable):
     _hidden_names = frozenset({"uses_mask"})
 
     def __init__(self, dtype: Any = None, name: str | None = None):
-        self.name = name or snake_case(type(self).__name__)
+        self.name = checks.text("name", name) or snake_case(type(self).__name__)
         self.dtype = "float32"
 
     _counted: tuple[str, ...] = ()  # attributes that are the metric's state

@@ -588,6 +588,9 @@ def test_single_numbers():
     [
         ("BinaryAccuracy", "threshold"), ("TopKCategoricalAccuracy", "k"),
         ("SparseTopKCategoricalAccuracy", "k"), ("CosineSimilarity", "axis"),
+        ("Precision", "top_k"),
+        ("Recall", "class_id"),
+        ("AUC", "num_thresholds"),
         ("CategoricalCrossentropy", "axis"), ("BinaryCrossentropy", "label_smoothing"),
     ],
 )  # fmt: skip
@@ -595,3 +598,14 @@ def test_arguments_are_checked(name, argument):
     for value in ("x", 1j, {}):
         with pytest.raises(ValueError, match=rf"^{argument}: expected a .*, received "):
             getattr(metrics, name)(**{argument: value})
+
+
+def test_rates_and_names_are_checked():
+    for value in ("x", math.nan, 1.5, None):
+        with pytest.raises(ValueError, match=r"^recall: expected a number in \[0, 1\], received"):
+            metrics.PrecisionAtRecall(value)
+    with pytest.raises(ValueError, match="^num_labels: expected a whole number, received 'x'"):
+        metrics.AUC(multi_label=True, num_labels="x")
+    for make in (metrics.Mean, metrics.AUC, losses.MeanSquaredError, losses.Huber):
+        with pytest.raises(ValueError, match="^name: expected a str, received 5"):
+            make(name=5)
