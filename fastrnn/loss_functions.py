@@ -53,12 +53,23 @@ def match_ranks(y_true: np.ndarray, y_pred: np.ndarray, expand: bool = False):
     return y_true, y_pred
 
 
-def same_shape(y_true, y_pred, expand: bool = False):
-    """Both as floating arrays of the same shape; raises ValueError where they cannot be."""
+def broadcasts(targets, outputs) -> bool:
+    """Can targets of this shape stand for those of the outputs' shape?"""
+    return len(targets) == len(outputs) and all(
+        target in (1, size) for target, size in zip(targets, outputs, strict=True)
+    )
+
+
+def same_shape(y_true, y_pred, expand: bool = False, broadcast: bool = False):
+    """Both as floating arrays of the same shape; raises ValueError where they cannot be.
+
+    broadcast: axes of size 1 of y_true stand for all of y_pred's."""
     y_pred = _floating(y_pred)
     y_true = np.asarray(y_true, y_pred.dtype)
     shapes = y_true.shape, y_pred.shape
     y_true, y_pred = match_ranks(y_true, y_pred, expand)
+    if broadcast and y_true.shape != y_pred.shape and broadcasts(y_true.shape, y_pred.shape):
+        y_true = np.broadcast_to(y_true, y_pred.shape)
     if y_true.shape != y_pred.shape:
         raise ValueError(
             f"y_true and y_pred: expected the same shape, received {shapes[0]} and {shapes[1]}"
@@ -169,51 +180,51 @@ def _gradient(fn: Callable) -> Callable:
 
 def mean_squared_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean((y_true - y_pred) ** 2)."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return np.mean(np.square(y_pred - y_true), axis=-1)
 
 
 @_gradient(mean_squared_error)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return (y_pred - y_true) * (2 / y_pred.shape[-1])
 
 
 def mean_absolute_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(abs(y_true - y_pred))."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return np.mean(np.abs(y_pred - y_true), axis=-1)
 
 
 @_gradient(mean_absolute_error)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return np.sign(y_pred - y_true) / y_pred.shape[-1]
 
 
 def mean_absolute_percentage_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """100 * mean(abs((y_true - y_pred) / y_true)), the divisor at least 1e-7."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     scale = 100 / np.maximum(np.abs(y_true), _EPSILON)
     return np.mean(np.abs(y_pred - y_true) * scale, axis=-1)
 
 
 @_gradient(mean_absolute_percentage_error)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     scale = 100 / np.maximum(np.abs(y_true), _EPSILON)
     return np.sign(y_pred - y_true) * scale / y_pred.shape[-1]
 
 
 def mean_squared_logarithmic_error(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean((log(1 + y_true) - log(1 + y_pred)) ** 2), negative numbers counting as 1e-7."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return np.mean(np.square(_log_ratio(y_true, y_pred)), axis=-1)
 
 
 @_gradient(mean_squared_logarithmic_error)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     slope = np.where(y_pred < _EPSILON, 0, 2 / (1 + np.maximum(y_pred, _EPSILON)))
     return _log_ratio(y_true, y_pred) * slope / y_pred.shape[-1]
 
@@ -224,7 +235,7 @@ def _log_ratio(y_true, y_pred):
 
 def huber(y_true: ArrayLike, y_pred: ArrayLike, delta: float = 1.0) -> np.ndarray:
     """mean of error ** 2 / 2, and beyond `delta` of delta * (abs(error) - delta / 2)."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     error = np.abs(y_pred - y_true)
     values = np.where(error <= delta, error * error / 2, delta * (error - delta / 2))
     return np.mean(values, axis=-1)
@@ -232,44 +243,44 @@ def huber(y_true: ArrayLike, y_pred: ArrayLike, delta: float = 1.0) -> np.ndarra
 
 @_gradient(huber)
 def _(y_true, y_pred, delta=1.0):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return np.clip(y_pred - y_true, -delta, delta) / y_pred.shape[-1]
 
 
 def log_cosh(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(log(cosh(y_pred - y_true)))."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     error = np.abs(y_pred - y_true)
     return np.mean(error + np.log1p(np.exp(-2 * error)) - math.log(2), axis=-1)
 
 
 @_gradient(log_cosh)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return np.tanh(y_pred - y_true) / y_pred.shape[-1]
 
 
 def hinge(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(max(1 - y_true * y_pred, 0)), y_true being -1 or 1; 0 and 1 are turned into these."""
-    y_true, y_pred = _signs(*same_shape(y_true, y_pred))
+    y_true, y_pred = _signs(*same_shape(y_true, y_pred, broadcast=True))
     return np.mean(np.maximum(1 - y_true * y_pred, 0), axis=-1)
 
 
 @_gradient(hinge)
 def _(y_true, y_pred):
-    y_true, y_pred = _signs(*same_shape(y_true, y_pred))
+    y_true, y_pred = _signs(*same_shape(y_true, y_pred, broadcast=True))
     return np.where(y_true * y_pred < 1, -y_true, 0) / y_pred.shape[-1]
 
 
 def squared_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(max(1 - y_true * y_pred, 0) ** 2), y_true as for `hinge`."""
-    y_true, y_pred = _signs(*same_shape(y_true, y_pred))
+    y_true, y_pred = _signs(*same_shape(y_true, y_pred, broadcast=True))
     return np.mean(np.square(np.maximum(1 - y_true * y_pred, 0)), axis=-1)
 
 
 @_gradient(squared_hinge)
 def _(y_true, y_pred):
-    y_true, y_pred = _signs(*same_shape(y_true, y_pred))
+    y_true, y_pred = _signs(*same_shape(y_true, y_pred, broadcast=True))
     return -2 * y_true * np.maximum(1 - y_true * y_pred, 0) / y_pred.shape[-1]
 
 
@@ -280,14 +291,14 @@ def _signs(y_true, y_pred):
 
 def categorical_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """max(1 + the best of the wrong classes - the right one, 0), y_true one-hot."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     right, wrong = np.sum(y_true * y_pred, axis=-1), np.max((1 - y_true) * y_pred, axis=-1)
     return np.maximum(wrong - right + 1, 0)
 
 
 @_gradient(categorical_hinge)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     wrong = (1 - y_true) * y_pred
     best = np.argmax(wrong, axis=-1)[..., None]
     slope = -y_true
@@ -297,14 +308,14 @@ def _(y_true, y_pred):
 
 def kl_divergence(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """sum(y_true * log(y_true / y_pred)), both cut to [1e-7, 1]."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     y_true, y_pred = np.clip(y_true, _EPSILON, 1), np.clip(y_pred, _EPSILON, 1)
     return np.sum(y_true * np.log(y_true / y_pred), axis=-1)
 
 
 @_gradient(kl_divergence)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return -np.clip(y_true, _EPSILON, 1) * _clipped_log_slope(y_pred, 1)
 
 
@@ -316,19 +327,19 @@ def _clipped_log_slope(p, high):
 
 def poisson(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """mean(y_pred - y_true * log(y_pred + 1e-7))."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return np.mean(y_pred - y_true * np.log(y_pred + _EPSILON), axis=-1)
 
 
 @_gradient(poisson)
 def _(y_true, y_pred):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return (1 - y_true / (y_pred + _EPSILON)) / y_pred.shape[-1]
 
 
 def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> np.ndarray:
     """Minus the cosine of the angle between y_true and y_pred along `axis`."""
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     return -np.sum(
         y_true * _inverse_norm(y_true, axis) * y_pred * _inverse_norm(y_pred, axis), axis
     )
@@ -336,7 +347,7 @@ def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> n
 
 @_gradient(cosine_similarity)
 def _(y_true, y_pred, axis=-1):
-    y_true, y_pred = same_shape(y_true, y_pred)
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
     inverse = _inverse_norm(y_pred, axis)
     true, pred = y_true * _inverse_norm(y_true, axis), y_pred * inverse
     along = np.sum(true * pred, axis=axis, keepdims=True)

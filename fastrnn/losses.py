@@ -30,6 +30,7 @@ from .derivative import derivative_of_users
 from .loss_functions import (
     binary_crossentropy,
     binary_focal_crossentropy,
+    broadcasts,
     categorical_crossentropy,
     categorical_focal_crossentropy,
     categorical_hinge,
@@ -210,7 +211,7 @@ class Loss(Configurable):
     def _kernel_inputs(self, y_true, y_pred, expand):
         """Targets as the kernel takes them, y_pred, and the shape of the values."""
         if y_true.shape != y_pred.shape:
-            y_true, y_pred = same_shape(y_true, y_pred, expand)
+            y_true, y_pred = same_shape(y_true, y_pred, expand, self._broadcasts)
         return contiguous(y_true, np.float32), y_pred, y_pred.shape[:-1]
 
     def _smoothing(self, classes: int) -> tuple[float, float]:
@@ -288,6 +289,7 @@ class _FunctionLoss(Loss):
     """A loss of this module: `_function` with the options of `_arguments`."""
 
     _function: Callable
+    _broadcasts = True  # may axes of size 1 of the targets stand for all of the outputs'?
     _arguments: tuple[str, ...] = ()
 
     def __init__(
@@ -300,6 +302,8 @@ class _FunctionLoss(Loss):
 
     def check_shapes(self, targets, outputs):
         if targets in (outputs, (*outputs, 1)) or (*targets, 1) == outputs:
+            return
+        if self._broadcasts and broadcasts(targets[1:], outputs[1:]):
             return
         hint = ""
         if targets in (outputs[:-1], (*outputs[:-1], 1)):
@@ -431,6 +435,7 @@ class CosineSimilarity(_FunctionLoss):
 class _Crossentropy(_FunctionLoss):
     """What the crossentropies share: `fused`, from the input of a sigmoid or softmax."""
 
+    _broadcasts = False
     from_logits = False
     axis = -1
 
@@ -572,6 +577,7 @@ class BinaryFocalCrossentropy(_FunctionLoss):
     apply_class_balancing False, alpha 0.25, gamma 2.0, from_logits False, label_smoothing 0.0.
     """
 
+    _broadcasts = False
     _function = staticmethod(binary_focal_crossentropy)
     _arguments = (
         *("apply_class_balancing", "alpha", "gamma", "from_logits", "label_smoothing", "axis"),
@@ -614,6 +620,7 @@ class CategoricalFocalCrossentropy(_FunctionLoss):
     alpha 0.25 (or one for each class), gamma 2.0, from_logits False, label_smoothing 0.0.
     """
 
+    _broadcasts = False
     _function = staticmethod(categorical_focal_crossentropy)
     _arguments = ("alpha", "gamma", "from_logits", "label_smoothing", "axis")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import checks, initializers, losses
-from .loss_functions import fit_weights, match_ranks
+from .loss_functions import class_labels, fit_weights, match_ranks
 from .tensors import State, tensor
 from .utils import Configurable, snake_case
 
@@ -178,6 +178,7 @@ class MeanMetricWrapper(Mean):
             if not self._count_all(y_true, y_pred):
                 super().update_state(self._values(y_true, y_pred))
             return
+        sample_weight = self._without_ignored(y_true, y_pred, sample_weight)
         if mask is not None:
             mask = np.asarray(mask, np.float32)
             if sample_weight is not None:
@@ -186,6 +187,16 @@ class MeanMetricWrapper(Mean):
             if mask.ndim > 1:
                 y_true, y_pred = match_ranks(np.asarray(y_true), np.asarray(y_pred), expand=True)
         super().update_state(self._values(y_true, y_pred), sample_weight)
+
+    def _without_ignored(self, y_true, y_pred, sample_weight):
+        """Sample weights, 0 for labels of an ignore_class: without weights these count, as in
+        Keras."""
+        ignored = self._fn_options.get("ignore_class")
+        if sample_weight is None or ignored is None:
+            return sample_weight
+        valid = class_labels(y_true, np.asarray(y_pred)) != ignored
+        weights = np.asarray(sample_weight, np.float32)
+        return fit_weights(weights, valid.shape) * valid
 
     def _values(self, y_true, y_pred):
         return self._fn(y_true, y_pred, **self._fn_options)

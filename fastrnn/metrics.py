@@ -114,9 +114,19 @@ def categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
 def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """1.0 for each row whose largest y_pred is in the place y_true."""
     y_pred = contiguous(y_pred, np.float32)
+    if _crosswise(y_true, y_pred):
+        return np.equal(y_true, y_pred.argmax(axis=-1)).astype(np.float32)
     matches = np.empty(y_pred.shape[:-1], np.float32)
     _engine.class_matches(class_labels(y_true, y_pred), y_pred, matches)
     return matches
+
+
+def _crosswise(y_true, y_pred):
+    """Is every label to be compared with every prediction, as Keras does, which broadcasts them?"""
+    rows = y_pred.shape[:-1]
+    return np.ndim(y_true) == len(rows) > 1 and all(
+        a != b and 1 in (a, b) for a, b in zip(np.shape(y_true), rows, strict=True)
+    )
 
 
 @tensor
@@ -202,6 +212,8 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
     def _count_all(self, y_true, y_pred):
         check_axes(y_true, y_pred)
         y_pred = contiguous(y_pred, np.float32)
+        if _crosswise(y_true, y_pred):
+            return False
         labels = class_labels(y_true, y_pred)
         return self._add(_engine.class_matches(labels, y_pred), len(y_pred), labels.size)
 
@@ -245,13 +257,18 @@ class MeanSquaredError(MeanMetricWrapper):
         return _add_errors(self, _engine.SQUARED_ERROR, y_true, y_pred)
 
 
+def _squared_errors(y_true, y_pred):
+    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
+    return np.square(y_pred - y_true)
+
+
 class RootMeanSquaredError(MeanMetricWrapper):
     """The square root of the mean of (y_true - y_pred) ** 2; as in Keras, masks do not count."""
 
     uses_mask = False
 
     def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None):
-        super().__init__(mean_squared_error, name, dtype)
+        super().__init__(_squared_errors, name, dtype)
 
     def _count_all(self, y_true, y_pred):
         return _add_errors(self, _engine.SQUARED_ERROR, y_true, y_pred)
@@ -273,6 +290,8 @@ class MeanAbsoluteError(MeanMetricWrapper):
 
 
 def _add_errors(metric, kind, y_true, y_pred) -> bool:
+    if np.shape(y_true) != np.shape(y_pred):
+        y_true, y_pred = same_shape(y_true, np.asarray(y_pred, np.float32), broadcast=True)
     y_true, y_pred = _same_shape(y_true, y_pred)
     total, _, _ = _engine.fused_loss(kind, y_pred, y_true, activation=False, gradient=False)
     return metric._add(total, len(y_pred), y_pred.size)

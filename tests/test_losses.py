@@ -840,3 +840,31 @@ def test_numbers_are_checked(make, argument):
     for value in ("x", math.nan, {}, ["x"]):
         with pytest.raises(ValueError, match=rf"^{argument}(\[0\])?: expected .*, received "):
             make(**{argument: value})
+
+
+TARGETS = np.array([[0.1], [0.2], [0.3], [0.4]], np.float32)
+OUTPUTS = np.arange(8.0).reshape(4, 2) / 9
+
+
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        ("MeanSquaredError", 0.04105), ("MeanAbsoluteError", 0.16389), ("Huber", 0.02052),
+        ("LogCosh", 0.02022), ("Poisson", 0.76819),
+    ],
+)  # fmt: skip
+def test_targets_of_one_column_stand_for_all(loss, expected):
+    """Values of Keras 3.15, and the gradient of the targets repeated."""
+    loss = getattr(losses, loss)()
+    outputs = OUTPUTS.astype(np.float32)
+    assert float(loss(TARGETS, outputs)) == pytest.approx(expected, abs=1e-5)
+    value, gradient = loss.value_and_gradient(TARGETS, outputs.copy())
+    same, repeated = loss.value_and_gradient(np.repeat(TARGETS, 2, axis=1), outputs.copy())
+    assert value == same == pytest.approx(expected, abs=1e-5)
+    np.testing.assert_array_equal(gradient, repeated)
+
+
+def test_crossentropies_broadcast_nothing():
+    for loss in (losses.BinaryCrossentropy(), losses.CategoricalCrossentropy()):
+        with pytest.raises(ValueError, match="expected the same shape"):
+            loss(TARGETS, OUTPUTS)

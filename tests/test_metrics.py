@@ -609,3 +609,61 @@ def test_rates_and_names_are_checked():
     for make in (metrics.Mean, metrics.AUC, losses.MeanSquaredError, losses.Huber):
         with pytest.raises(ValueError, match="^name: expected a str, received 5"):
             make(name=5)
+
+
+# --- shapes that Keras 3.15 broadcasts; its values ------------------------------------------------
+
+LABELS = np.array([1, -1, 2, 0])
+CHANCES = np.array(
+    [[0.05, 0.9, 0.05], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4], [0.2, 0.5, 0.3]], np.float32
+)
+WEIGHTS = np.array([0.3, 0.7, 0.2, 0.5], np.float32)
+
+
+@pytest.mark.parametrize(
+    "labels, chances, weights, expected",
+    [
+        (LABELS, CHANCES, None, 0.65777),
+        (LABELS, CHANCES, WEIGHTS, 1.01959),
+        (LABELS[:, None], CHANCES, WEIGHTS, 1.01959),
+        (LABELS.reshape(2, 2), CHANCES.reshape(2, 2, 3), WEIGHTS.reshape(2, 2), 1.01959),
+        (np.full(4, -1), CHANCES, np.ones(4), 0.0),
+    ],
+)
+def test_ignored_classes_and_weights(labels, chances, weights, expected):
+    """Ignored labels count where there are no sample weights, and do not where there are."""
+    for metric in (
+        metrics.SparseCategoricalCrossentropy(ignore_class=-1),
+        metrics.MeanMetricWrapper(losses.sparse_categorical_crossentropy, ignore_class=-1),
+    ):
+        metric.update_state(labels, chances, weights)
+        assert float(metric.result()) == pytest.approx(expected, abs=1e-5)
+
+
+SQUARES = np.arange(6.0).reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    "y_true, y_pred, weights, expected",
+    [
+        ([2, 4, 6], [1, 3, 2], [0, 1, 1], 2.91548),
+        ([2.0, 4, 6], [1, 3, 2.0], None, 2.44949),
+        (SQUARES, np.ones((2, 3)), [1, 2], 2.58199),
+        (SQUARES, np.ones((2, 3)), SQUARES, 2.94392),
+        (SQUARES, np.ones((2, 3)), 2.0, 2.27303),
+        ([[1.0], [2.0]], [2.0, 5.0], [1, 3], 2.64575),
+    ],
+)
+def test_root_mean_squared_error_of_weighted_numbers(y_true, y_pred, weights, expected):
+    metric = metrics.RootMeanSquaredError()
+    metric.update_state(y_true, y_pred, weights)
+    assert float(metric.result()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_labels_across_predictions():
+    metric = metrics.SparseCategoricalAccuracy()
+    chances = np.array([[[0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]])
+    metric.update_state([[1], [2]], chances)
+    assert float(metric.result()) == 0.5
+    with pytest.raises(ValueError, match="y_true: expected labels of shape"):
+        metric.update_state([[1, 2, 1]], chances)
