@@ -239,10 +239,10 @@ class Sequential(Layer):
             input_shape = layer.compute_output_shape(input_shape)
         return input_shape
 
-    def __call__(self, inputs, *, mask=None, training=None, **kwargs):
+    def __call__(self, inputs, *arguments, mask=None, training=None, **kwargs):
         if isinstance(inputs, dict):
             inputs = self._of_input(inputs)
-        return super().__call__(inputs, mask=mask, training=training, **kwargs)
+        return super().__call__(inputs, *arguments, mask=mask, training=training, **kwargs)
 
     def _of_input(self, given):
         """What a dict by the input's name holds for it."""

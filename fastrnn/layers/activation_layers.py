@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
 from fastrnn import activations
-from fastrnn.layers.base import Layer, WeightOptions
+from fastrnn.layers.base import Layer, WeightOptions, is_number
 from fastrnn.layers.legacy import old_spellings
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def check_least(name, value, least=0.0):
     """`value` as a float; raise unless it is a number >= least."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+    if not is_number(value) or not least <= value < math.inf:
         raise ValueError(f"{name}: expected a number >= {least}, received {value!r}")
     return float(value)
 
@@ -115,6 +116,10 @@ class Softmax(_Function):
     """
 
     function = activations.softmax
+    _positional = ("mask",)
+
+    def check_mask(self, mask, shape):
+        """Any that broadcasts will do (see forward)."""
 
     def __init__(self, axis: Axes = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)

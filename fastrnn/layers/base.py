@@ -12,6 +12,7 @@ from fastrnn import _engine, activations, constraints, initializers, regularizer
 from fastrnn.arrays import contiguous
 from fastrnn.layers import symbolic
 from fastrnn.run import Run
+from fastrnn.tensors import Float
 from fastrnn.utils import snake_case, unknown_arguments
 from fastrnn.variable import Array, Change, Variable, whole
 
@@ -51,16 +52,34 @@ def check_flag(name: str, value) -> bool:
     return bool(value)
 
 
+def checked_sizes(name: str, value) -> tuple[int, ...]:
+    """A list of whole numbers as a tuple; raise ValueError for anything else."""
+    if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__"):
+        raise ValueError(f"{name}: expected a list of whole numbers, received {value!r}")
+    value = list(value)
+    if any(isinstance(size, bool) or not hasattr(size, "__index__") for size in value):
+        raise ValueError(f"{name}: expected a list of whole numbers, received {value!r}")
+    return tuple(int(size) for size in value)
+
+
+def is_number(value) -> bool:
+    """Is it a number of Python or NumPy, and no bool?"""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def check_rate(name: str, value) -> float:
     """`value` as a float; raise unless 0 <= value <= 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a number from 0 to 1, received {value!r}")
     return float(value)
 
 
 def check_activation(name: str, identifier):
     """An activation from its name, config or itself; raise unless one array is all it needs."""
-    function = activations.get(identifier)
+    try:
+        function = activations.get(identifier)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {str(error).removeprefix('activation: ')}") from None
     try:
         inspect.signature(function).bind(None)
     except TypeError:
@@ -142,12 +161,14 @@ class Layer:
 
     input_shape: Any  # with the batch, None where free; None before the layer is built
     output_shape: Any  # the same, or the list of several outputs
+    dtype = "float32"
     input_dtype = np.float32
     supports_masking = False
     batch_dependent = False  # does one sample's result in training depend on the others?
+    _positional = ()  # what may follow the inputs in a call
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
     _hidden_names = frozenset(
-        {"check_call", "has_states", "plan", "repair_rank", "sublayers"}
+        {"check_call", "check_mask", "has_states", "plan", "repair_rank", "sublayers"}
     )  # what dir() does not show
 
     def __init__(
@@ -165,7 +186,9 @@ class Layer:
         self._trainable = check_flag("trainable", trainable)
         if dtype not in (None, "float32", np.float32, "int32") and not isinstance(dtype, dict):
             raise ValueError(f"dtype: expected 'float32', received {dtype!r}")
-        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.activity_regularizer = get_named(
+            regularizers, "activity_regularizer", activity_regularizer
+        )
         self.batch_input_shape = self._pop_input_shape(kwargs)
         self._initial_weights = kwargs.pop("weights", None)
         for unused in ("autocast", "quantization_config"):
@@ -173,6 +196,7 @@ class Layer:
         if kwargs:
             raise ValueError(unknown_arguments(type(self), kwargs))
         self.built = False
+        self._losses_of_call = []
         self.input_shape = self.output_shape = None
         self._variables = []
         self._model = None  # weak reference to the model that it was last added to
@@ -191,6 +215,21 @@ class Layer:
         return None if size is None else (size,)
 
     # --- weights ---
+
+    @property
+    def path(self) -> str:
+        return self.name
+
+    @property
+    def losses(self) -> list[Float]:
+        """What regularizers add to the loss: those of the activities in the last call of the layer,
+        then those of the weights that are trained."""
+        terms = self._losses_of_call + [
+            variable.regularizer(variable.value)
+            for variable in self.trainable_weights
+            if variable.regularizer is not None
+        ]
+        return [Float(term) for term in terms]
 
     def add_weight(
         self, name, shape, initializer, regularizer=None, constraint=None, trainable=True
@@ -322,15 +361,20 @@ class Layer:
     def __call__(
         self,
         inputs: Any,
-        *,
+        *arguments: Any,
         mask: Any = None,
         training: bool | None = None,
         **kwargs: Any,
     ) -> Any:
         """The layer's output for an array of inputs, batch first; builds the layer if needed. The
-        array has a method numpy(), as TensorFlow's.
+        array has a method numpy(), as TensorFlow's. arguments: what Keras takes by position, such
+        as a recurrent layer's initial_state and mask.
 
         Called on `Input(...)` or on what that gave, it becomes part of a models.Model."""
+        if arguments:
+            named = self._by_position(arguments)
+            mask = named.pop("mask", mask)
+            kwargs |= named
         if symbolic.is_symbolic(inputs):
             return symbolic.call(self, inputs, {"mask": mask, "training": training, **kwargs})
         x = self.repair_rank(as_input(inputs, self.input_dtype))
@@ -338,6 +382,7 @@ class Layer:
             mask = np.ascontiguousarray(mask, bool)
         self.build((None, *x.shape[1:]))
         self.check_call(x.shape)
+        self.check_mask(mask, x.shape)
         run = Run(training=bool(training))
         if training or self.has_states:
             outputs = self.call(x, run, mask, **kwargs)
@@ -346,9 +391,29 @@ class Layer:
         if run.updates:
             with Change([variable for variable, *_ in run.updates]):
                 run.apply_updates()
+        self._losses_of_call = list(run.losses)
+        if self.activity_regularizer is not None and not isinstance(outputs, list):
+            self._losses_of_call.append(float(self.activity_regularizer(outputs)) / len(outputs))
         if isinstance(outputs, list):
             return [output.copy().view(Array) for output in outputs]
         return outputs.copy().view(Array)
+
+    def _by_position(self, arguments):
+        if len(arguments) > len(self._positional):
+            raise TypeError(
+                f"layer {self.name!r} ({type(self).__name__}): expected the inputs"
+                + "".join(f", {name}" for name in self._positional)
+                + f" by position, received {1 + len(arguments)} arguments"
+            )
+        return dict(zip(self._positional, arguments, strict=False))
+
+    def check_mask(self, mask, shape):
+        """Raise ValueError unless a mask, or None, has the first axes of inputs of this shape."""
+        if mask is not None and mask.shape != shape[: mask.ndim]:
+            raise ValueError(
+                f"mask: expected the first axes of inputs of shape {tuple(shape)} for layer "
+                f"{self.name!r}, received shape {mask.shape}"
+            )
 
     def repair_rank(self, x):
         """x, which models give the rank of their input where a last axis of size 1 makes it so."""
@@ -385,6 +450,15 @@ class Layer:
         if variable.gradient is not None:
             return variable.gradient
         return run.empty(self, f"unused gradient of {variable.name}", variable.shape)
+
+    def __getattr__(self, name):
+        """Initializers, regularizers, constraints of the weights under their arguments' names."""
+        prefix, _, kind = name.rpartition("_")
+        if kind in ("initializer", "regularizer", "constraint"):
+            for options in vars(self).values():
+                if isinstance(options, WeightOptions) and options.prefix == prefix:
+                    return getattr(options, kind)
+        return object.__getattribute__(self, name)  # for the message, which may be a property's
 
     def __getstate__(self):
         """For pickle and copy: the copy is in no model."""
@@ -449,14 +523,23 @@ def set_weights(owner, weights):
             variable.assign(array)
 
 
+def get_named(module, name, identifier):
+    """module.get(identifier), whose errors name the argument."""
+    try:
+        return module.get(identifier)
+    except (TypeError, ValueError) as error:
+        what = name.rsplit("_", 1)[1]
+        raise type(error)(f"{name}: {str(error).removeprefix(f'{what}: ')}") from None
+
+
 class WeightOptions:
     """Initializer, regularizer and constraint of one kind of weight, from a layer's arguments."""
 
     def __init__(self, prefix, initializer, regularizer, constraint):
         self.prefix = prefix
-        self.initializer = initializers.get(initializer)
-        self.regularizer = regularizers.get(regularizer)
-        self.constraint = constraints.get(constraint)
+        self.initializer = get_named(initializers, f"{prefix}_initializer", initializer)
+        self.regularizer = get_named(regularizers, f"{prefix}_regularizer", regularizer)
+        self.constraint = get_named(constraints, f"{prefix}_constraint", constraint)
 
     def add_to(self, layer, name, shape, initializer=None):
         return layer.add_weight(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import _engine, initializers
-from fastrnn.layers.base import Layer, WeightOptions
+from fastrnn.checks import number
+from fastrnn.layers.base import Layer, WeightOptions, check_flag, get_named
 from fastrnn.layers.legacy import old_spellings
 
 if TYPE_CHECKING:
@@ -55,13 +56,18 @@ class BatchNormalization(Layer):
         if isinstance(axis, bool) or not hasattr(axis, "__index__"):
             raise ValueError(f"axis: expected a whole number, received {axis!r}")
         self.axis = int(axis)
-        self.momentum, self.epsilon = float(momentum), float(epsilon)
-        self.center, self.scale = bool(center), bool(scale)
+        self.momentum = float(number("momentum", momentum, "in [0, 1]"))
+        self.epsilon = float(number("epsilon", epsilon, ">= 0"))
+        self.center, self.scale = check_flag("center", center), check_flag("scale", scale)
         self._beta = WeightOptions("beta", beta_initializer, beta_regularizer, beta_constraint)
         self._gamma = WeightOptions("gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
-        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
-        self.synchronized = bool(synchronized)
+        self.moving_mean_initializer = get_named(
+            initializers, "moving_mean_initializer", moving_mean_initializer
+        )
+        self.moving_variance_initializer = get_named(
+            initializers, "moving_variance_initializer", moving_variance_initializer
+        )
+        self.synchronized = check_flag("synchronized", synchronized)
         self.gamma = self.beta = self.moving_mean = self.moving_variance = None
 
     @property

@@ -12,6 +12,7 @@ from fastrnn.layers.base import (
     WeightOptions,
     activated_shape,
     check_activation,
+    check_flag,
     check_size,
     engine_activation,
 )
@@ -86,7 +87,7 @@ class Conv1D(Temporal):
                 f"filters: expected a multiple of groups, {self.groups}, received {self.filters}"
             )
         self.activation = check_activation("activation", activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = check_flag("use_bias", use_bias)
         self._kernel = WeightOptions(
             "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
         )

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from fastrnn import activations, regularizers
-from fastrnn.layers.base import Layer, activated_shape, check_activation, check_shape, check_size
+from fastrnn.checks import number
+from fastrnn.layers.base import (
+    Layer,
+    activated_shape,
+    check_activation,
+    check_shape,
+    check_size,
+    checked_sizes,
+)
 from fastrnn.layers.symbolic import Symbolic
 
 if TYPE_CHECKING:
@@ -157,6 +165,7 @@ class Flatten(_Reshaping):
         super().__init__(**kwargs)
         if data_format not in (None, "channels_last"):
             raise ValueError(f"data_format: expected 'channels_last', received {data_format!r}")
+        self.data_format = "channels_last"
 
     def compute_output_shape(self, input_shape):
         rest = input_shape[1:]
@@ -174,7 +183,7 @@ class Reshape(_Reshaping):
 
     def __init__(self, target_shape: Sequence[SupportsIndex], **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
-        target_shape = tuple(int(size) for size in target_shape)
+        target_shape = checked_sizes("target_shape", target_shape)
         if any(size < 1 and size != -1 for size in target_shape) or target_shape.count(-1) > 1:
             raise ValueError(
                 f"target_shape: expected sizes >= 1 and at most one -1, received {target_shape}"
@@ -207,7 +216,7 @@ class Permute(Layer):
 
     def __init__(self, dims: Sequence[SupportsIndex], **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
-        self.dims = tuple(dims)
+        self.dims = checked_sizes("dims", dims)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"dims: expected a permutation of 1, 2, ..., received {dims!r}")
 
@@ -294,7 +303,7 @@ class Masking(Layer):
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
-        self.mask_value = float(mask_value)
+        self.mask_value = float(number("mask_value", mask_value))
 
     def check_input_shape(self, shape):
         if len(shape) < 2:

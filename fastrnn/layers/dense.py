@@ -14,6 +14,7 @@ from fastrnn.layers.base import (
     WeightOptions,
     activated_shape,
     check_activation,
+    check_flag,
     check_size,
     engine_activation,
 )
@@ -52,7 +53,7 @@ class Dense(Layer):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = check_size("units", units)
         self.activation = check_activation("activation", activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = check_flag("use_bias", use_bias)
         self._kernel = WeightOptions(
             "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
         )

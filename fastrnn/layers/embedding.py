@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _engine, constraints, initializers, regularizers
-from fastrnn.layers.base import Layer, WeightOptions, check_size
+from fastrnn.layers.base import Layer, WeightOptions, check_flag, check_size
 from fastrnn.layers.legacy import old_spellings
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ class Embedding(Layer):
                 "can follow the layer",
                 stacklevel=3,
             )
+        if isinstance(weights, np.ndarray):
+            weights = [weights]
         super().__init__(weights=weights, **kwargs)
         self.input_dim = check_size("input_dim", input_dim)
         self.output_dim = check_size("output_dim", output_dim)
-        self.mask_zero = bool(mask_zero)
+        self.mask_zero = check_flag("mask_zero", mask_zero)
         self._embeddings = WeightOptions(
             "embeddings", embeddings_initializer, embeddings_regularizer, embeddings_constraint
         )
@@ -83,6 +85,9 @@ class Embedding(Layer):
         if length is None:
             return None
         return tuple(length) if isinstance(length, (tuple, list)) else (length,)
+
+    def build(self, input_shape=None):
+        super().build((None, None) if input_shape is None else input_shape)
 
     def create_weights(self, input_shape):
         shape = (self.input_dim, self.output_dim)

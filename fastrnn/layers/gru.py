@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import GRURecurrence
 from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, check_cudnn_options, given
@@ -56,7 +57,7 @@ class GRU(Recurrent):
         **kwargs: Unpack[RecurrentOptions],
     ):
         super().__init__(**given(locals(), "reset_after"))
-        self.reset_after = bool(reset_after)
+        self.reset_after = check_flag("reset_after", reset_after)
 
     def _bias_shape(self):
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)

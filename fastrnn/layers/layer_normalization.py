@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import _engine
-from fastrnn.layers.base import Layer, WeightOptions
+from fastrnn.checks import number
+from fastrnn.layers.base import Layer, WeightOptions, check_flag
 
 if TYPE_CHECKING:
     from fastrnn._types import Axes, Identifier, Initializer, LayerOptions, Unpack
@@ -46,8 +47,9 @@ class LayerNormalization(Layer):
             raise TypeError(f"axis: expected a whole number or several, received {axis!r}")
         self.axis = axes if isinstance(axis, (list, tuple)) else axis
         self.fixed_axes = sorted(axes)
-        self.epsilon = float(epsilon)
-        self.center, self.scale, self.rms_scaling = bool(center), bool(scale), bool(rms_scaling)
+        self.epsilon = float(number("epsilon", epsilon, ">= 0"))
+        self.center, self.scale = check_flag("center", center), check_flag("scale", scale)
+        self.rms_scaling = check_flag("rms_scaling", rms_scaling)
         self._beta = WeightOptions("beta", beta_initializer, beta_regularizer, beta_constraint)
         self._gamma = WeightOptions("gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.gamma = self.beta = None

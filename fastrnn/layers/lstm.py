@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import LSTMRecurrence
 from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, check_cudnn_options, given
@@ -69,7 +70,7 @@ class LSTM(Recurrent):
                 stacklevel=3,
             )
         super().__init__(**given(locals(), "unit_forget_bias", "forget"))
-        self.unit_forget_bias = bool(unit_forget_bias) or forget == "one"
+        self.unit_forget_bias = check_flag("unit_forget_bias", unit_forget_bias) or forget == "one"
 
     def _initial_bias(self, shape, dtype="float32"):
         initial, units = self._bias.initializer, self.units

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
 
@@ -124,7 +125,7 @@ class _GlobalPooling(Temporal):
         self, data_format: DataFormat = None, keepdims: bool = False, **kwargs: Unpack[LayerOptions]
     ):
         super().__init__(data_format=data_format, **kwargs)
-        self.keepdims = bool(keepdims)
+        self.keepdims = check_flag("keepdims", keepdims)
 
     def compute_output_shape(self, input_shape):
         batch, channels = input_shape[0], self.steps_and_channels(input_shape)[1]
@@ -147,6 +148,7 @@ class GlobalAveragePooling1D(_GlobalPooling):
     """
 
     supports_masking = True
+    _positional = ("mask",)
 
     def compute_mask(self, inputs, mask=None):
         return None

@@ -12,6 +12,7 @@ from fastrnn.layers.base import (
     Layer,
     WeightOptions,
     check_activation,
+    check_flag,
     check_rate,
     check_size,
     engine_activation,
@@ -52,6 +53,7 @@ class Recurrent(Layer):
 
     supports_masking = True
     fixed_axes = (-1,)
+    _positional = ("initial_state", "mask")
     cell = ""  # in the engine
     gates = 0  # columns of the weights for each unit
     states_of = ("h",)
@@ -81,7 +83,7 @@ class Recurrent(Layer):
             )
         if activations.glu in (self.activation, self.recurrent_activation):
             raise ValueError("activation: expected one that keeps the shape, received 'glu'")
-        self.use_bias = bool(use_bias)
+        self.use_bias = check_flag("use_bias", use_bias)
         self._kernel = WeightOptions(
             "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
         )
@@ -93,12 +95,15 @@ class Recurrent(Layer):
         self.recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
         self.seed = seed
         self._generator = None if seed is None else random.generator(seed)
-        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
-        self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
-        self.unroll, self.use_cudnn = bool(unroll), use_cudnn
-        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.return_sequences = check_flag("return_sequences", return_sequences)
+        self.return_state = check_flag("return_state", return_state)
+        self.go_backwards = check_flag("go_backwards", go_backwards)
+        self.stateful = check_flag("stateful", stateful)
+        self.unroll, self.use_cudnn = check_flag("unroll", unroll), use_cudnn
+        self.zero_output_for_mask = check_flag("zero_output_for_mask", zero_output_for_mask)
         self.kernel = self.recurrent_kernel = self.bias = None
-        self.states = None
+        self._states = None  # those that the next batch starts from; None for zeros
+        self._batch = None
         self._packed = self._products = None
 
     def _legacy_input_shape(self, kwargs):
@@ -150,14 +155,39 @@ class Recurrent(Layer):
 
     def initial_state(self, batch):
         """The states a stateful layer starts from, or None for zeros."""
-        if not self.stateful or self.states is None:
+        if not self.stateful or self._states is None:
             return None
-        if self.states[0].shape[0] != batch:
+        if self._states[0].shape[0] != batch:
             raise ValueError(
-                f"layer {self.name!r} is stateful with batches of {self.states[0].shape[0]} "
+                f"layer {self.name!r} is stateful with batches of {self._states[0].shape[0]} "
                 f"samples, received {batch}; reset_states() forgets the batch size"
             )
-        return self.states
+        return self._states
+
+    @property
+    def states(self) -> list[np.ndarray] | None:
+        """The states of a stateful layer, arrays (batch, units), h first; None before it knows the
+        size of its batches."""
+        if self._states is not None:
+            return self._states
+        batch = self._batch or (self.input_shape and self.input_shape[0])
+        return self.get_initial_state(batch) if self.stateful and batch else None
+
+    @states.setter
+    def states(self, states):
+        self._states = states
+        if states is not None:
+            self._batch = states[0].shape[0]
+
+    @property
+    def state_size(self) -> list[int]:
+        """The size of each state of one sample."""
+        return [self.units] * len(self.states_of)
+
+    def get_initial_state(self, batch_size: int) -> list[np.ndarray]:
+        """Zeros (batch_size, units) for each state."""
+        check_size("batch_size", batch_size)
+        return [np.zeros((batch_size, self.units), np.float32) for _ in self.states_of]
 
     def reset_states(self, states=None):
         """Forget the states of a stateful layer, or set them: arrays (batch, units), h first."""

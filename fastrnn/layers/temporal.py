@@ -31,6 +31,11 @@ class Temporal(Layer):
             return array
         return array.swapaxes(1, 2)
 
+    def check_mask(self, mask, shape):
+        if len(shape) == 3:
+            shape = (shape[0], *self.steps_and_channels(shape))
+        super().check_mask(mask, shape)
+
     def steps_and_channels(self, shape):
         """The two sizes of an input shape."""
         return shape[1:] if self.data_format == "channels_last" else shape[:0:-1]

@@ -37,6 +37,7 @@ class Bidirectional(Layer):
     """
 
     supports_masking = True
+    _positional = ("initial_state", "mask")
     fixed_axes = (-1,)
 
     def __init__(

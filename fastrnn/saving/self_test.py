@@ -77,7 +77,7 @@ def _answer(model, x):
                 f"layer, received {shape} from {layer.name!r}"
             )
     stateful = [layer for layer in within(model) if getattr(layer, "states", None) is not None]
-    before = [layer.states for layer in stateful]
+    before = [layer._states for layer in stateful]
     for layer in stateful:
         layer.states = None
     y = model.predict(x, batch_size=len(x), verbose=0)

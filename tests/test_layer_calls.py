@@ -1,0 +1,146 @@
+"""Layers called directly, their attributes and arguments: as in Keras 3.15, with its values."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+
+from fastrnn import layers as L
+
+X = np.arange(60).reshape(4, 5, 3).astype(np.float32) / 50
+ONES = {"kernel_initializer": "ones", "recurrent_initializer": "ones"}
+H = np.ones((4, 2), np.float32)
+MASK = np.arange(5)[None].repeat(4, 0) < 3
+
+
+def test_arguments_by_position():
+    gru, lstm = L.GRU(2, **ONES), L.LSTM(2, **ONES)
+    expected = gru(X, initial_state=[H])
+    np.testing.assert_array_equal(gru(X, [H]), expected)
+    np.testing.assert_array_equal(gru(X, H), expected)
+    assert expected[0, 0] == pytest.approx(0.9901, abs=1e-4)
+    expected = lstm(X, initial_state=[H, H], mask=MASK)
+    np.testing.assert_array_equal(lstm(X, [H, H], MASK), expected)
+    assert expected[0, 0] == pytest.approx(0.8928, abs=1e-4)
+    both = L.Bidirectional(L.LSTM(2, **ONES))
+    np.testing.assert_array_equal(both(X, [H] * 4), both(X, initial_state=[H] * 4))
+    pool = L.GlobalAveragePooling1D()
+    np.testing.assert_array_equal(pool(X, MASK), pool(X, mask=MASK))
+    assert not L.Softmax()(np.ones((1, 4)), np.zeros((1, 4), bool)).any()
+    with pytest.raises(TypeError, match="expected the inputs by position, received 2 arguments"):
+        L.Dense(2)(X, MASK)
+    with pytest.raises(TypeError, match="expected the inputs, initial_state, mask by position"):
+        lstm(X, [H, H], MASK, False)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.LSTM(2), L.GRU(2), L.SimpleRNN(2), L.Bidirectional(L.LSTM(2)), L.Conv1D(2, 2),
+        L.GlobalAveragePooling1D(), L.GlobalMaxPooling1D(), L.MaxPooling1D(), L.Dense(2),
+        L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)),
+        L.Dropout(0.5), L.Activation("relu"), L.Flatten(), L.Softmax(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_a_mask_that_does_not_fit(layer):
+    for shape in ((4, 6), (3, 5), (5, 4)):
+        with pytest.raises(ValueError, match="^mask: expected"):
+            layer(X, mask=np.ones(shape, bool))
+
+
+def test_states():
+    layer = L.LSTM(2, stateful=True)
+    assert layer.states is None and L.LSTM(2).states is None
+    layer.build((4, 5, 3))
+    for _ in range(2):
+        assert [s.shape for s in layer.states] == [(4, 2)] * 2 and not np.any(layer.states)
+        layer(X)
+        assert np.any(layer.states)
+        layer.reset_states()
+    layer(X[:2])  # another size of batches
+    assert [s.shape for s in layer.states] == [(2, 2)] * 2
+    assert [c(3).state_size for c in (L.LSTM, L.GRU, L.SimpleRNN)] == [[3, 3], [3], [3]]
+    assert [s.shape for s in L.LSTM(2).get_initial_state(3)] == [(3, 2)] * 2
+    assert [s.shape for s in L.GRU(2).get_initial_state(batch_size=3)] == [(3, 2)]
+    with pytest.raises(ValueError, match="batch_size: expected a whole number"):
+        L.GRU(2).get_initial_state(0)
+
+
+def test_embeddings_of_given_weights():
+    for weights in (np.ones((3, 4)), [np.ones((3, 4))]):
+        np.testing.assert_array_equal(
+            L.Embedding(3, 4, weights=weights)([[0, 1]]), np.ones((1, 2, 4))
+        )
+    layer = L.Embedding(5, 2)
+    layer.build()
+    assert layer.built and layer.get_weights()[0].shape == (5, 2)
+    assert layer(np.zeros((2, 3), int)).shape == (2, 3, 2)
+
+
+def test_losses_dtype_path():
+    layer = L.Dense(
+        2, kernel_regularizer="l2", activity_regularizer="l2", name="d", kernel_initializer="ones"
+    )
+    layer(np.ones((2, 3), np.float32))
+    assert [float(loss) for loss in layer.losses] == pytest.approx([0.18, 0.06])
+    assert (layer.dtype, layer.path) == ("float32", "d")
+    layer.trainable = False
+    assert len(layer.losses) == 1
+
+
+NEEDED = {
+    "Dense": {"units": 2}, "LSTM": {"units": 2}, "GRU": {"units": 2}, "SimpleRNN": {"units": 2},
+    "CuDNNLSTM": {"units": 2}, "CuDNNGRU": {"units": 2},
+    "Embedding": {"input_dim": 3, "output_dim": 2}, "Conv1D": {"filters": 2, "kernel_size": 2},
+    "Dropout": {"rate": 0.5}, "SpatialDropout1D": {"rate": 0.5}, "GaussianDropout": {"rate": 0.5},
+    "AlphaDropout": {"rate": 0.5}, "GaussianNoise": {"stddev": 0.5}, "RepeatVector": {"n": 2},
+    "Activation": {"activation": "relu"}, "Reshape": {"target_shape": (2,)},
+    "Permute": {"dims": (1,)}, "TimeDistributed": {"layer": L.Dense(2)},
+    "Bidirectional": {"layer": L.LSTM(2)},
+}  # fmt: skip
+CLASSES = [
+    cls for cls in {getattr(L, name) for name in L.__all__}
+    if inspect.isclass(cls) and cls not in (L.Layer, L.InputLayer) and cls.__module__ != "builtins"
+]  # fmt: skip
+CLASSES.sort(key=lambda cls: cls.__name__)
+NONSENSE = (math.nan, math.inf, -1, "x", [], {}, object())
+TAKEN = {  # what is no nonsense there
+    ("axis", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"), ("shared_axes", "[]"),
+    ("dims", "[]"), ("target_shape", "[]"),
+}  # fmt: skip
+
+
+def arguments(cls):
+    given = inspect.signature(cls.__init__).parameters
+    return [name for name in given if name not in ("self", "kwargs", "weights", "use_cudnn")]
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_arguments_are_attributes(cls):
+    layer = cls(**NEEDED.get(cls.__name__, {}))
+    for name in arguments(cls):
+        getattr(layer, name)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_nonsense_is_refused_by_name(cls):
+    needed = NEEDED.get(cls.__name__, {})
+    for name in arguments(cls):
+        for value in NONSENSE:
+            plain = value if isinstance(value, int) else repr(value)
+            if (name, plain) in TAKEN:
+                continue
+            with pytest.raises((ValueError, TypeError), match=name):
+                cls(**{**needed, name: value})
+
+
+def test_numbers_of_numpy():
+    one, half = np.int64(1), np.float32(0.5)
+    assert L.LSTM(np.int32(3), dropout=half, recurrent_dropout=half).dropout == 0.5
+    assert L.Dropout(half).rate == 0.5 and L.GaussianNoise(half).stddev == 0.5
+    layer = L.BatchNormalization(momentum=half, epsilon=half, center=np.bool_(False), scale=one)
+    assert (layer.momentum, layer.epsilon, layer.center, layer.scale) == (0.5, 0.5, False, True)
+    assert L.Reshape([one, np.int32(2)]).target_shape == (1, 2)
+    assert L.ReLU(half).max_value == 0.5 and L.Masking(half).mask_value == 0.5
