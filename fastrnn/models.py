@@ -15,7 +15,7 @@ from fastrnn._public import public
 from fastrnn.callbacks import History
 from fastrnn.data import check_batch_size, steps_of
 from fastrnn.inference import Predictor, Stepper
-from fastrnn.layers import CLASSES, serialize
+from fastrnn.layers import CLASSES, MODELS, serialize
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, as_input, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
@@ -675,10 +675,7 @@ class Sequential(Layer):
         print_summary(self, line_length, positions, print_fn, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        layers = [
-            serialize_model(layer) if isinstance(layer, Sequential) else serialize(layer)
-            for layer in self._layers
-        ]
+        layers = [serialize(layer) for layer in self._layers]
         if self._input_layer is not None:
             layers.insert(0, serialize(self._input_layer))
         config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
@@ -686,6 +683,18 @@ class Sequential(Layer):
         if self.input_shape is not None:
             config["build_input_shape"] = self.input_shape
         return config
+
+    def described(self) -> dict[str, Any]:
+        """The class and config in the form in which Keras writes them."""
+        described = {
+            "module": "keras",
+            "class_name": "Sequential",
+            "config": self.get_config(),
+            "registered_name": None,
+        }
+        if self.input_shape is not None:  # Keras takes one with any build_config for a built one
+            described["build_config"] = {"input_shape": self.input_shape}
+        return described
 
     @classmethod
     def from_config(
@@ -707,7 +716,7 @@ class Sequential(Layer):
 
     def to_json(self, **kwargs: Any) -> str:
         """The architecture, without weights, as JSON text; kwargs are json.dumps's."""
-        return json.dumps(serialize_model(self), **kwargs)
+        return json.dumps(self.described(), **kwargs)
 
     def save(
         self,
@@ -874,17 +883,7 @@ def _check_queues(method, options):
         raise TypeError(unknown_arguments(method, unknown))
 
 
-def serialize_model(model):
-    """A model's class and config in the form in which Keras writes it."""
-    described = {
-        "module": "keras",
-        "class_name": "Sequential",
-        "config": model.get_config(),
-        "registered_name": None,
-    }
-    if model.input_shape is not None:  # Keras takes a model with any build_config for a built one
-        described["build_config"] = {"input_shape": model.input_shape}
-    return described
+MODELS["Sequential"] = Sequential
 
 
 def save_model(

@@ -25,6 +25,8 @@ __all__ = [
     "Sequence",
     "custom_object_scope",
     "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
     "get_file",
     "normalize",
     "pad_sequences",
@@ -78,6 +80,7 @@ def normalize(x, axis: int = -1, order: float = 2) -> np.ndarray:
 
 
 _custom_objects: dict[str, Callable] = {}
+_registered: dict[str, Callable] = {}  # by their bare names, which built-in ones go before
 
 
 def get_custom_objects() -> dict[str, Callable]:
@@ -86,14 +89,29 @@ def get_custom_objects() -> dict[str, Callable]:
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
-    """A decorator that puts a class or function into `get_custom_objects()`."""
+    """A decorator that puts a class or function into `get_custom_objects()`, as package>name. Its
+    bare name stands for it, too, where nothing built-in is called so."""
 
     def register(found):
         own = name or found.__name__
-        _custom_objects.update({own: found, f"{package}>{own}": found})
+        _custom_objects[f"{package}>{own}"] = _registered[own] = found
         return found
 
     return register
+
+
+def get_registered_name(obj: Callable) -> str:
+    """package>name of a class or function that was registered, of others their own name."""
+    for name, found in _custom_objects.items():
+        if found is obj and ">" in name:
+            return name
+    return obj.__name__
+
+
+def get_registered_object(name: str, custom_objects: Mapping | None = None) -> Callable | None:
+    """The user's own class or function of this name, or None."""
+    found = (custom_objects or {}).get(name) or _custom_objects.get(name)
+    return found or _registered.get(name)
 
 
 @contextlib.contextmanager
@@ -203,7 +221,7 @@ def serialize_object(obj, table: Mapping[str, type], module: str) -> dict | None
         "module": module if known else kind.__module__,
         "class_name": type(obj).__name__,
         "config": obj.__name__ if kind is obj else obj.get_config(),
-        "registered_name": None if known else kind.__name__,
+        "registered_name": None if known else get_registered_name(kind),
     }
 
 
@@ -217,7 +235,8 @@ def deserialize_object(
     """
     if config is None:
         return None
-    if isinstance(config, str):
+    plain = isinstance(config, str)
+    if plain:
         config = {"class_name": config}
     name = config.get("class_name") if isinstance(config, Mapping) else None
     options = config.get("config") or {} if name else {}
@@ -228,9 +247,13 @@ def deserialize_object(
             f'{kind}: expected a name or {{"class_name": ..., "config": ...}}, received {config!r}'
         )
     registered = config.get("registered_name")
-    known = {**_custom_objects, **(custom_objects or {})}
-    if registered in (None, "function"):  # Keras writes another name for the user's own objects.
-        known = {**table, **known}
+    own = {**_custom_objects, **(custom_objects or {})}
+    if plain:  # as Keras, which looks up the names of what it has itself first
+        known = {**_registered, **own, **table}
+    elif registered in (None, "function"):
+        known = {**_registered, **table, **own}
+    else:  # Keras writes another name for the user's own objects
+        known = {**_registered, **own}
     found = known.get(str(registered)) or known.get(name)
     if found is None:
         raise ValueError(

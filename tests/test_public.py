@@ -18,7 +18,6 @@ INNER = {
     "fastrnn.initializers": {"compute_fans"},
     "fastrnn.losses": {"kind_of_targets", "resolve"},
     "fastrnn.metrics": {"check", "resolve"},
-    "fastrnn.models": {"serialize_model"},
     "fastrnn.random": {"Generator", "check_seed"},
     "fastrnn.regularizers": {"gradient_of"},
     "fastrnn.saving": {"ModelFileNotFoundError"},  # to be caught as what it derives from

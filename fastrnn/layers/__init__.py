@@ -34,7 +34,13 @@ from fastrnn.layers.pooling import (
 )
 from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
-from fastrnn.utils import choices, did_you_mean
+from fastrnn.utils import (
+    choices,
+    did_you_mean,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+)
 
 CLASSES = {
     cls.__name__: cls
@@ -50,6 +56,8 @@ CLASSES = {
 AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
 GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
 
+MODELS: dict[str, type] = {}  # layers that are models, which stand above: they enter themselves
+
 __all__ = [
     "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
     "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "deserialize", "serialize", *CLASSES,
@@ -59,13 +67,15 @@ public(__name__)
 
 def serialize(layer: Layer) -> dict[str, Any]:
     """A layer's class and config in the form in which Keras writes it."""
+    if type(layer) in MODELS.values():
+        return layer.described()
     name = type(layer).__name__
     known = CLASSES.get(name) is type(layer)
     return {
         "module": "keras.layers" if known else None,
         "class_name": name,
         "config": layer.get_config(),
-        "registered_name": None if known else name,
+        "registered_name": None if known else get_registered_name(type(layer)),
     }
 
 
@@ -76,8 +86,13 @@ def deserialize(
     and custom_objects, never imported. Errors: ValueError for anything else."""
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError(f"config: expected a dict with class_name and config, received {config!r}")
-    name = config.get("class_name")
-    known = {**CLASSES, **(custom_objects or {})}
+    name, registered = config.get("class_name"), config.get("registered_name")
+    own = None
+    if registered is not None or name not in CLASSES:
+        own = get_registered_object(registered or name, custom_objects)
+    if own is not None:
+        return own.from_config(config["config"])
+    known = {**CLASSES, **MODELS, **get_custom_objects(), **(custom_objects or {})}
     if name not in known:
         raise ValueError(
             f"class_name: expected one of {choices(str(name), known)} or a name in custom_objects, "

@@ -11,10 +11,10 @@ import re
 import warnings
 
 from fastrnn import layers, losses, metrics, optimizers
-from fastrnn.models import Sequential, serialize_model
+from fastrnn.models import Sequential
 from fastrnn.saving import legacy
 from fastrnn.saving.guard import of_values, values_of
-from fastrnn.utils import get_custom_objects
+from fastrnn.utils import get_custom_objects, get_registered_object
 
 MAX_BYTES = 4 << 20  # of JSON
 MAX_LAYERS = 500
@@ -125,6 +125,9 @@ class Loader:
             cls = self.custom.get(registered, self.custom.get(class_name))
             return cls.from_config(config)
         name, config = legacy.update_layer(class_name, config, self.version)
+        own = get_registered_object(registered or class_name)
+        if own is not None and (registered is not None or name not in layers.CLASSES):
+            return own.from_config(config)
         if registered is not None or name not in layers.CLASSES:
             if class_name in _HOLDS_CODE:
                 raise ValueError(
@@ -376,7 +379,7 @@ def model_config(model) -> dict:
         raise ValueError(f"model: expected a Sequential, received {type(model).__name__}")
     for layer in model.layers:
         check_name(layer.name)
-    return serialize_model(model)
+    return model.described()
 
 
 def compile_config(model) -> dict | None:
