@@ -21,6 +21,7 @@ import numpy as np
 
 from fastrnn._public import public
 
+from . import checks
 from .progress import Progbar, write
 from .utils import as_call
 
@@ -350,7 +351,8 @@ class ProgbarLogger(Callback):
 class LambdaCallback(Callback):
     """A callback made of functions: LambdaCallback(on_epoch_end=lambda epoch, logs: ...).
 
-    Raises TypeError for a name that is no hook. As keras.callbacks.LambdaCallback.
+    Other keywords become attributes, for the functions to call. Raises TypeError for a name that
+    begins with on_ and is no hook. As keras.callbacks.LambdaCallback.
     """
 
     def __init__(
@@ -373,7 +375,7 @@ class LambdaCallback(Callback):
             **kwargs,
         }
         for name, function in hooks.items():
-            if not name.startswith("on_") or not hasattr(Callback, name):
+            if name.startswith("on_") and not hasattr(Callback, name):
                 raise TypeError(f"{name}: expected a hook of Callback, such as on_test_end")
             if function is not None:
                 setattr(self, name, function)
@@ -383,13 +385,20 @@ class MonitorCallback(Callback):
     """Base class of callbacks that watch one value of the logs, `monitor`, for improvement.
 
     `mode` is "min", "max" or "auto", which goes by the name of the value. A change of less than
-    `min_delta` is no improvement, nor is NaN. Raises ValueError for another mode, or if a name
-    does not tell "auto" the direction.
+    `min_delta` is no improvement, nor is NaN. Another mode counts as "auto", with a warning. Raises
+    ValueError if a name does not tell "auto" the direction.
     """
 
     def __init__(self, monitor: str, mode: str, min_delta: float):
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode: expected 'auto', 'min' or 'max', received {mode!r}")
+            warnings.warn(
+                f"mode: expected 'auto', 'min' or 'max', received {mode!r}; it counts as 'auto'",
+                stacklevel=4,
+            )
+            mode = "auto"
+        if not isinstance(monitor, str):
+            raise ValueError(f"monitor: expected the name of a metric, received {monitor!r}")
+        checks.number("min_delta", min_delta)
         self.monitor = monitor
         self.mode = mode
         self.min_delta = abs(min_delta)
@@ -442,11 +451,11 @@ class EarlyStopping(MonitorCallback):
         start_from_epoch: int = 0,
     ):
         super().__init__(monitor, mode, min_delta)
-        self.patience = patience
+        self.patience = checks.number("patience", patience, ">= 0")
         self.verbose = verbose
-        self.baseline = baseline
+        self.baseline = checks.number("baseline", baseline, none=True)
         self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
+        self.start_from_epoch = checks.whole("start_from_epoch", start_from_epoch)
         self.on_train_begin()
 
     def on_train_begin(self, logs=None):
@@ -506,7 +515,8 @@ class ModelCheckpoint(MonitorCallback):
         initial_value_threshold: float | None = None,
         period: int = 1,
     ):
-        super().__init__(monitor, mode if save_best_only else "min", 0)
+        known = mode in ("auto", "min", "max")
+        super().__init__(monitor, mode if save_best_only or not known else "min", 0)
         self.filepath = os.fspath(filepath)
         endings = (".safetensors" if save_weights_only else ".keras", ".h5", ".hdf5")
         if not self.filepath.endswith(endings):
@@ -666,13 +676,13 @@ class ReduceLROnPlateau(MonitorCallback):
         epsilon: float | None = None,
     ):
         super().__init__(monitor, mode, min_delta if epsilon is None else epsilon)
+        self.factor = checks.number("factor", factor)
         if factor >= 1:
             raise ValueError(f"factor: expected less than 1, received {factor}")
-        self.factor = factor
-        self.patience = patience
+        self.patience = checks.number("patience", patience, ">= 0")
         self.verbose = verbose
-        self.cooldown = cooldown
-        self.min_lr = min_lr
+        self.cooldown = checks.number("cooldown", cooldown, ">= 0")
+        self.min_lr = checks.number("min_lr", min_lr)
         self.on_train_begin()
 
     def on_train_begin(self, logs=None):

@@ -851,6 +851,16 @@ class Model(_Base):
             model.add(layer)
         return model  # type: ignore[return-value]
 
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: CustomObjects = None
+    ) -> Sequential:
+        """The model of a functional or sequential model's config."""
+        from fastrnn.saving.config import Loader
+
+        name = "Functional" if "input_layers" in config else "Sequential"
+        return Loader(custom_objects).model({"class_name": name, "config": config})
+
     def __init_subclass__(cls):
         raise TypeError(
             f"{cls.__name__}: subclasses of Model are not supported; make the model with "
@@ -917,8 +927,38 @@ def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = No
     return config.Loader(custom_objects, config.keras_version(parsed)).model(parsed)
 
 
-def clone_model(model: Sequential) -> Sequential:
-    """A model of the same layers, with new weights."""
-    classes = {type(layer).__name__: type(layer) for layer in model.layers}
-    own = {name: cls for name, cls in classes.items() if name not in CLASSES}
-    return Sequential.from_config(model.get_config(), own)
+def clone_model(
+    model: Sequential,
+    input_tensors: Symbolic | Sequence[Symbolic] | None = None,
+    clone_function: Callable[[Layer], Layer] | None = None,
+) -> Sequential:
+    """A model of the same layers, with new weights. input_tensors: an Input for it to begin with;
+    clone_function(layer): the layer in a layer's place. As keras.models.clone_model."""
+    if not isinstance(model, Sequential):
+        raise ValueError(f"model: expected a model, received {model!r}")
+    if input_tensors is None and clone_function is None:
+        classes = {type(layer).__name__: type(layer) for layer in model.layers}
+        own = {name: cls for name, cls in classes.items() if name not in CLASSES}
+        return Sequential.from_config(model.get_config(), own)
+    clone = Sequential(name=model.name, trainable=model.trainable)
+    if input_tensors is not None:
+        start, *others = _tensors("input_tensors", input_tensors)
+        if others:
+            raise ValueError(f"input_tensors: expected one, received {1 + len(others)}")
+        clone.add(start)
+    elif model._input_layer is not None:
+        clone.add(InputLayer.from_config(model._input_layer.get_config()))
+    for layer in model.layers:
+        made = clone_function(layer) if clone_function else _copied(layer)
+        if not isinstance(made, Layer):
+            raise ValueError(f"clone_function: expected it to return a layer, received {made!r}")
+        clone.add(made)
+    return clone
+
+
+def _copied(layer):
+    return (
+        clone_model(layer)
+        if isinstance(layer, Sequential)
+        else layer.from_config(layer.get_config())
+    )

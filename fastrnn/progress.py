@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
@@ -35,9 +36,19 @@ class Progbar:
         self._drawn_width = 0
         self._started = perf_counter()
 
-    def update(self, seen: int, logs: dict | None = None) -> None:
-        """Note that `seen` steps are done and draw, unless the last drawing is very recent."""
+    def update(
+        self,
+        current: int,
+        values: dict | Sequence[tuple[str, float]] | None = None,
+        finalize: bool | None = None,
+    ) -> None:
+        """Note that `current` steps are done and draw, unless the last drawing is very recent.
+        values: a dict, or Keras's list of (name, value). finalize: whether it is the last one."""
+        seen, logs = current, dict(values or {})
         self.seen = seen
+        if finalize:
+            self.target = self.target or seen
+            return self.finish(logs)
         now = perf_counter()
         if not self.live or now - self._drawn_at < _INTERVAL:
             return

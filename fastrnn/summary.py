@@ -32,7 +32,7 @@ def print_summary(
     layers of nested models and wrappers too.
     `layer_range` names the first and last layer to show, by regular expressions. `print_fn` is
     called once, with the whole text. Raises ValueError for a line too short and for layers that
-    are not there. As keras.utils.print_summary, without the optimizer's own state.
+    are not there. As keras.utils.print_summary.
     """
     header = ["Layer (type)", "Output Shape", "Param #"]
     if show_trainable:
@@ -50,13 +50,16 @@ def print_summary(
 
     trained = _unique(model.trainable_weights)
     fixed = _unique(model.non_trainable_weights)
+    used = getattr(model, "optimizer", None)
+    optimizer = list(used.variables) if used and used.built else []
     text = "\n".join(
         [
             f'Model: "{model.name}"',
             *_table(header, rows, widths),
-            f" Total params: {_count_and_size(trained + fixed)}",
+            f" Total params: {_count_and_size(trained + fixed + optimizer)}",
             f" Trainable params: {_count_and_size(trained)}",
             f" Non-trainable params: {_count_and_size(fixed)}",
+            *([f" Optimizer params: {_count_and_size(optimizer)}"] if optimizer else ()),
         ]
     )
     if print_fn is None or print_fn is print:

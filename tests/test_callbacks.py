@@ -292,10 +292,6 @@ class TestEarlyStopping:
         with pytest.raises(ValueError, match="mode: expected 'min' or 'max', as the name 'zest'"):
             cb.EarlyStopping(monitor="zest")
 
-    def test_unknown_mode_is_refused(self):
-        with pytest.raises(ValueError, match="mode: expected 'auto', 'min' or 'max', received 'u'"):
-            cb.EarlyStopping(mode="u")
-
     def test_restores_the_best_weights(self):
         callback = cb.EarlyStopping(patience=2, restore_best_weights=True)
         model = train(callback, losses(3, 1, 2, 2, 0))
@@ -619,3 +615,44 @@ def test_batches_that_predict_has_done_are_in_the_logs():
         y = model.predict(data, batch_size=4, verbose=0, callbacks=[Watch()])
         assert [len(part) for part in outputs] == [4, 4, 2]
         np.testing.assert_array_equal(np.concatenate(outputs), y)
+
+
+# --- what Keras takes -----------------------------------------------------------------------------
+
+
+def test_lambda_callback_keeps_other_keywords():
+    callback = cb.LambdaCallback(custom_method=lambda: 3, on_epoch_end=None)
+    assert callback.custom_method() == 3
+    with pytest.raises(TypeError, match="on_epok_end: expected a hook"):
+        cb.LambdaCallback(on_epok_end=print)
+
+
+def test_modes_and_numbers_of_monitors(tmp_path):
+    for make in (
+        lambda mode: cb.ModelCheckpoint(tmp_path / "m.keras", mode=mode),
+        lambda mode: cb.EarlyStopping(mode=mode),
+        lambda mode: cb.ReduceLROnPlateau(mode=mode),
+    ):
+        with pytest.warns(UserWarning, match="mode: expected 'auto', 'min' or 'max', received 'x'"):
+            assert make("x").mode == "auto"
+    for arguments, message in (
+        ({"monitor": 5}, "monitor: expected the name of a metric, received 5"),
+        ({"min_delta": "x"}, "min_delta: expected a finite number, received 'x'"),
+        (
+            {"patience": -1},
+            "patience: expected a",
+        ),
+        ({"baseline": "x"}, "baseline: expected a finite number or None"),
+        ({"start_from_epoch": 1.5}, "start_from_epoch: expected a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cb.EarlyStopping(**arguments)
+
+
+def test_lines_of_a_progress_bar_in_keras_form(capsys):
+    bar = progress.Progbar(3, verbose=2)
+    bar.update(1, [("loss", 0.5)])
+    assert capsys.readouterr().out == ""
+    bar.update(3, values=[("loss", 0.25), ("acc", 1.0)], finalize=True)
+    line = capsys.readouterr().out
+    assert line.startswith("3/3 - ") and "loss: 0.25" in line and "acc: 1" in line

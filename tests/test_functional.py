@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import Input, Model, Sequential, layers
+from fastrnn import Input, Model, Sequential, layers, models
 
 X = np.random.default_rng(0).integers(0, 20, (12, 7))
 Y = X.sum(axis=1) % 2
@@ -219,3 +219,37 @@ def test_subclasses():
 def test_the_spelling_of_keras_1():
     inputs = Input((6, 3))
     assert Model(input=inputs, output=layers.LSTM(4)(inputs)).output_shape == (None, 4)
+
+
+# --- clones ---------------------------------------------------------------------------------------
+
+
+def test_clones_by_function_and_with_another_input():
+    model = models.Sequential([
+        layers.Input((5, 3)), layers.LSTM(4), models.Sequential([layers.Dense(2)]),
+    ])  # fmt: skip
+    seen = []
+
+    def wider(layer):
+        seen.append(layer)
+        if isinstance(layer, layers.LSTM):
+            return layers.LSTM.from_config({**layer.get_config(), "units": 6})
+        return models.clone_model(layer)
+
+    clone = models.clone_model(model, clone_function=wider)
+    assert seen == model.layers and clone.layers[0].units == 6
+    assert clone.output_shape == (None, 2) and clone.name == model.name
+    other = models.clone_model(model, input_tensors=layers.Input((7, 2)))
+    assert other.input_shape == (None, 7, 2) and other.layers[0] is not model.layers[0]
+    assert models.clone_model(model, clone_function=lambda layer: layer).layers == model.layers
+    with pytest.raises(ValueError, match="clone_function: expected it to return a layer"):
+        models.clone_model(model, clone_function=lambda layer: None)
+    with pytest.raises(ValueError, match="model: expected a model"):
+        models.clone_model(layers.Dense(2))
+
+
+def test_model_from_config():
+    model = models.Sequential([layers.Input((5, 3)), layers.LSTM(4), layers.Dense(2)])
+    again = models.Model.from_config(model.get_config())
+    assert [type(layer) for layer in again.layers] == [layers.LSTM, layers.Dense]
+    assert again.output_shape == (None, 2)

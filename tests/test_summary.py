@@ -323,3 +323,16 @@ def test_expand_wrappers():
     shown = text(stack, expand_nested=True)
     for name in ("forward_lstm (LSTM)", "backward_lstm (LSTM)"):
         assert re.search(rf"│    └ {re.escape(name)} +│ \(None, 4\) +│ +112 │", shown), shown
+
+
+def test_the_optimizers_numbers_count():
+    """Keras's lines: Adam's two moments of each of 8 weights, the step and the learning rate."""
+    model = Sequential([Dense(2, input_shape=(3,))])
+    model.compile("adam", "mse")
+    lines = []
+    model.summary(print_fn=lines.append)
+    assert "Optimizer params" not in lines[0] and "Total params: 8 (32.00 B)" in lines[0]
+    model.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+    model.summary(print_fn=lines.append)
+    assert "Total params: 26 (" in lines[1] and "Optimizer params: 18 (" in lines[1]
+    assert "Trainable params: 8 (32.00 B)" in lines[1]

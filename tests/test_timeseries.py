@@ -211,3 +211,10 @@ def test_a_subclass_that_lacks_its_methods():
         len(PyDataset())
     with pytest.raises(NotImplementedError, match="__getitem__"):
         PyDataset()[0]
+
+
+def test_format_of_a_dataset():
+    windows = [x for x in timeseries_dataset_from_array(np.arange(6.0), None, 3, format="tf")]
+    assert windows[0].shape == (4, 3)
+    with pytest.raises(ValueError, match="format: expected 'tf', received 'grain'"):
+        timeseries_dataset_from_array(np.arange(6.0), None, 3, format="grain")

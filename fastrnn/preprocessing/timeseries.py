@@ -161,6 +161,7 @@ def timeseries_dataset_from_array(
     seed: int | None = None,
     start_index: int | None = None,
     end_index: int | None = None,
+    format: str = "tf",
 ) -> Iterable:
     """Batches of windows over a series: x, or (x, y) if `targets` is given.
 
@@ -168,8 +169,11 @@ def timeseries_dataset_from_array(
     target is targets[s]; s counts from start_index by sequence_stride. Only data[start_index:
     end_index] is used. x is (batch, sequence_length, ...), or without the batch axis if batch_size
     is None. shuffle: in another order each time it is iterated, drawn from `seed`. Raises
-    ValueError. As keras.utils.timeseries_dataset_from_array, which returns a tf.data.Dataset.
+    ValueError. As keras.utils.timeseries_dataset_from_array, which returns a tf.data.Dataset: its
+    format, "tf", is the only one.
     """
+    if format != "tf":
+        raise ValueError(f"format: expected 'tf', received {format!r}")
     data = np.asarray(data)
     if data.ndim == 0:
         raise ValueError("data: expected an array with time on the first axis, received a number")
