@@ -64,6 +64,16 @@ def test_every_difference_has_a_test():
 # --- where Keras on TensorFlow is mistaken --------------------------------------------------------
 
 
+def test_time_distributed_after_two_lengths():
+    shapes = []
+    for api in (fastrnn, keras):
+        layers = api.layers
+        model = api.Sequential([api.Input((None, 2)), layers.TimeDistributed(layers.Dense(1))])
+        model.predict(np.zeros((3, 8, 2), np.float32), verbose=0)
+        shapes.append(model.predict(np.zeros((1, 4, 2), np.float32), verbose=0).shape)
+    assert shapes == [(1, 4, 1), (1, 1, 1)]
+
+
 def test_sparsemax():
     x = np.array([[1.0, 0.9, 0.8, -1.0]], np.float32)
     assert fastrnn.activations.sparsemax(x).sum() == pytest.approx(1)
@@ -251,6 +261,23 @@ def test_older_spellings():
     assert not hasattr(theirs, "predict_classes")
     with pytest.raises(TypeError, match="nb_epoch"):
         theirs.fit(x, x[:, 0, :1], nb_epoch=2, verbose=0)
+
+
+def test_bare_names_of_registered_objects():
+    for api, register in (
+        (fastrnn, fastrnn.utils.register_keras_serializable),
+        (keras, keras.saving.register_keras_serializable),
+    ):
+
+        @register("parity", "sevens")
+        def sevens(y_true, y_pred):
+            return 0 * y_pred[..., 0] + 7
+
+        if api is fastrnn:
+            assert api.losses.get("sevens") is sevens
+        else:
+            with pytest.raises(ValueError):
+                api.losses.get("sevens")
 
 
 def test_accuracy_by_its_other_name():
