@@ -41,7 +41,7 @@ class Profile:
 
 def watch(peer):
     """A Profile of the parts of peer.train."""
-    profile, compiled = Profile(), peer.model.compiled
+    profile, compiled = Profile(), peer.model._compiled
     for layer in peer.model.layers:
         inner = getattr(layer, "layer", layer)
         for part in {id(la): la for la in [inner, *inner.sublayers, *layer.sublayers]}.values():

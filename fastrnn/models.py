@@ -23,6 +23,7 @@ from fastrnn.layers.embedding import Embedding, Lookup
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.symbolic import Symbolic
 from fastrnn.layers.wrappers import Bidirectional
+from fastrnn.metrics import Mean, Metric
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
@@ -85,7 +86,8 @@ class Sequential(Layer):
         self._layers = []
         self._runs = collections.deque()
         self._predictor: Any = None
-        self.compiled = None
+        self._compiled = None  # what compile made, training.Compiled
+        self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1
         self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.initial_epoch = 0
         self.history = None
@@ -159,8 +161,8 @@ class Sequential(Layer):
         """The stack has changed: metrics and buffers start anew."""
         self._runs.clear()
         self._predictor = None
-        if self.compiled is not None:
-            self.compiled.resolved, self.compiled.run = None, Run(training=True)
+        if self._compiled is not None:
+            self._compiled.resolved, self._compiled.run = None, Run(training=True)
 
     def symbolic(self, last=None):
         """What the layer `last` puts out (default: what the model gets), to be given to Model."""
@@ -423,9 +425,11 @@ class Sequential(Layer):
         weighted_metrics = self._of_output("weighted_metrics", weighted_metrics)
         if isinstance(loss, (list, tuple)) and len(loss) == 1:
             loss = loss[0]
-        self.compiled = training.Compiled(
+        self._compiled = training.Compiled(
             self, optimizer, loss, metrics, weighted_metrics, steps_per_execution
         )
+        self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+        self.steps_per_execution = self._compiled.steps_per_execution
 
     def _of_output(self, name, given):
         """What a dict by the output's name holds for it."""
@@ -441,15 +445,29 @@ class Sequential(Layer):
 
     @property
     def optimizer(self) -> Optimizer:
-        return self.compiled and self.compiled.optimizer  # type: ignore[return-value]
+        return self._compiled and self._compiled.optimizer  # type: ignore[return-value]
 
     @property
     def loss(self) -> Any:
-        return self.compiled and self.compiled.loss
+        return self._compiled and self._compiled.loss
+
+    @property
+    def compiled(self) -> bool:
+        """Has compile been called?"""
+        return self._compiled is not None
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The running mean of the loss, and the metrics once a batch has been seen."""
+        if self._compiled is None:
+            return []
+        loss = Mean("loss")
+        loss.total, loss.count = self._compiled.loss_sum, float(self._compiled.samples)
+        return [loss, *(metric for metric, _ in self._compiled.resolved or ())]
 
     @property
     def metrics_names(self) -> list[str]:
-        resolved = (self.compiled and self.compiled.resolved) or []
+        resolved = (self._compiled and self._compiled.resolved) or []
         return ["loss", *(metric.name for metric, _ in resolved)]
 
     def fit(
@@ -583,8 +601,8 @@ class Sequential(Layer):
         return self.predict(as_input(x, self.input_dtype, "x"), 2**62, verbose=0)
 
     def reset_metrics(self) -> None:
-        if self.compiled is not None:
-            self.compiled.reset()
+        if self._compiled is not None:
+            self._compiled.reset()
 
     def _results(self, logs, return_dict):
         if return_dict:
@@ -733,6 +751,14 @@ class Sequential(Layer):
         saving.save_model(
             self, filepath, overwrite, include_optimizer, self_test, tolerance, save_format
         )
+
+    def export(self, filepath: Path, format: str = "onnx") -> None:
+        """Write the model to a file for other runtimes (fastrnn.to_onnx); "onnx" is the format."""
+        if format != "onnx":
+            raise ValueError(f"format: expected 'onnx', received {format!r}")
+        from fastrnn.interop import to_onnx
+
+        to_onnx(self, filepath)
 
     def save_weights(
         self, filepath: Path, overwrite: bool = True, save_format: str | None = None

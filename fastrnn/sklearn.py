@@ -122,7 +122,7 @@ class _SequenceEstimator(BaseEstimator):
                 model = self.build(input_shape, outputs)
                 if not isinstance(model, Sequential):
                     raise ValueError(f"build: expected to return a Sequential, received {model!r}")
-            if model.compiled is None:
+            if model._compiled is None:
                 optimizer = self.optimizer
                 if isinstance(optimizer, str):
                     optimizer = {

@@ -126,17 +126,17 @@ def _flat(entries):
 
 def need_compiled(model, optimizer=False):
     """What compile gave the model, a loss at least, and an optimizer too where it says so."""
-    if model.compiled is None or model.compiled.loss is None:
+    if model._compiled is None or model._compiled.loss is None:
         raise RuntimeError(
             f"model {model.name!r}: call compile(optimizer=..., loss=...) before training or "
             "evaluating"
         )
-    if optimizer and model.compiled.optimizer is None:
+    if optimizer and model._compiled.optimizer is None:
         raise RuntimeError(
             f"model {model.name!r} was compiled with optimizer=None: call "
             "compile(optimizer=..., loss=...) before training"
         )
-    return model.compiled
+    return model._compiled
 
 
 _entering = fork_safe(threading.Lock())
@@ -170,7 +170,7 @@ def _check(model, x, y):
     _need_targets(y)
     model.build((None, *x.shape[1:]))
     model.check_call(x.shape)
-    loss = model.compiled.loss_for(model, y)
+    loss = model._compiled.loss_for(model, y)
     loss.check_shapes(y.shape, (len(x), *model.compute_output_shape(x.shape)[1:]))
 
 
@@ -187,7 +187,7 @@ def _logits_layer(model, activation):
 
 def _gradients(model, x, y, sample_weight, need_dx=False):
     """Forward, loss and backward: fills the store's gradients; returns (loss, y_pred, mask, dx)."""
-    compiled = model.compiled
+    compiled = model._compiled
     loss, run = compiled.loss_for(model, y), compiled.run
     run.losses.clear(), run.updates.clear()
     run.logits_of = _logits_layer(model, loss.fused_activation)
@@ -209,7 +209,7 @@ def _gradients(model, x, y, sample_weight, need_dx=False):
 
 def train_step(model, x, y, sample_weight):
     """One update of the weights; adds to the running loss and metrics."""
-    compiled = model.compiled
+    compiled = model._compiled
     value, y_pred, mask, _ = _gradients(model, x, y, sample_weight)
     compiled.update(value, y, y_pred, sample_weight, mask)
     store, run = compiled.store, compiled.run
@@ -235,7 +235,7 @@ def _infer(model, x, run):
 
 
 def test_step(model, x, y, sample_weight, run):
-    compiled = model.compiled
+    compiled = model._compiled
     loss = compiled.loss_for(model, y)
     run.logits_of = _logits_layer(model, loss.fused_activation)
     out, mask = _infer(model, x, run)
@@ -259,8 +259,8 @@ def loss_and_gradients(model, x, y, sample_weight=None):
         compiled.prepare(model)
         need_dx = x.dtype == np.float32
         value, _, _, dx = _gradients(model, x, y, sample_weight, need_dx)
-        with Change([variable for variable, *_ in model.compiled.run.updates]):
-            model.compiled.run.apply_updates()
+        with Change([variable for variable, *_ in model._compiled.run.updates]):
+            model._compiled.run.apply_updates()
     gradients = [v.gradient.copy() for v in model.trainable_weights]
     return value, gradients, None if dx is None else dx.copy()
 
@@ -356,7 +356,7 @@ def _epochs(
     validation_freq,
 ):  # fmt: skip
     """Train from model.initial_epoch on; returns the last epoch's logs."""
-    compiled = model.compiled
+    compiled = model._compiled
     wants_logs, group = callbacks.wants_batch_logs, compiled.steps_per_execution
     iterator = None
     logs = {}
@@ -497,7 +497,7 @@ def _split(x, y, sample_weight, share):
 
 
 def _evaluate(model, data, steps, callbacks):
-    compiled = model.compiled
+    compiled = model._compiled
     model.stop_evaluating = False
     callbacks.on_test_begin()
     compiled.reset()
@@ -543,7 +543,7 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
         )  # fmt: skip
         callbacks.on_predict_begin()
     model.stop_predicting = False
-    group = model.compiled.steps_per_execution if model.compiled else 1
+    group = model._compiled.steps_per_execution if model._compiled else 1
     run = model.take_run()
     whole_y, parts, done, outputs = None, [], 0, []
     for step, (batch, _, _) in enumerate(itertools.islice(data, steps)):

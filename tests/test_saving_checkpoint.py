@@ -88,7 +88,6 @@ def test_a_model_that_says_what_it_saved(data, tmp_path, capsys):
         ({"filepath": "m.keras", "save_weights_only": True}, "filepath: expected .*safetensors"),
         ({"filepath": "m.h5", "save_freq": "batch"}, "save_freq: expected"),
         ({"filepath": "m.h5", "period": 0}, "period: expected"),
-        ({"filepath": "m.h5", "mode": "best", "save_best_only": True}, "mode: expected"),
     ],
 )
 def test_arguments(options, message):

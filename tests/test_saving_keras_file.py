@@ -39,7 +39,7 @@ def test_round_trip(name, ending, tmp_path):
     twin = load_model(tmp_path / f"m{ending}")
     assert twin.get_config() == model.get_config()
     np.testing.assert_array_equal(twin.predict(x, verbose=0), model.predict(x, verbose=0))
-    assert twin.compiled is None
+    assert not twin.compiled
 
 
 def test_same_model_same_bytes(tmp_path):
@@ -86,9 +86,9 @@ def test_compile_arguments(tmp_path):
     assert twin.evaluate(x, y, verbose=0, return_dict=True) == model.evaluate(
         x, y, verbose=0, return_dict=True
     )
-    assert load_model(tmp_path / "m.keras", compile=False).compiled is None
+    assert load_model(tmp_path / "m.keras", compile=False).compiled is False
     model.save(tmp_path / "without.keras", include_optimizer=False)
-    assert load_model(tmp_path / "without.keras").compiled is None
+    assert load_model(tmp_path / "without.keras").compiled is False
 
 
 def test_compiled_but_not_trained(tmp_path):

@@ -868,3 +868,21 @@ def test_two_threads_train_one_model():
         go_on.set()
         first.join()
     model.fit(X, Y, verbose=0)
+
+
+def test_what_compile_leaves_to_see(tmp_path):
+    model = fastrnn.Sequential([fastrnn.Input((3,)), L.Dense(1, kernel_regularizer="l2")])
+    assert model.compiled is False and model.metrics == [] and model.jit_compile == "auto"
+    model.compile("sgd", "mse", metrics=["mae"], jit_compile=False, run_eagerly=True)
+    assert (model.compiled, model.jit_compile, model.run_eagerly) == (True, False, True)
+    results = model.evaluate(X, Y, verbose=0)
+    assert [m.name for m in model.metrics] == ["loss", "mae"]
+    assert [float(m.result()) for m in model.metrics] == pytest.approx(results)
+    assert len(model.losses) == 1 and float(model.losses[0]) > 0
+    with pytest.raises(ValueError, match="format: expected 'onnx', received 'tf_saved_model'"):
+        model.export(tmp_path / "m", format="tf_saved_model")
+    pytest.importorskip("onnx", reason="needs onnx")
+    model.export(tmp_path / "m.onnx")
+    np.testing.assert_allclose(
+        fastrnn.from_onnx(tmp_path / "m.onnx").predict(X), model.predict(X, verbose=0), rtol=1e-5
+    )

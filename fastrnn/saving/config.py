@@ -384,7 +384,7 @@ def model_config(model) -> dict:
 
 def compile_config(model) -> dict | None:
     """The arguments of compile in Keras's form. None, with a warning, if they cannot be saved."""
-    compiled = model.compiled
+    compiled = model._compiled
     if compiled is None:
         return None
     chosen = {True: [], False: []}

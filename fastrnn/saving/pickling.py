@@ -42,7 +42,7 @@ def _own_objects(model):
 
     for layer in config.within(model):
         look(layer, 2)  # its activation; the initializer within the options of a weight
-    if model.compiled is not None:
-        for part in (model.loss, model.optimizer, *(m for m, _ in model.compiled.metrics)):
+    if model._compiled is not None:
+        for part in (model.loss, model.optimizer, *(m for m, _ in model._compiled.metrics)):
             look(part, 1)
     return found

@@ -109,8 +109,8 @@ def set_optimizer_state(model, arrays, later=False) -> None:
     later: warn only when the model is trained, which not everybody does who loads it."""
     optimizer = model.optimizer
     if len(arrays) > len(optimizer.state()):
-        model.compiled.prepare(model)
-        optimizer.build(model.compiled.store)
+        model._compiled.prepare(model)
+        optimizer.build(model._compiled.store)
     own = optimizer.state()
     misfit = _misfit_of_state(own, arrays)
     if misfit is None:
@@ -118,7 +118,7 @@ def set_optimizer_state(model, arrays, later=False) -> None:
         return
     notice = f"the optimizer {optimizer.name!r} starts anew, as its state in the file {misfit}"
     if later:
-        model.compiled.notice = notice
+        model._compiled.notice = notice
     else:
         warnings.warn(notice, stacklevel=5)
 
