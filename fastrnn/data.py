@@ -89,12 +89,14 @@ class IteratedBatches:
 
     def __init__(self, source, model, steps=None, shuffle=False):
         self.source, self.model, self.shuffle = source, model, check_shuffle(shuffle)
-        self.indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+        self.indexed = hasattr(source, "__getitem__") and (
+            hasattr(source, "__len__") or hasattr(source, "num_batches")
+        )
         self.endless = hasattr(source, "__next__")
         self.steps = steps
-        if steps is None and hasattr(source, "__len__"):
+        if steps is None and (self.indexed or hasattr(source, "__len__")):
             try:
-                self.steps = len(source)
+                self.steps = self._length()
             except TypeError:  # a tf.data.Dataset or DataLoader of unknown length
                 if self.indexed:
                     raise
@@ -103,8 +105,9 @@ class IteratedBatches:
         if hasattr(self.source, "on_epoch_begin"):
             self.source.on_epoch_begin()
         if self.indexed:
-            places = np.arange(len(self.source))
-            if self.shuffle:
+            length = self._length()
+            places = itertools.count() if length is None else np.arange(length)
+            if self.shuffle and length is not None:
                 random.generator().shuffle(places)
             items = (self.source[int(place)] for place in places)
         else:
@@ -113,6 +116,12 @@ class IteratedBatches:
             yield self._arrays(item)
         if hasattr(self.source, "on_epoch_end"):
             self.source.on_epoch_end()
+
+    def _length(self):
+        """How many batches there are: Keras 3's num_batches, None for no end, or __len__."""
+        if hasattr(self.source, "__len__"):
+            return len(self.source)
+        return self.source.num_batches
 
     def _arrays(self, item):
         parts = item if isinstance(item, (tuple, list)) else (item,)

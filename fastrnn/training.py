@@ -14,7 +14,7 @@ from fastrnn import _engine, activations, losses, metrics, optimizers
 from fastrnn._public import public
 from fastrnn.callbacks import CallbackList, Logs
 from fastrnn.data import ArrayBatches, batches, check_batch_size, class_weights, single
-from fastrnn.layers.base import check_size
+from fastrnn.layers.base import WeightOptions, check_size
 from fastrnn.layers.core import Activation
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.wrappers import TimeDistributed
@@ -69,6 +69,8 @@ class Compiled:
                 f"has {len(model.output_shape)}; return_state=True and merge_mode=None are for "
                 "inference"
             )
+        if self.loss is None:
+            return _NoLoss()
         if isinstance(self.loss, str):
             self.loss = losses.resolve(self.loss, y.shape, model.output_shape)
         return self.loss
@@ -95,7 +97,7 @@ class Compiled:
         samples = len(y_pred)
         self.loss_sum += value * samples
         self.samples += samples
-        if not self.metrics:
+        if not self.metrics or y is None:
             return
         if self.resolved is None:
             self.resolve(y, y_pred)
@@ -126,7 +128,8 @@ def _flat(entries):
 
 def need_compiled(model, optimizer=False):
     """What compile gave the model, a loss at least, and an optimizer too where it says so."""
-    if model._compiled is None or model._compiled.loss is None:
+    compiled = model._compiled
+    if compiled is None or (compiled.loss is None and not _is_regularized(model)):
         raise RuntimeError(
             f"model {model.name!r}: call compile(optimizer=..., loss=...) before training or "
             "evaluating"
@@ -160,18 +163,42 @@ def only_trainer(model):
         model._trainer = outer if outer == me else None
 
 
-def _need_targets(y):
-    if y is None:
+class _NoLoss:
+    """That of a model compiled without one, which its regularizers train."""
+
+    fused_activation = None
+
+    def check_shapes(self, targets, outputs):
+        pass
+
+    def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
+        return 0.0
+
+    def value_and_gradient(self, y_true, y_pred, sample_weight=None, mask=None):
+        return 0.0, np.zeros_like(y_pred)
+
+
+def _is_regularized(layer):
+    options = (value for value in vars(layer).values() if isinstance(value, WeightOptions))
+    return (
+        layer.activity_regularizer is not None
+        or any(option.regularizer is not None for option in options)
+        or any(_is_regularized(inner) for inner in layer.sublayers)
+    )
+
+
+def _need_targets(model, y):
+    if y is None and model._compiled.loss is not None:
         raise ValueError("y: expected targets for training or evaluating, received None")
 
 
 def _check(model, x, y):
     """Build the model for a batch, and raise ValueError unless the batch fits it and its loss."""
-    _need_targets(y)
+    _need_targets(model, y)
     model.build((None, *x.shape[1:]))
     model.check_call(x.shape)
     loss = model._compiled.loss_for(model, y)
-    loss.check_shapes(y.shape, (len(x), *model.compute_output_shape(x.shape)[1:]))
+    loss.check_shapes(np.shape(y), (len(x), *model.compute_output_shape(x.shape)[1:]))
 
 
 def _logits_layer(model, activation):
@@ -266,7 +293,7 @@ def loss_and_gradients(model, x, y, sample_weight=None):
 
 
 def _one_batch(model, x, y, sample_weight):
-    _need_targets(y)
+    _need_targets(model, y)
     whole = ArrayBatches(x, y, sample_weight, 2**62, False, model)
     _check(model, whole.x, whole.y)
     return whole
@@ -313,7 +340,7 @@ def _fit(
         )
     data = batches(x, y, sample_weight, batch_size, shuffle, model, steps_per_epoch)
     if isinstance(data, ArrayBatches):
-        _need_targets(data.y)
+        _need_targets(model, data.y)
         model.build((None, *data.x.shape[1:]))
         data.sample_weight = class_weights(
             data.y, class_weight, data.sample_weight, model.output_shape

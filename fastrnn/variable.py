@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 
+from fastrnn.arrays import check_range
 from fastrnn.process import fork_safe
 
 
@@ -158,6 +159,7 @@ class Variable:
                 f"value: expected shape {self.value.shape} for weight {self.path!r}, "
                 f"received {value.shape}"
             )
+        check_range("value", self.path, value)
         with Change((self,)):
             self.value[...] = value
 

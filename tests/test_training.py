@@ -886,3 +886,46 @@ def test_what_compile_leaves_to_see(tmp_path):
     np.testing.assert_allclose(
         fastrnn.from_onnx(tmp_path / "m.onnx").predict(X), model.predict(X, verbose=0), rtol=1e-5
     )
+
+
+def test_training_without_a_loss():
+    """Regularizers are all there is to train for; losses of Keras 3.15."""
+    ones, targets = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
+
+    def made(**options):
+        model = fastrnn.Sequential([
+            fastrnn.Input((3,)), L.Dense(2, kernel_initializer="ones", **options),
+        ])  # fmt: skip
+        model.compile("sgd", metrics=["mae"])
+        return model
+
+    model = made(activity_regularizer="l2")
+    history = model.fit(ones, epochs=2, verbose=0)
+    assert history.history["loss"] == pytest.approx([0.18, 0.179712], abs=1e-5)
+    assert model.evaluate(ones, verbose=0) == pytest.approx(0.179425, abs=1e-5)
+    history = made(kernel_regularizer="l2").fit(ones, targets, epochs=2, verbose=0).history
+    assert history["loss"] == pytest.approx([0.06, 0.059976], abs=1e-5)
+    assert history["mae"] == pytest.approx([2.0, 1.9994], abs=1e-4)
+    with pytest.raises(RuntimeError, match="call compile"):
+        made().fit(ones, verbose=0)
+
+
+def test_batches_counted_by_num_batches(data):
+    x, y = data
+
+    class Counted(fastrnn.utils.PyDataset):
+        num_batches = 4
+
+        def __getitem__(self, place):
+            return x[16 * place : 16 * place + 16], y[16 * place : 16 * place + 16]
+
+    class Endless(Counted):
+        num_batches = None
+
+        def __getitem__(self, place):
+            return super().__getitem__(place % 4)
+
+    expected = weights_after(x, y, shuffle=False)
+    assert_same(weights_after(Counted(), None, shuffle=False), expected)
+    assert_same(weights_after(Endless(), None, shuffle=False, steps_per_epoch=4), expected)
+    assert len(classifier().predict(Counted(), verbose=0)) == 50

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _engine, activations, constraints, initializers, regularizers
-from fastrnn.arrays import contiguous
+from fastrnn.arrays import check_range, contiguous
 from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.tensors import Float
@@ -511,13 +511,7 @@ def set_weights(owner, weights):
             )
         if array.dtype.kind not in "biuf":
             raise ValueError(f"weights: expected numbers for {variable.path!r}, got {array.dtype}")
-        if array.dtype.kind == "f" and array.dtype.itemsize > 4:
-            beyond = np.isfinite(array) & (np.abs(array) > np.finfo(np.float32).max)
-            if beyond.any():
-                raise ValueError(
-                    f"weights: expected numbers that float32 can hold for {variable.path!r}, "
-                    f"received {float(array[beyond][0])!r}"
-                )
+        check_range("weights", variable.path, array)
     with Change(variables):
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class PyDataset:
-    """Batches by number, to subclass: `__len__` and `__getitem__(index)` -> (x, y[, weights]).
+    """Batches by number, to subclass: `__len__` or num_batches, and `__getitem__(index)` ->
+    (x, y[, weights]).
 
     `on_epoch_begin` and `on_epoch_end` may be overridden. workers, use_multiprocessing and
     max_queue_size are accepted and change nothing: batches are made where they are used. As
@@ -29,19 +30,20 @@ class PyDataset:
         self.use_multiprocessing = use_multiprocessing
         self.max_queue_size = max_queue_size
 
-    def __len__(self):
-        raise NotImplementedError(f"{type(self).__name__} needs __len__, its number of batches")
+    @property
+    def num_batches(self) -> int | None:
+        """How many batches there are, None for no end; by default __len__ says."""
+        if hasattr(self, "__len__"):
+            return len(self)
+        raise NotImplementedError(
+            f"{type(self).__name__} needs __len__ or num_batches, its number of batches"
+        )
 
     def __getitem__(self, index):
         raise NotImplementedError(f"{type(self).__name__} needs __getitem__, the batch `index`")
 
     def __iter__(self):
-        return (self[index] for index in range(len(self)))
-
-    @property
-    def num_batches(self) -> int:
-        """The number of batches of an epoch."""
-        return len(self)
+        return (self[index] for index in range(self.num_batches))
 
     def on_epoch_begin(self) -> None:
         """Called before the first batch of an epoch."""
