@@ -242,9 +242,10 @@ static int share_units(const rnn_pass *pass) {
     const int threads = pass->count * pass->split.parts;
     const double alone = time_alone(pass);
     watch->patience = (long long)(1e9 * alone);
+    const double begun = seconds_now();
     if (!fr_together(threads, alone / 2, part_task, &(part_work){pass, barriers})) return 0;
-    if (watch->waited > watch->patience) fr_was_late();
-    else fr_went_well();
+    const double time = seconds_now() - begun, waited = 1e-9 * (double)watch->waited;
+    fr_shared(is_stopped(watch) == TOO_LATE ? -time : waited < time ? threads * (time - waited) - time : -time);
     if (is_stopped(watch) != TOO_LATE) return 1;
     atomic_store(&watch->stopped, 0);
     return 0;

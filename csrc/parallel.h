@@ -86,8 +86,8 @@ void fr_for_tasks(int64_t tasks, int threads, fr_task task, const void *work);
 /* Runs each of `threads` tasks on a thread of its own, at the same time, if so many threads are
  * free and come within `patience` seconds; else runs none and returns 0. */
 int fr_together(int threads, double patience, fr_task task, const void *work);
-/* Says that threads which shared work waited for one that was kept from running, or that none was. */
-void fr_was_late(void);
-void fr_went_well(void);
+/* Says how many seconds were won by sharing work; fewer than 0 where threads had to wait for one that
+ * other programs kept from running. */
+void fr_shared(double won);
 
 #endif

@@ -3,9 +3,8 @@
  * A caller does its own work and lets others help: it posts the loop to idle threads of the crew,
  * begins, and takes the offer back from those that have not come by the time the tasks are gone. So
  * it never waits for a thread that has not begun, only for one in the midst of a task. Where other
- * programs take the CPU from such a thread, a task can last a time slice; then the calls of the next
- * hundredth of a second are made on one thread, of twice as long when it happens again, and so on to
- * a second; a time without it makes that forgotten.
+ * programs take the CPU from such a thread, a task can last a time slice; when that costs more than
+ * sharing wins, calls are made on one thread for a while.
  *
  * (OpenMP's loops end with a barrier for all threads, those included that have not begun: on two CPUs
  * with eight busy processes a loop of 50 us lasted up to 60 ms.) */
@@ -103,21 +102,25 @@ static void give_threads(int taken) { atomic_fetch_sub(&threads_taken, taken); }
 
 /* --- a busy machine ---------------------------------------------------------------------------- */
 
-#define SHORTEST 0.01
+/* What sharing has won lately, less what it has lost, in seconds: at first it has credit, and never
+ * more than that. Where it has lost more than it had, calls are made alone for four times as long as
+ * it lost, then for twice as often, up to a second; where it has won the credit again, all that is
+ * forgotten. (A delay alone says little: on a machine where every tenth call of 0.3 ms was late, two
+ * threads still took half of one's time.) */
+#define CREDIT 0.02
 #define LONGEST 1.0
-static _Atomic double alone_until, alone_for; /* seconds; 0 until some thread was late */
+static _Atomic double alone_until, balance = CREDIT, times = 4.0;
 
-static int alone(void) { return alone_for > 0.0 && seconds_now() < alone_until; }
+static int alone(void) { return alone_until > 0.0 && seconds_now() < alone_until; }
 
-void fr_was_late(void) {
-    double time = alone_for > 0.0 ? 2.0 * alone_for : SHORTEST;
-    if (time > LONGEST) time = LONGEST;
-    alone_until = seconds_now() + time;
-    alone_for = time;
-}
-
-void fr_went_well(void) {
-    if (alone_for > 0.0 && seconds_now() > alone_until + alone_for) alone_for = 0.0;
+void fr_shared(double won) {
+    const double now = balance + won;
+    if (now >= CREDIT) times = 4.0;
+    balance = now > CREDIT ? CREDIT : now < 0.0 ? 0.0 : now;
+    if (now >= 0.0) return;
+    const double time = times * -now;
+    alone_until = seconds_now() + (time < LONGEST ? time : LONGEST);
+    times = times < 1e6 ? 2.0 * times : times;
 }
 
 /* --- the crew ---------------------------------------------------------------------------------- */
@@ -140,7 +143,8 @@ typedef struct member {
     loop *offer;
     struct member *next; /* in the list of those without an offer */
     pthread_t thread;
-    int avoids; /* the CPU that it must not run on, -1 for none */
+    int kept_off; /* the caller's CPU, for which its mask is `cpus` but one */
+    unsigned long cpus[128]; /* room for 8,192 */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     atomic_int awaited;
@@ -166,14 +170,17 @@ static int this_cpu(void) {
 #endif
 }
 
-static void do_tasks(loop *l) {
+/* Returns how many it has done. */
+static int64_t do_tasks(loop *l) {
     const float_mode mode = flush_subnormals();
-    for (;;) {
+    int64_t done = 0;
+    for (;; done++) {
         const int64_t task = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);
         if (task >= l->tasks) break;
         l->task(l->work, task);
     }
     restore(mode);
+    return done;
 }
 
 static void come_together(loop *l) {
@@ -188,14 +195,37 @@ static void come_together(loop *l) {
     restore(mode);
 }
 
-/* Some 0.1 ms, enough to pass from one kernel to the next; sleeping and being woken costs more. */
-enum { LAST_LOOK = 2 * LONG_WAIT };
+/* For how long a thread looks out for more work before it sleeps: as long as it last worked, but 0.1
+ * to 1 ms. Being woken costs a twentieth to a tenth of that, and the time of looking is never much
+ * more than that of work. */
+static double last_look(double worked) { return worked < 1e-4 ? 1e-4 : worked < 1e-3 ? worked : 1e-3; }
+
+/* A thread that its caller wakes is often put on the caller's CPU, where it could only take the
+ * caller's time: it is kept off that CPU until it runs. Its mask is the caller's then. */
+static void keep_off(member *m, int cpu) {
+#ifdef __linux__
+    cpu_set_t *set = (cpu_set_t *)m->cpus;
+    if (cpu < 0 || sched_getaffinity(0, sizeof m->cpus, set)) return;
+    CPU_CLR_S((size_t)cpu, sizeof m->cpus, set);
+    if (CPU_COUNT_S(sizeof m->cpus, set) > 0 && pthread_setaffinity_np(m->thread, sizeof m->cpus, set) == 0)
+        m->kept_off = 1;
+    CPU_SET_S((size_t)cpu, sizeof m->cpus, set);
+#endif
+}
+static void let_roam(member *m) {
+#ifdef __linux__
+    if (m->kept_off) sched_setaffinity(0, sizeof m->cpus, (cpu_set_t *)m->cpus);
+#endif
+    m->kept_off = 0;
+}
 
 static void *serve(void *argument) {
     member *m = argument;
     helping = of_crew = 1;
-    for (;;) {
-        for (int spins = 0; m->state != OFFERED && spins < LAST_LOOK; spins++) spin();
+    for (double done = seconds_now(), worked = 0.0;;) {
+        const double until = done + last_look(worked);
+        while (m->state != OFFERED && seconds_now() < until)
+            for (int spins = 0; m->state != OFFERED && spins < 16; spins++) spin();
         if (m->state != OFFERED) {
             pthread_mutex_lock(&m->lock);
             m->asleep = 1;
@@ -204,10 +234,16 @@ static void *serve(void *argument) {
             pthread_mutex_unlock(&m->lock);
         }
         int expected = OFFERED;
-        if (!atomic_compare_exchange_strong(&m->state, &expected, HELPING)) continue; /* taken back */
+        if (!atomic_compare_exchange_strong(&m->state, &expected, HELPING)) { /* taken back */
+            done = seconds_now();
+            continue;
+        }
         loop *l = m->offer;
+        let_roam(m);
+        const double begun = seconds_now();
         /* On the caller's CPU there is nothing to win. */
-        if (l->cpu < 0 || this_cpu() != l->cpu) l->threads ? come_together(l) : do_tasks(l);
+        if (l->cpu < 0 || this_cpu() != l->cpu) l->threads ? come_together(l) : (void)do_tasks(l);
+        done = seconds_now(), worked = done - begun;
         atomic_store(&m->state, IDLE);
         if (m->awaited) {
             pthread_mutex_lock(&m->lock);
@@ -222,7 +258,6 @@ static member *new_member(void) {
     member *m = aligned_alloc(128, (sizeof(member) + 127) / 128 * 128);
     if (!m) return NULL;
     memset(m, 0, sizeof *m);
-    m->avoids = -1;
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->changed, NULL);
     sigset_t all, before; /* signals are for the program's own threads */
@@ -233,20 +268,6 @@ static member *new_member(void) {
     if (failed) return free(m), NULL;
     pthread_detach(m->thread);
     return m;
-}
-
-/* Keeps a thread off the caller's CPU, where it could only take the caller's time: woken by the
- * caller, it is often put there. Its mask is the caller's but for that CPU. */
-static void keep_off(member *m, int cpu) {
-#ifdef __linux__
-    if (m->avoids == cpu || cpu < 0) return;
-    enum { SIZE = 1024 }; /* bytes: for up to 8,192 CPUs */
-    _Alignas(cpu_set_t) char memory[SIZE];
-    cpu_set_t *set = (cpu_set_t *)memory;
-    if (sched_getaffinity(0, SIZE, set)) return;
-    CPU_CLR_S((size_t)cpu, SIZE, set);
-    if (CPU_COUNT_S(SIZE, set) > 0 && pthread_setaffinity_np(m->thread, SIZE, set) == 0) m->avoids = cpu;
-#endif
 }
 
 /* Offers the loop to so many threads; returns to how many. */
@@ -262,7 +283,7 @@ static int offer(loop *l, member **team, int wanted) {
     l->cpu = this_cpu();
     for (int i = 0; i < count; i++) {
         member *m = team[i];
-        keep_off(m, l->cpu);
+        if (m->asleep) keep_off(m, l->cpu);
         m->offer = l;
         m->awaited = 0;
         atomic_store(&m->state, OFFERED);
@@ -310,13 +331,13 @@ void fr_for_tasks(int64_t tasks, int threads, fr_task task, const void *work) {
     const double begun = seconds_now();
     const int count = offer(&l, team, taken - 1);
     helping = 1;
-    do_tasks(&l);
+    const int64_t done = do_tasks(&l);
     helping = 0;
-    const double done = seconds_now();
+    const double own = seconds_now() - begun;
     dismiss(team, count);
     give_threads(taken);
-    if (seconds_now() - done > 1e-4 + (done - begun)) fr_was_late();
-    else fr_went_well();
+    if (done > 0 && done < tasks)
+        fr_shared(own * (double)tasks / (double)done - (seconds_now() - begun));
 }
 
 int fr_together(int threads, double patience, fr_task task, const void *work) {
@@ -325,8 +346,8 @@ int fr_together(int threads, double patience, fr_task task, const void *work) {
     member *team[MAX_THREADS];
     loop l = {.task = task, .work = work, .threads = threads, .come = 1};
     const int count = offer(&l, team, threads - 1);
-    const double until = seconds_now() + patience;
-    while (count == threads - 1 && l.come < threads && seconds_now() < until) spin();
+    const double begun = seconds_now();
+    while (count == threads - 1 && l.come < threads && seconds_now() < begun + patience) spin();
     const int all = l.come == threads;
     atomic_store_explicit(&l.decided, all ? 1 : -1, memory_order_release);
     if (all) {
@@ -338,7 +359,7 @@ int fr_together(int threads, double patience, fr_task task, const void *work) {
     }
     dismiss(team, count);
     give_threads(taken);
-    if (!all) fr_was_late();
+    if (!all) fr_shared(begun - seconds_now());
     return all;
 }
 

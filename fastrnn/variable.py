@@ -12,10 +12,13 @@ class Version:
     """What a weight's version is: another object whenever the value changes, and no number, which
     threads could count up at once to the same one."""
 
-    __slots__ = ("settled",)
+    __slots__ = ()
+    settled = True
 
-    def __init__(self, settled=True):
-        self.settled = settled
+
+class _Changing(Version):
+    __slots__ = ()
+    settled = False
 
 
 _last_change = Version()
@@ -26,9 +29,9 @@ def last_change() -> Version:
     return _last_change
 
 
-def _change(settled=True) -> Version:
+def _change(kind=Version) -> Version:
     global _last_change
-    _last_change = new = Version(settled)
+    _last_change = new = kind()
     return new
 
 
@@ -54,7 +57,7 @@ class Change:
         _depth += 1
         try:
             _owners.extend(self.owners)
-            mark = _change(settled=False)
+            mark = _change(_Changing)
             for owner in self.owners:
                 owner.version = mark
         except BaseException:  # a signal's

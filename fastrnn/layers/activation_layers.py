@@ -37,12 +37,14 @@ class _Function(Layer):
     supports_masking = True
     _hidden_names = Layer._hidden_names | {"function", "options"}
 
-    def __getattr__(self, name):
-        """The options, under the constructor's names."""
-        options = self.__dict__.get("options", {})
-        if name in options:
-            return options[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    @property
+    def options(self) -> dict:
+        return {name: getattr(self, name) for name in self._options}
+
+    @options.setter
+    def options(self, options):
+        self._options = tuple(options)
+        vars(self).update(options)
 
     def forward(self, x, run, mask=None):
         y = np.ascontiguousarray(type(self).function(x, **self.options), np.float32)
@@ -167,6 +169,8 @@ class PReLU(Layer):
     """
 
     supports_masking = True
+
+    alpha_initializer, alpha_regularizer, alpha_constraint = WeightOptions.properties("_alpha")
 
     @old_spellings(init="alpha_initializer")
     def __init__(

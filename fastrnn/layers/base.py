@@ -451,15 +451,6 @@ class Layer:
             return variable.gradient
         return run.empty(self, f"unused gradient of {variable.name}", variable.shape)
 
-    def __getattr__(self, name):
-        """Initializers, regularizers, constraints of the weights under their arguments' names."""
-        prefix, _, kind = name.rpartition("_")
-        if kind in ("initializer", "regularizer", "constraint"):
-            for options in vars(self).values():
-                if isinstance(options, WeightOptions) and options.prefix == prefix:
-                    return getattr(options, kind)
-        return object.__getattribute__(self, name)  # for the message, which may be a property's
-
     def __getstate__(self):
         """For pickle and copy: the copy is in no model."""
         return {**self.__dict__, "_model": None}
@@ -538,6 +529,27 @@ class WeightOptions:
     def add_to(self, layer, name, shape, initializer=None):
         return layer.add_weight(
             name, shape, initializer or self.initializer, self.regularizer, self.constraint
+        )
+
+    @staticmethod
+    def properties(attribute):
+        """Those of a layer with WeightOptions at `attribute` that give its initializer,
+        regularizer and constraint, and set them for build."""
+
+        def property_of(kind, module):
+            def read(layer):
+                return getattr(getattr(layer, attribute), kind)
+
+            def write(layer, value):
+                options = getattr(layer, attribute)
+                setattr(options, kind, get_named(module, f"{options.prefix}_{kind}", value))
+
+            return property(read, write)
+
+        return (
+            property_of("initializer", initializers),
+            property_of("regularizer", regularizers),
+            property_of("constraint", constraints),
         )
 
     def config(self):

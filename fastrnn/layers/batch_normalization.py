@@ -27,6 +27,9 @@ class BatchNormalization(Layer):
     batch_dependent = True
     _hidden_names = Layer._hidden_names | {"scale_and_offset"}
 
+    beta_initializer, beta_regularizer, beta_constraint = WeightOptions.properties("_beta")
+    gamma_initializer, gamma_regularizer, gamma_constraint = WeightOptions.properties("_gamma")
+
     @old_spellings(beta_init="beta_initializer", gamma_init="gamma_initializer")
     def __init__(
         self,

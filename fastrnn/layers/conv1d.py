@@ -41,6 +41,9 @@ class Conv1D(Temporal):
     Source: https://keras.io/api/layers/convolution_layers/convolution1d/
     """
 
+    kernel_initializer, kernel_regularizer, kernel_constraint = WeightOptions.properties("_kernel")
+    bias_initializer, bias_regularizer, bias_constraint = WeightOptions.properties("_bias")
+
     @legacy.old_spellings(
         nb_filter="filters",
         filter_length="kernel_size",

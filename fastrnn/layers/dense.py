@@ -35,6 +35,9 @@ class Dense(Layer):
     supports_masking = True
     fixed_axes = (-1,)
 
+    kernel_initializer, kernel_regularizer, kernel_constraint = WeightOptions.properties("_kernel")
+    bias_initializer, bias_regularizer, bias_constraint = WeightOptions.properties("_bias")
+
     @legacy.old_spellings(output_dim="units", **legacy.WEIGHTS)
     def __init__(
         self,

@@ -47,6 +47,10 @@ class Embedding(Layer):
     input_dtype = np.int32
     supports_masking = True
 
+    embeddings_initializer, embeddings_regularizer, embeddings_constraint = (
+        WeightOptions.properties("_embeddings")
+    )
+
     @old_spellings(
         init="embeddings_initializer",
         W_regularizer="embeddings_regularizer",

@@ -26,6 +26,9 @@ class LayerNormalization(Layer):
 
     supports_masking = True
 
+    beta_initializer, beta_regularizer, beta_constraint = WeightOptions.properties("_beta")
+    gamma_initializer, gamma_regularizer, gamma_constraint = WeightOptions.properties("_gamma")
+
     def __init__(
         self,
         axis: Axes = -1,

@@ -64,6 +64,12 @@ class Recurrent(Layer):
         "recurrence", "shape_of_y", "shapes_of_states", "states_of",
     }  # fmt: skip
 
+    kernel_initializer, kernel_regularizer, kernel_constraint = WeightOptions.properties("_kernel")
+    recurrent_initializer, recurrent_regularizer, recurrent_constraint = WeightOptions.properties(
+        "_recurrent"
+    )
+    bias_initializer, bias_regularizer, bias_constraint = WeightOptions.properties("_bias")
+
     def __init__(
         self, units, activation, use_bias, kernel_initializer, recurrent_initializer,
         bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer,
