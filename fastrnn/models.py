@@ -72,7 +72,7 @@ class Sequential(Layer):
     _hidden_names = Layer._hidden_names | {
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
         "fixed_axes", "forward", "give_run", "gradient_array", "propagate", "reject_shape",
-        "symbolic", "take_run",
+        "symbolic", "take_run", "described",
     }  # fmt: skip
 
     def __init__(

@@ -257,7 +257,8 @@ def deserialize_object(
     found = known.get(str(registered)) or known.get(name)
     if found is None:
         raise ValueError(
-            f"{kind}: expected one of {choices(name, table)} or a name in custom_objects, "
+            f"{kind}: expected {f'one of {choices(name, table)} or ' if table else ''}a name in "
+            f"custom_objects, "
             f"received {name!r}{did_you_mean(name, known)}"
         )
     if not inspect.isclass(found):

@@ -88,9 +88,6 @@ _LOSSES |= {
 _SEED = {"set_random_seed": "random.set_seed", "set_seed": "random.set_seed"}
 _UTILS = {"Progbar": "progress.Progbar", "clear_session": "layers.base.clear_session"}
 _UTILS["print_summary"] = "summary.print_summary"
-_SCOPES = (
-    "CustomObjectScope", "custom_object_scope", "get_custom_objects", "register_keras_serializable",
-)  # fmt: skip
 _REDUCTIONS = {
     f"reduce_{name}": f"as_keras.backend.{name}"
     for name in ("all", "any", "max", "mean", "min", "prod", "std", "sum")
@@ -141,7 +138,6 @@ _NAMES = {
     },
     "keras.objectives": _LOSSES,
     "keras.optimizers": {name.lower(): f"optimizers.{name}" for name in _OPTIMIZERS},
-    "keras.saving": {name: f"utils.{name}" for name in _SCOPES},
     "keras.utils": _UTILS,
     **{f"keras.utils.{name}": _UTILS for name in _UTIL_MODULES},
     "keras.utils.visualize_util": {**_UTILS, "plot": "plot.plot_model"},

@@ -16,7 +16,16 @@ from fastrnn.activations import hard_sigmoid_keras2
 from fastrnn.saving import config, foreign, hdf5_reader, keras_file, legacy_h5, tensors, weights
 from fastrnn.saving.atomic import write_file
 from fastrnn.saving.guard import values_of
+from fastrnn.saving.objects import deserialize_keras_object, serialize_keras_object
 from fastrnn.saving.self_test import make as make_test
+from fastrnn.utils import (
+    CustomObjectScope,
+    custom_object_scope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -24,7 +33,11 @@ if TYPE_CHECKING:
     from fastrnn._types import CustomObjects, Path
     from fastrnn.models import Sequential
 
-__all__ = ["load_model", "load_weights", "save_model", "save_weights"]
+__all__ = [
+    "CustomObjectScope", "custom_object_scope", "deserialize_keras_object", "get_custom_objects",
+    "get_registered_name", "get_registered_object", "load_model", "load_weights",
+    "register_keras_serializable", "save_model", "save_weights", "serialize_keras_object",
+]  # fmt: skip
 public(__name__)
 
 _HDF5 = (".h5", ".hdf5")

@@ -56,6 +56,7 @@ OWN_NAMES_OF_MODELS = {
     *("compile_inference", "stream", "history", "initial_epoch", "stop_training", "optimizer"),
     *("reset_state", "reset_states", "fit_generator", "evaluate_generator", "predict_generator"),
     *("predict_classes", "predict_proba", "batch_input_shape"),
+    *("stop_evaluating", "stop_predicting"),
 }
 
 
