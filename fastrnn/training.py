@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from fastrnn import _engine, activations, losses, metrics, optimizers
+from fastrnn import _engine, activations, checks, losses, metrics, optimizers
 from fastrnn._public import public
 from fastrnn.callbacks import CallbackList, Logs
 from fastrnn.data import ArrayBatches, batches, check_batch_size, class_weights, single
@@ -317,12 +317,9 @@ def _fit(
     for name, count in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
             raise ValueError(f"{name}: expected a whole number >= 0, received {count!r}")
-    for name, count in (
-        ("steps_per_epoch", steps_per_epoch),
-        ("validation_steps", validation_steps),
-    ):
-        if count is not None and (not hasattr(count, "__index__") or count < 1):
-            raise ValueError(f"{name}: expected a whole number >= 1 or None, received {count!r}")
+    checks.count("steps_per_epoch", steps_per_epoch, 1)
+    checks.count("validation_steps", validation_steps, 1)
+    _check_frequency(validation_freq)
     if validation_batch_size is not None:
         try:
             check_batch_size(validation_batch_size)
@@ -473,13 +470,19 @@ def _interruptible(model):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _check_frequency(frequency):
+    several = isinstance(frequency, (list, tuple, set))
+    for epoch in frequency if several else (frequency,):
+        if not hasattr(epoch, "__index__") or epoch < 1:
+            raise ValueError(
+                "validation_freq: expected a whole number >= 1 or a list of such, "
+                f"received {frequency!r}"
+            )
+
+
 def _validates(frequency, epoch):
     if isinstance(frequency, (list, tuple, set)):
         return epoch in frequency
-    if not hasattr(frequency, "__index__") or frequency < 1:
-        raise ValueError(
-            f"validation_freq: expected a number >= 1 or a list, received {frequency!r}"
-        )
     return epoch % frequency == 0
 
 
@@ -553,6 +556,7 @@ def _evaluate(model, data, steps, callbacks):
 
 def evaluate(model, x, y, batch_size, verbose, sample_weight, steps, callbacks):
     need_compiled(model)
+    checks.count("steps", steps, 1)
     data = batches(x, y, sample_weight, batch_size, False, model, steps)
     callbacks = CallbackList(
         callbacks, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=1,
@@ -562,6 +566,7 @@ def evaluate(model, x, y, batch_size, verbose, sample_weight, steps, callbacks):
 
 
 def predict(model, x, batch_size, verbose, steps, callbacks):
+    checks.count("steps", steps, 1)
     data = batches(x, None, None, batch_size, False, model, steps)
     if verbose or callbacks:
         callbacks = CallbackList(

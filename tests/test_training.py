@@ -416,12 +416,29 @@ def test_fork_after_training(data):
         ({"verbose": 7}, ValueError, "verbose: expected"),
         ({"callbacks": ["stop"]}, TypeError, "allback"),
         ({"validation_freq": 0, "validation_split": 0.5}, ValueError, "validation_freq"),
+        (
+            {"validation_freq": [1, "x"]},
+            ValueError,
+            "validation_freq: expected a whole number >= 1",
+        ),
+        ({"validation_freq": 1.5}, ValueError, "validation_freq: expected a whole number >= 1"),
+        ({"validation_steps": -1}, ValueError, "validation_steps: expected an int >= 1 or None"),
     ],
 )
 def test_bad_fit_arguments(data, change, error, message):
     x, y = data
     with pytest.raises(error, match=message):
         classifier().fit(**{"x": x, "y": y, "verbose": 0, **change})
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "x"])
+def test_bad_steps_of_evaluate_and_predict(data, steps):
+    x, y = data
+    message = f"steps: expected an int >= 1 or None, received {steps!r}"
+    with pytest.raises(ValueError, match=message):
+        classifier().evaluate(x, y, steps=steps, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        classifier().predict((x for _ in range(2)), steps=steps, verbose=0)
 
 
 @pytest.mark.parametrize(

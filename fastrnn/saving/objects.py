@@ -93,7 +93,7 @@ def deserialize_keras_object(
 
     custom_objects: name -> class or function of the user's own, beside those that are registered.
     safe_mode: only True. Nothing is imported and no code is run that a config holds. Raises
-    ValueError for a class or function that is not known.
+    ValueError for a class or function that is not known, and what constructors raise.
     Source: https://keras.io/api/models/model_saving_apis/serialization_utils/
     """
     if safe_mode is not True:
