@@ -16,12 +16,20 @@ class Run:
     updates: (variable, share, target) of batch statistics: what training moves, and how far, beside
     the optimizer; see apply_updates.
     prepare: do at once in inference what else waits until it has proved worth its time.
-    states: the states, by recurrent layer, that a plan starts from and replaces."""
+    states: the states, by recurrent layer, that a plan starts from and replaces.
+    filled: the weights whose gradients backward has written, where it may meet one a second time,
+    whose gradient is then to be added (see add_gradients); None where it meets each once.
+
+    What is kept is found by layer: a layer that is called several times in one pass has a child of
+    the Run for each further call (of_call)."""
 
     def __init__(self, training=False, prepare=False):
         self.training = training
         self.prepare = prepare
         self.saved = {}
+        self.filled = None
+        self._packed = {}
+        self._added = []
         self.logits_of = None
         self.losses = []
         self.updates = []
@@ -47,7 +55,7 @@ class Run:
         """(the layer's weights in the kernels' order, whether they are of this version): of a run
         that trains in the same memory each time, else in new memory, which make() gives, as other
         threads may be using the old. What was packed is to be kept with keep_packed."""
-        packed = self.saved.get((layer, "packed")) if self.training else layer._packed
+        packed = self._packed.get(layer) if self.training else layer._packed
         if packed is not None and packed.version == version:
             return packed, True
         return (make() if packed is None or not self.training else packed), False
@@ -55,18 +63,48 @@ class Run:
     def keep_packed(self, layer, packed, version):
         packed.version = version
         if self.training:
-            self.saved[layer, "packed"] = packed
+            self._packed[layer] = packed
         else:
             layer._packed = packed
 
     def child(self, owner, index):
-        """A Run within this one, for a wrapper that runs its layer several times."""
+        """A Run within this one, for one of several passes through the same layers."""
         key = (owner, index)
         if key not in self._children:
             self._children[key] = Run()
         child = self._children[key]
-        child.training, child.losses, child.updates = self.training, self.losses, self.updates
+        child.training, child.prepare = self.training, self.prepare
+        child.losses, child.updates, child.filled = self.losses, self.updates, self.filled
+        child._packed, child._added = self._packed, self._added
         return child
+
+    def of_call(self, layer, number):
+        """The Run of a layer's call, counted from 0, in this pass."""
+        return self.child(layer, number) if number else self
+
+    def gradient_array(self, layer, variable):
+        """Where backward writes a weight's gradient: scratch if the weight is not trained, or if
+        its gradient has been written before in this pass."""
+        if variable.gradient is None:
+            return self.empty(layer, f"unused gradient of {variable.name}", variable.shape)
+        if self.filled is not None:
+            if variable in self.filled:
+                more = self.empty(layer, f"more gradient of {variable.name}", variable.shape)
+                self._added.append((variable, more))
+                return more
+            self.filled.add(variable)
+        return variable.gradient
+
+    def add_gradients(self):
+        """Add what the last backward of a layer wrote beside the gradients of its weights."""
+        for variable, more in self._added:
+            variable.gradient += more
+        self._added.clear()
+
+    def forget_gradients(self, filled):
+        """Begin or end a backward in which weights may be met several times, or not (None)."""
+        self.filled = filled
+        self._added.clear()
 
     def apply_updates(self):
         """Move each variable of `updates` by its share of the way to its target."""

@@ -446,10 +446,8 @@ class Layer:
         return y
 
     def gradient_array(self, variable, run):
-        """Where backward writes a weight's gradient: scratch if the weight is not trained."""
-        if variable.gradient is not None:
-            return variable.gradient
-        return run.empty(self, f"unused gradient of {variable.name}", variable.shape)
+        """Where backward writes the gradient of a weight of this layer; it is overwritten."""
+        return run.gradient_array(self, variable)
 
     def __getstate__(self):
         """For pickle and copy: the copy is in no model."""

@@ -323,16 +323,17 @@ class TimeDistributed(Layer):
         return y.reshape(*x.shape[:2], *y.shape[1:])
 
     def _backward_by_step(self, dy, run, need_dx, shape):
-        weights = self.layer.trainable_weights
-        total = [np.zeros_like(w.value) for w in weights]
+        outer = run.filled
+        if outer is None:
+            run.forget_gradients(set())
         steps = []
-        for t in range(shape[1]):
-            child = run.child(self, t)
-            steps.append(self.layer.backward(np.ascontiguousarray(dy[:, t]), child, need_dx))
-            for sum_, weight in zip(total, weights, strict=True):
-                sum_ += weight.gradient
-        for sum_, weight in zip(total, weights, strict=True):
-            weight.gradient[...] = sum_
+        try:
+            for t in range(shape[1]):
+                child = run.child(self, t)
+                steps.append(self.layer.backward(np.ascontiguousarray(dy[:, t]), child, need_dx))
+                run.add_gradients()
+        finally:
+            run.forget_gradients(outer)
         return np.stack(steps, axis=1) if need_dx else None
 
     def get_config(self):
