@@ -86,6 +86,10 @@ class PoolingOptions(LayerOptions, total=False):
     border_mode: str
 
 
+class UpSamplingOptions(LayerOptions, total=False):
+    length: SupportsIndex
+
+
 class EmbeddingOptions(ShapeOptions, total=False):
     name: str | None
     trainable: bool

@@ -254,6 +254,8 @@ def _each_step_alone(layer):
         return all(axis in (-1, len(layer.input_shape) - 1) for axis in axes)
     if isinstance(layer, layers.Softmax):
         return layer.options["axis"] in (-1, len(layer.input_shape) - 1)
+    if isinstance(layer, layers.Rescaling):
+        return set(layer.fixed_axes) <= {-1}
     return type(layer) in EACH_STEP
 
 
@@ -261,5 +263,5 @@ EACH_STEP = {
     layers.InputLayer, layers.Embedding, layers.Masking, layers.Dense, layers.TimeDistributed,
     layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Dropout,
     layers.SpatialDropout1D, layers.GaussianDropout, layers.GaussianNoise,
-    layers.ActivityRegularization,
+    layers.ActivityRegularization, layers.Identity,
 }  # fmt: skip

@@ -36,6 +36,7 @@ EXAMPLES = {
         lambda L: [L.Conv1D(4, 2, padding="causal", activation="relu"), L.Conv1D(2, 3, strides=2)],
         SEQUENCE,
     ),
+    "Cropping1D": (lambda L: [L.Cropping1D((1, 0)), L.LSTM(2)], SEQUENCE),
     "Dense": (
         lambda L: [
             L.Dense(3, "tanh", kernel_regularizer="l2", bias_constraint="non_neg"),
@@ -53,6 +54,7 @@ EXAMPLES = {
     "GaussianNoise": (lambda L: [L.GaussianNoise(0.3)], VECTOR),
     "GlobalAveragePooling1D": (lambda L: [L.GlobalAveragePooling1D()], SEQUENCE),
     "GlobalMaxPooling1D": (lambda L: [L.GlobalMaxPooling1D()], SEQUENCE),
+    "Identity": (lambda L: [L.Identity(), L.Dense(2)], VECTOR),
     "InputLayer": (lambda L: [L.Dense(1)], VECTOR),
     "LSTM": (
         lambda L: [
@@ -69,6 +71,11 @@ EXAMPLES = {
     "Permute": (lambda L: [L.Permute((2, 1)), L.Dense(2)], SEQUENCE),
     "ReLU": (lambda L: [L.ReLU(2.0, 0.1)], VECTOR),
     "RepeatVector": (lambda L: [L.RepeatVector(3), L.LSTM(2)], VECTOR),
+    "Rescaling": (lambda L: [L.Rescaling(1 / 255, -0.5), L.Dense(2)], VECTOR),
+    "Rescaling of channels": (
+        lambda L: [L.Rescaling(np.array([0.5, 1, 2], np.float32), [1, 2, 3]), L.LSTM(2)],
+        SEQUENCE,
+    ),
     "Reshape": (lambda L: [L.Reshape((3, -1))], SEQUENCE),
     "SimpleRNN": (lambda L: [L.SimpleRNN(3, return_sequences=True), L.SimpleRNN(2)], SEQUENCE),
     "Softmax": (lambda L: [L.Softmax()], VECTOR),
@@ -78,6 +85,8 @@ EXAMPLES = {
         SEQUENCE,
     ),
     "TimeDistributed norm": (lambda L: [L.TimeDistributed(L.BatchNormalization())], SEQUENCE),
+    "UpSampling1D": (lambda L: [L.UpSampling1D(3), L.LSTM(2)], SEQUENCE),
+    "ZeroPadding1D": (lambda L: [L.ZeroPadding1D((2, 1)), L.LSTM(2)], SEQUENCE),
     "Dense nested": (
         lambda L: [
             L.Dense(3),

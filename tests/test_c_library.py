@@ -83,7 +83,13 @@ MODELS = {
     ),
     "normal": (
         SEQUENCE,
-        [L.BatchNormalization(), L.Activation("softsign"), L.LayerNormalization(rms_scaling=True)],
+        [
+            L.BatchNormalization(),
+            L.Activation("softsign"),
+            L.Rescaling(0.5, [0.1, -0.2, 0.3, 0.4, -0.5]),
+            L.Identity(),
+            L.LayerNormalization(rms_scaling=True),
+        ],
     ),
     "encoder": (
         SEQUENCE,

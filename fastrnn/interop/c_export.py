@@ -177,6 +177,12 @@ class _Writer:
             self.refuse(layer, f"expected axis -1, received {layer.axis}")
         self.add("scale", arrays=_floats(*layer.scale_and_offset()))
 
+    def _Rescaling(self, layer):
+        scale_and_offset = layer.scale_and_offset()
+        if scale_and_offset is None:
+            self.refuse(layer, "expected a scale and an offset of the last axis")
+        self.add("scale", arrays=_floats(*scale_and_offset))
+
     def _LayerNormalization(self, layer):
         rank = len(layer.input_shape)
         if [axis % rank for axis in layer.fixed_axes] != [rank - 1]:
@@ -231,10 +237,11 @@ class _Writer:
         pass
 
     _Dropout = _SpatialDropout1D = _GaussianNoise = _GaussianDropout = _nothing
-    _ActivityRegularization = _InputLayer = _nothing
+    _ActivityRegularization = _InputLayer = _Identity = _nothing
 
 
 EACH_STEP = (
     layers.Dense, layers.Activation, layers.BatchNormalization, layers.LayerNormalization,
-    layers.Dropout, layers.GaussianNoise, layers.GaussianDropout,
+    layers.Dropout, layers.GaussianNoise, layers.GaussianDropout, layers.Identity,
+    layers.Rescaling,
 )  # fmt: skip

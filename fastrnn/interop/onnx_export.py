@@ -8,6 +8,7 @@ from onnx import helper, numpy_helper
 
 from fastrnn import activations, layers
 from fastrnn.interop.onnx_recurrent import GATES, KERAS_ACTIVATIONS, LAYERS, TO_ONNX, reorder
+from fastrnn.layers.scaling import check_numbers
 from fastrnn.models import Sequential
 from fastrnn.saving.atomic import write_file
 
@@ -228,7 +229,12 @@ ACTIVATIONS = {
 
 
 @exporter(
-    "ActivityRegularization", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D"
+    "ActivityRegularization",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "SpatialDropout1D",
 )
 def _same(writer, layer, x, shape, mask):
     return x
@@ -309,6 +315,12 @@ def _batch_normalization(writer, layer, x, shape, mask):
     return writer.add("Add", writer.add("Mul", x, scale.reshape(spread)), offset.reshape(spread))
 
 
+@exporter("Rescaling")
+def _rescaling(writer, layer, x, shape, mask):
+    scale, offset = (check_numbers(name, getattr(layer, name)) for name in ("scale", "offset"))
+    return writer.add("Add", writer.add("Mul", x, scale), offset)
+
+
 @exporter("LayerNormalization")
 def _layer_normalization(writer, layer, x, shape, mask):
     axes = sorted(axis % len(shape) for axis in layer.fixed_axes)
@@ -338,6 +350,28 @@ def _repeat_vector(writer, layer, x, shape, mask):
     return writer.add(
         "Expand", writer.add("Unsqueeze", x, np.array([1])), np.array([1, layer.n, 1])
     )
+
+
+@exporter("UpSampling1D")
+def _up_sampling(writer, layer, x, shape, mask):
+    if shape[2] is None:
+        _refuse(layer, "expected a known number of channels")
+    repeated = writer.add("Tile", x, np.array([1, 1, layer.size]))
+    return writer.add("Reshape", repeated, np.array([0, -1, shape[2]]))
+
+
+@exporter("ZeroPadding1D")
+def _zero_padding(writer, layer, x, shape, mask):
+    axis = 1 if layer.data_format == "channels_last" else 2
+    pads = np.zeros((2, 3), np.int64)
+    pads[:, axis] = layer.padding
+    return writer.add("Pad", x, pads.ravel())
+
+
+@exporter("Cropping1D")
+def _cropping(writer, layer, x, shape, mask):
+    before, after = layer.cropping
+    return writer.add("Slice", x, np.array([before]), np.array([-after or END]), np.array([1]))
 
 
 # --- masks and time ---

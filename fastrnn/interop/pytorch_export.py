@@ -8,6 +8,7 @@ from torch.nn import functional
 from fastrnn import activations, layers
 from fastrnn.interop.onnx_recurrent import reorder
 from fastrnn.interop.pytorch_import import ACTIVATIONS, LAYERS, ORDERS
+from fastrnn.layers.scaling import check_numbers
 from fastrnn.models import Sequential
 
 KINDS = {name: kind for kind, name in LAYERS.items()}
@@ -198,6 +199,18 @@ class RepeatVector(nn.Module):
         return x[:, None].repeat(1, self.times, 1)
 
 
+class Rescaling(nn.Module):
+    """x * scale + offset, which are not trained."""
+
+    def __init__(self, scale, offset):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("offset", torch.tensor(offset))
+
+    def forward(self, x):
+        return x * self.scale + self.offset
+
+
 # --- from layers ---
 
 
@@ -340,6 +353,18 @@ def _global_pooling(layer):
     return [OverAllTime(isinstance(layer, layers.GlobalMaxPooling1D), axis, layer.keepdims)]
 
 
+def _rescaling(layer):
+    return [Rescaling(*(check_numbers(name, getattr(layer, name)) for name in ("scale", "offset")))]
+
+
+def _up_sampling(layer):
+    return [OverTime(nn.Upsample(scale_factor=layer.size), layer)]
+
+
+def _resizing(layer, ends):
+    return [OverTime(nn.ConstantPad1d(ends, 0.0), layer)]
+
+
 def _relu(layer):
     if layer.options != {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}:
         _refuse(layer, f"nn.ReLU has no options, received {layer.options}")
@@ -360,6 +385,7 @@ CONVERTERS = {
     "BatchNormalization": _batch_normalization,
     "Bidirectional": _bidirectional,
     "Conv1D": _conv1d,
+    "Cropping1D": lambda layer: _resizing(layer, [-end for end in layer.cropping]),
     "Dense": _dense,
     "Dropout": lambda layer: [nn.Dropout(layer.rate)],
     "ELU": lambda layer: [nn.ELU(layer.options["alpha"])],
@@ -370,6 +396,7 @@ CONVERTERS = {
     "GaussianNoise": lambda layer: [Noise(layer.stddev, False)],
     "GlobalAveragePooling1D": _global_pooling,
     "GlobalMaxPooling1D": _global_pooling,
+    "Identity": lambda layer: [],
     "LSTM": _recurrent,
     "LayerNormalization": _layer_normalization,
     "LeakyReLU": lambda layer: [nn.LeakyReLU(layer.options["negative_slope"])],
@@ -379,9 +406,12 @@ CONVERTERS = {
     "Permute": lambda layer: [Permute((0, *layer.dims))],
     "ReLU": _relu,
     "RepeatVector": lambda layer: [RepeatVector(layer.n)],
+    "Rescaling": _rescaling,
     "Reshape": lambda layer: [Reshape(layer.target_shape)],
     "SimpleRNN": _recurrent,
     "Softmax": _softmax,
     "SpatialDropout1D": lambda layer: [OverTime(nn.Dropout1d(layer.rate), layer)],
     "TimeDistributed": lambda layer: [TimeDistributed(nn.Sequential(*_modules(layer.layer)))],
+    "UpSampling1D": _up_sampling,
+    "ZeroPadding1D": lambda layer: _resizing(layer, layer.padding),
 }

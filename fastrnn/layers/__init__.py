@@ -12,6 +12,7 @@ from fastrnn.layers.core import (
     Activation,
     ActivityRegularization,
     Flatten,
+    Identity,
     Input,
     InputLayer,
     Masking,
@@ -32,6 +33,8 @@ from fastrnn.layers.pooling import (
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
+from fastrnn.layers.resizing import Cropping1D, UpSampling1D, ZeroPadding1D
+from fastrnn.layers.scaling import Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
 from fastrnn.utils import (
@@ -46,10 +49,10 @@ CLASSES = {
     cls.__name__: cls
     for cls in (
         Activation, ActivityRegularization, AveragePooling1D, BatchNormalization, Bidirectional,
-        Conv1D, Dense, Dropout, ELU, Embedding, Flatten, GaussianDropout, GaussianNoise,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, GRU, InputLayer, LayerNormalization, LeakyReLU,
-        LSTM, Masking, MaxPooling1D, Permute, PReLU, ReLU, RepeatVector, Reshape, SimpleRNN,
-        Softmax, SpatialDropout1D, TimeDistributed,
+        Conv1D, Cropping1D, Dense, Dropout, ELU, Embedding, Flatten, GaussianDropout, GaussianNoise,
+        GlobalAveragePooling1D, GlobalMaxPooling1D, GRU, Identity, InputLayer, LayerNormalization,
+        LeakyReLU, LSTM, Masking, MaxPooling1D, Permute, PReLU, ReLU, RepeatVector, Rescaling,
+        Reshape, SimpleRNN, Softmax, SpatialDropout1D, TimeDistributed, UpSampling1D, ZeroPadding1D,
     )
 }  # fmt: skip
 

@@ -144,6 +144,24 @@ class Activation(Layer):
         return {**super().get_config(), "activation": activations.serialize(self.activation)}
 
 
+class Identity(Layer):
+    """Passes its inputs on. Source: https://keras.io/api/layers/core_layers/identity/"""
+
+    supports_masking = True
+
+    def __init__(self, **kwargs: Unpack[LayerOptions]):
+        super().__init__(**kwargs)
+
+    def forward(self, x, run, mask=None):
+        return x
+
+    def backward(self, dy, run, need_dx=True):
+        return dy
+
+    def plan(self, x, steps, run):
+        return x
+
+
 class _Reshaping(Layer):
     """A layer that only gives the same numbers another shape."""
 

@@ -53,6 +53,10 @@ LAYERS = {
             ),
         ],
     ),
+    "Cropping1D": (
+        SEQUENCE,
+        [lambda m: m.layers.Cropping1D(), lambda m: m.layers.Cropping1D([2, 0])],
+    ),
     "Dense": (
         VECTOR,
         [
@@ -93,6 +97,7 @@ LAYERS = {
         SEQUENCE,
         [lambda m: m.layers.GRU(3), lambda m: m.layers.GRU(3, "relu", reset_after=False)],
     ),
+    "Identity": (SEQUENCE, [lambda m: m.layers.Identity()]),
     "InputLayer": (SEQUENCE, [lambda m: m.layers.InputLayer(SEQUENCE)]),
     "LayerNormalization": (
         SEQUENCE,
@@ -130,6 +135,14 @@ LAYERS = {
     ),
     "ReLU": (SEQUENCE, [lambda m: m.layers.ReLU(), lambda m: m.layers.ReLU(6.0, 0.1, 0.5)]),
     "RepeatVector": (VECTOR, [lambda m: m.layers.RepeatVector(3)]),
+    "Rescaling": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Rescaling(2),
+            lambda m: m.layers.Rescaling(np.float32(0.5), np.array([1, 2, 3, 4.0], np.float32)),
+            lambda m: m.layers.Rescaling([1, 0.5, 2.0, -1], np.ones((6, 1))),
+        ],
+    ),
     "Reshape": (SEQUENCE, [lambda m: m.layers.Reshape((2, -1))]),
     "SimpleRNN": (SEQUENCE, [lambda m: m.layers.SimpleRNN(3)]),
     "Softmax": (SEQUENCE, [lambda m: m.layers.Softmax(), lambda m: m.layers.Softmax([1, 2])]),
@@ -139,6 +152,18 @@ LAYERS = {
         [
             lambda m: m.layers.TimeDistributed(m.layers.Dense(3)),
             lambda m: m.layers.TimeDistributed(m.layers.BatchNormalization()),
+            lambda m: m.layers.TimeDistributed(m.layers.Rescaling(0.1)),
+        ],
+    ),
+    "UpSampling1D": (
+        SEQUENCE,
+        [lambda m: m.layers.UpSampling1D(), lambda m: m.layers.UpSampling1D(3)],
+    ),
+    "ZeroPadding1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.ZeroPadding1D(),
+            lambda m: m.layers.ZeroPadding1D([0, 3], "channels_first"),
         ],
     ),
 }  # fmt: skip

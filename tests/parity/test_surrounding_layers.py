@@ -114,6 +114,32 @@ def prelu(rng, *shape):
     return shape, {"shared_axes": pick(rng, None, 1, [2], [1, 2])}
 
 
+def rescaling(rng, batch, timesteps, channels):
+    shapes = (), (channels,), (1, channels), (timesteps, 1), (timesteps, channels)
+    scale, offset = (rng.standard_normal(pick(rng, *shapes)).astype(np.float32) for _ in range(2))
+    return (batch, timesteps, channels), {"scale": scale, "offset": pick(rng, offset, -1)}
+
+
+def up_sampling(rng, *shape):
+    return shape, {"size": int(rng.integers(1, 5))}
+
+
+def zero_padding(rng, batch, timesteps, channels):
+    data_format = pick(rng, "channels_last", "channels_first")
+    return axes(data_format, batch, timesteps, channels), {
+        "padding": pick(rng, 0, 1, 5, (2, 0), [0, 3], (1, 4)),
+        "data_format": data_format,
+    }
+
+
+def cropping(rng, *shape):
+    return shape, {"cropping": pick(rng, 0, 1, 2, (3, 0), [0, 4], (1, 2))}
+
+
+def no_options(rng, *shape):
+    return shape, {}
+
+
 OPTIONS = {
     "Conv1D": conv,
     "MaxPooling1D": pooling,
@@ -131,6 +157,11 @@ OPTIONS = {
     "ELU": elu,
     "Softmax": softmax,
     "PReLU": prelu,
+    "Identity": no_options,
+    "Rescaling": rescaling,
+    "UpSampling1D": up_sampling,
+    "ZeroPadding1D": zero_padding,
+    "Cropping1D": cropping,
 }
 RANDOM = {"SpatialDropout1D", "GaussianDropout", "GaussianNoise"}
 
@@ -198,7 +229,7 @@ def test_outputs_gradients_and_masks(name, seed, tally):
         if options.get("data_format") != "channels_first":
             raise
         pytest.skip("TensorFlow has no convolution of channels_first on this CPU")
-    assert own.compute_output_shape(x.shape) == theirs.compute_output_shape(x.shape)
+    assert own.compute_output_shape(x.shape) == tuple(theirs.compute_output_shape(x.shape))
     assert [w.name for w in own.weights] == [w.name for w in theirs.weights]
     weights = [rng.standard_normal(w.shape).astype(np.float32) for w in theirs.weights]
     own.set_weights(weights)

@@ -47,6 +47,10 @@ layers.Masking(mask_value="none")  # wrong
 layers.RepeatVector("3")  # wrong
 layers.Reshape(target="3")  # wrong
 layers.Activation()  # wrong
+layers.UpSampling1D("2")  # wrong
+layers.ZeroPadding1D(pading=1)  # wrong
+layers.Cropping1D(1, "channels_last")  # wrong
+layers.Rescaling()  # wrong
 layers.ReLU(max="6")  # wrong
 layers.Dense(10, name=3)  # wrong
 Input(shap=(5, 3))  # wrong
