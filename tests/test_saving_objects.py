@@ -11,7 +11,7 @@ from fastrnn.saving import deserialize_keras_object, serialize_keras_object
 
 
 @fastrnn.saving.register_keras_serializable("tests")
-class Range:
+class Ends:
     def __init__(self, ends):
         self.ends = ends
 
@@ -24,8 +24,8 @@ class Range:
 
 
 @fastrnn.saving.register_keras_serializable("tests")
-def halved(x):
-    return 0.5 * x
+def tenfold(x):
+    return 10 * x
 
 
 def free(x):
@@ -77,7 +77,7 @@ def test_values_come_back(value, config):
     assert deserialize_keras_object(serialize_keras_object((1, (2,)))) == [1, [2]]
 
 
-@pytest.mark.parametrize("function, name", [(halved, "tests>halved"), (free, "free")])
+@pytest.mark.parametrize("function, name", [(tenfold, "tests>tenfold"), (free, "free")])
 def test_functions(function, name):
     config = serialize_keras_object(function)
     assert config == {
@@ -95,12 +95,12 @@ def test_own_functions_of_the_library():
 
 
 def test_registered_classes_hold_others():
-    config = serialize_keras_object(Range((1, Range(2))))
+    config = serialize_keras_object(Ends((1, Ends(2))))
     inner = {
         "module": None,
-        "class_name": "Range",
+        "class_name": "Ends",
         "config": {"ends": 2},
-        "registered_name": "tests>Range",
+        "registered_name": "tests>Ends",
     }
     assert config == {**inner, "config": {"ends": (1, inner)}}
     assert deserialize_keras_object(inner).ends == 2
