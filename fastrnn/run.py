@@ -97,6 +97,8 @@ class Run:
 
     def add_gradients(self):
         """Add what the last backward of a layer wrote beside the gradients of its weights."""
+        if not self._added:
+            return
         for variable, more in self._added:
             variable.gradient += more
         self._added.clear()

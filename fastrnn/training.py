@@ -205,7 +205,7 @@ def _logits_layer(model, activation):
     """The layer whose activation, the network's last operation, the loss can take over; or None."""
     if activation is None:
         return None
-    layer = model.layers[-1]
+    layer = model.logits_layer()
     while isinstance(layer, TimeDistributed) and layer.activity_regularizer is None:
         layer = layer.layer
     suits = isinstance(layer, (Dense, Activation)) and layer.activity_regularizer is None

@@ -26,6 +26,7 @@ from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.gru import GRU, CuDNNGRU
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM, CuDNNLSTM
+from fastrnn.layers.merging import Add, Concatenate
 from fastrnn.layers.noise import GaussianDropout, GaussianNoise
 from fastrnn.layers.pooling import (
     AveragePooling1D,
@@ -47,14 +48,9 @@ from fastrnn.utils import (
 
 CLASSES = {
     cls.__name__: cls
-    for cls in (
-        Activation, ActivityRegularization, AveragePooling1D, BatchNormalization, Bidirectional,
-        Conv1D, Cropping1D, Dense, Dropout, ELU, Embedding, Flatten, GaussianDropout, GaussianNoise,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, GRU, Identity, InputLayer, LayerNormalization,
-        LeakyReLU, LSTM, Masking, MaxPooling1D, Permute, PReLU, ReLU, RepeatVector, Rescaling,
-        Reshape, SimpleRNN, Softmax, SpatialDropout1D, TimeDistributed, UpSampling1D, ZeroPadding1D,
-    )
-}  # fmt: skip
+    for cls in list(vars().values())
+    if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer
+}
 
 AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
 GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D

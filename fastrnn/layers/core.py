@@ -18,7 +18,7 @@ from fastrnn.layers.base import (
     check_size,
     checked_sizes,
 )
-from fastrnn.layers.symbolic import Symbolic
+from fastrnn.layers.symbolic import source
 
 if TYPE_CHECKING:
     from fastrnn._types import (
@@ -111,7 +111,7 @@ def Input(
     Source: https://keras.io/api/layers/core_layers/input/
     """
     layer = InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name, **kwargs)
-    return Symbolic([layer], layer.batch_shape)
+    return source(layer, layer.batch_shape)
 
 
 class Activation(Layer):
