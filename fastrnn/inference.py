@@ -254,6 +254,9 @@ def _each_step_alone(layer):
         return all(axis in (-1, len(layer.input_shape) - 1) for axis in axes)
     if isinstance(layer, layers.Softmax):
         return layer.options["axis"] in (-1, len(layer.input_shape) - 1)
+    if isinstance(layer, (layers.UnitNormalization, layers.RMSNormalization)):
+        rank = len(layer.input_shape)
+        return layer.axes(rank) == (rank - 1,)
     if isinstance(layer, layers.Rescaling):
         return set(layer.fixed_axes) <= {-1}
     return type(layer) in EACH_STEP

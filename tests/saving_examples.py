@@ -50,6 +50,11 @@ EXAMPLES = {
     "Flatten": (lambda L: [L.Flatten(), L.Dense(2)], SEQUENCE),
     "GRU": (lambda L: [L.GRU(3, return_sequences=True), L.GRU(2, reset_after=False)], SEQUENCE),
     "GRU bidirectional": (lambda L: [L.Bidirectional(L.GRU(2))], SEQUENCE),
+    "GroupNormalization": (lambda L: [L.GroupNormalization(3), L.LSTM(2)], SEQUENCE),
+    "GroupNormalization of each": (
+        lambda L: [L.GroupNormalization(-1, axis=1, center=False, gamma_regularizer="l2")],
+        SEQUENCE,
+    ),
     "GaussianDropout": (lambda L: [L.GaussianDropout(0.3, seed=3)], VECTOR),
     "GaussianNoise": (lambda L: [L.GaussianNoise(0.3)], VECTOR),
     "GlobalAveragePooling1D": (lambda L: [L.GlobalAveragePooling1D()], SEQUENCE),
@@ -69,6 +74,8 @@ EXAMPLES = {
     "MaxPooling1D": (lambda L: [L.MaxPooling1D(2)], SEQUENCE),
     "PReLU": (lambda L: [L.PReLU(shared_axes=[1]), L.Dense(2)], SEQUENCE),
     "Permute": (lambda L: [L.Permute((2, 1)), L.Dense(2)], SEQUENCE),
+    "RMSNormalization": (lambda L: [L.RMSNormalization(), L.LSTM(2)], SEQUENCE),
+    "RMSNormalization axes": (lambda L: [L.RMSNormalization([1, 2], 0.1)], SEQUENCE),
     "ReLU": (lambda L: [L.ReLU(2.0, 0.1)], VECTOR),
     "RepeatVector": (lambda L: [L.RepeatVector(3), L.LSTM(2)], VECTOR),
     "Rescaling": (lambda L: [L.Rescaling(1 / 255, -0.5), L.Dense(2)], VECTOR),
@@ -85,6 +92,7 @@ EXAMPLES = {
         SEQUENCE,
     ),
     "TimeDistributed norm": (lambda L: [L.TimeDistributed(L.BatchNormalization())], SEQUENCE),
+    "UnitNormalization": (lambda L: [L.UnitNormalization(axis=[1, 2]), L.LSTM(2)], SEQUENCE),
     "UpSampling1D": (lambda L: [L.UpSampling1D(3), L.LSTM(2)], SEQUENCE),
     "ZeroPadding1D": (lambda L: [L.ZeroPadding1D((2, 1)), L.LSTM(2)], SEQUENCE),
     "Dense nested": (

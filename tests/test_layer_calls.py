@@ -41,7 +41,8 @@ def test_arguments_by_position():
         L.GlobalAveragePooling1D(), L.GlobalMaxPooling1D(), L.MaxPooling1D(), L.Dense(2),
         L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)),
         L.Dropout(0.5), L.Activation("relu"), L.Flatten(), L.Softmax(), L.Identity(),
-        L.Rescaling(2), L.UpSampling1D(), L.ZeroPadding1D(), L.Cropping1D(),
+        L.UnitNormalization(), L.RMSNormalization(), L.GroupNormalization(3), L.Rescaling(2),
+        L.UpSampling1D(), L.ZeroPadding1D(), L.Cropping1D(),
     ],
     ids=lambda layer: type(layer).__name__,
 )  # fmt: skip
@@ -110,6 +111,7 @@ NONSENSE = (math.nan, math.inf, -1, "x", [], {}, object())
 TAKEN = {  # what is no nonsense there
     ("axis", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"), ("shared_axes", "[]"),
     ("dims", "[]"), ("target_shape", "[]"), ("Rescaling scale", -1), ("Rescaling offset", -1),
+    ("GroupNormalization groups", -1),
 }  # fmt: skip
 
 

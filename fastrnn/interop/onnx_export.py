@@ -335,6 +335,38 @@ def _layer_normalization(writer, layer, x, shape, mask):
     return y if layer.beta is None else writer.add("Add", y, layer.beta.value.reshape(spread))
 
 
+@exporter("UnitNormalization")
+def _unit_normalization(writer, layer, x, shape, mask):
+    square = writer.add("ReduceSum", writer.add("Mul", x, x), np.array(layer.axes(len(shape))))
+    inverse = writer.add("Div", _f(1), writer.add("Sqrt", square))
+    return writer.add("Mul", x, writer.add("Min", inverse, _f(1e12)))
+
+
+@exporter("RMSNormalization")
+def _rms_normalization(writer, layer, x, shape, mask):
+    square = writer.add("ReduceMean", writer.add("Mul", x, x), axes=layer.axes(len(shape)))
+    root = writer.add("Sqrt", writer.add("Add", square, np.float32(layer.epsilon)))
+    return writer.add("Mul", writer.add("Div", x, root), layer.scale.value)
+
+
+@exporter("GroupNormalization")
+def _group_normalization(writer, layer, x, shape, mask):
+    axis = layer.axis % len(shape)
+    order = [0, axis, *(n for n in range(1, len(shape)) if n != axis)]
+    moved = writer.add("Transpose", x, perm=order)
+    rows = writer.add("Reshape", moved, np.array([0, layer.groups, -1]))
+    centred = writer.add("Sub", rows, writer.add("ReduceMean", rows, axes=[2]))
+    variance = writer.add("ReduceMean", writer.add("Mul", centred, centred), axes=[2])
+    deviation = writer.add("Sqrt", writer.add("Add", variance, np.float32(layer.epsilon)))
+    y = writer.add("Reshape", writer.add("Div", centred, deviation), writer.add("Shape", moved))
+    spread = (-1, *[1] * (len(shape) - 2))
+    if layer.gamma is not None:
+        y = writer.add("Mul", y, layer.gamma.value.reshape(spread))
+    if layer.beta is not None:
+        y = writer.add("Add", y, layer.beta.value.reshape(spread))
+    return writer.add("Transpose", y, perm=np.argsort(order).tolist())
+
+
 @exporter("Flatten")
 def _flatten(writer, layer, x, shape, mask):
     return writer.add("Flatten", x, axis=1)

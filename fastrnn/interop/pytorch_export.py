@@ -100,6 +100,17 @@ class OnChannels(nn.Module):
         return y.reshape(moved.shape).movedim(-1, self.axis)
 
 
+class ChannelsSecond(nn.Module):
+    """A module of (batch, channels, ...), with the channels on any axis."""
+
+    def __init__(self, module, axis):
+        super().__init__()
+        self.module, self.axis = module, axis
+
+    def forward(self, x):
+        return self.module(x.movedim(self.axis, 1)).movedim(1, self.axis)
+
+
 class OverTime(nn.Module):
     """A module of (batch, channels, timesteps), with Keras's order of axes and padding.
 
@@ -197,6 +208,17 @@ class RepeatVector(nn.Module):
 
     def forward(self, x):
         return x[:, None].repeat(1, self.times, 1)
+
+
+class UnitNorm(nn.Module):
+    """x by its L2 norm over `axes`, as of 1e-12 where that is less."""
+
+    def __init__(self, axes):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x):
+        return x * x.square().sum(self.axes, keepdim=True).rsqrt().clamp(max=1e12)
 
 
 class Rescaling(nn.Module):
@@ -325,6 +347,25 @@ def _layer_normalization(layer):
     return [norm]
 
 
+def _unit_normalization(layer):
+    return [UnitNorm(layer.axes(len(layer.input_shape)))]
+
+
+def _rms_normalization(layer):
+    norm = nn.RMSNorm(layer.scale.shape, eps=layer.epsilon)
+    _set(norm.weight, layer.scale.value)
+    return [norm]
+
+
+def _group_normalization(layer):
+    norm = nn.GroupNorm(layer.groups, layer.input_shape[layer.axis], layer.epsilon)
+    if layer.gamma is not None:
+        _set(norm.weight, layer.gamma.value)
+    if layer.beta is not None:
+        _set(norm.bias, layer.beta.value)
+    return [norm if layer.axis == 1 else ChannelsSecond(norm, layer.axis)]
+
+
 def _conv1d(layer):
     (size,), (stride,), (dilation,) = layer.kernel_size, layer.strides, layer.dilation_rate
     channels = layer.kernel.shape[1] * layer.groups
@@ -396,6 +437,7 @@ CONVERTERS = {
     "GaussianNoise": lambda layer: [Noise(layer.stddev, False)],
     "GlobalAveragePooling1D": _global_pooling,
     "GlobalMaxPooling1D": _global_pooling,
+    "GroupNormalization": _group_normalization,
     "Identity": lambda layer: [],
     "LSTM": _recurrent,
     "LayerNormalization": _layer_normalization,
@@ -404,6 +446,7 @@ CONVERTERS = {
     "MaxPooling1D": _max_pooling,
     "PReLU": lambda layer: [PReLU(layer.alpha.value)],
     "Permute": lambda layer: [Permute((0, *layer.dims))],
+    "RMSNormalization": _rms_normalization,
     "ReLU": _relu,
     "RepeatVector": lambda layer: [RepeatVector(layer.n)],
     "Rescaling": _rescaling,
@@ -412,6 +455,7 @@ CONVERTERS = {
     "Softmax": _softmax,
     "SpatialDropout1D": lambda layer: [OverTime(nn.Dropout1d(layer.rate), layer)],
     "TimeDistributed": lambda layer: [TimeDistributed(nn.Sequential(*_modules(layer.layer)))],
+    "UnitNormalization": _unit_normalization,
     "UpSampling1D": _up_sampling,
     "ZeroPadding1D": lambda layer: _resizing(layer, layer.padding),
 }

@@ -23,6 +23,7 @@ from fastrnn.layers.core import (
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM, CuDNNLSTM
@@ -37,6 +38,7 @@ from fastrnn.layers.pooling import (
 from fastrnn.layers.resizing import Cropping1D, UpSampling1D, ZeroPadding1D
 from fastrnn.layers.scaling import Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
+from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
 from fastrnn.utils import (
     choices,

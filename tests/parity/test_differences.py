@@ -74,6 +74,18 @@ def test_time_distributed_after_two_lengths():
     assert shapes == [(1, 4, 1), (1, 1, 1)]
 
 
+def test_rms_normalization_over_other_axes():
+    x = np.ones((1, 4, 4), np.float32)
+    theirs = keras.layers.RMSNormalization(1)
+    theirs.build(x.shape)
+    theirs.set_weights([np.arange(4)])
+    np.testing.assert_allclose(theirs(x)[0, 0], np.arange(4), rtol=1e-5)  # not theirs(x)[0, :, 0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Incompatible shapes"):
+        keras.layers.RMSNormalization(1)(x[:, :3])
+    with pytest.raises(ValueError, match="axis: expected the last of the axes"):
+        fastrnn.layers.RMSNormalization(1)(x)
+
+
 def test_sparsemax():
     x = np.array([[1.0, 0.9, 0.8, -1.0]], np.float32)
     assert fastrnn.activations.sparsemax(x).sum() == pytest.approx(1)
@@ -514,6 +526,13 @@ def test_several_outputs_of_a_sequential():
     states = [predict(lib, lib.layers.LSTM(2, return_state=True)) for lib in (fastrnn, keras)]
     assert [type(s) for s in states] == [list, tuple]
     assert [[a.shape for a in s] for s in states] == [[(2, 2)] * 3] * 2
+
+
+def test_unit_normalization_over_the_batch():
+    x = np.full((2, 1), 3, np.float32)
+    np.testing.assert_allclose(keras.layers.UnitNormalization(0)(x), x / 18**0.5, rtol=1e-6)
+    with pytest.raises(ValueError, match="with axis 0 after the batch"):
+        fastrnn.layers.UnitNormalization(0)(x)
 
 
 def test_training_with_several_outputs():

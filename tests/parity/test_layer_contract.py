@@ -93,6 +93,15 @@ LAYERS = {
             lambda m: m.layers.GlobalMaxPooling1D("channels_first", True),
         ],
     ),
+    "GroupNormalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.GroupNormalization(2),
+            lambda m: m.layers.GroupNormalization(
+                -1, 1, 0.1, scale=False, beta_constraint="non_neg", gamma_regularizer="l1"
+            ),
+        ],
+    ),
     "GRU": (
         SEQUENCE,
         [lambda m: m.layers.GRU(3), lambda m: m.layers.GRU(3, "relu", reset_after=False)],
@@ -133,6 +142,13 @@ LAYERS = {
             lambda m: m.layers.PReLU("ones", "l2", "non_neg", shared_axes=1),
         ],
     ),
+    "RMSNormalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.RMSNormalization(),
+            lambda m: m.layers.RMSNormalization([2, 1], 0.1),
+        ],
+    ),
     "ReLU": (SEQUENCE, [lambda m: m.layers.ReLU(), lambda m: m.layers.ReLU(6.0, 0.1, 0.5)]),
     "RepeatVector": (VECTOR, [lambda m: m.layers.RepeatVector(3)]),
     "Rescaling": (
@@ -154,6 +170,10 @@ LAYERS = {
             lambda m: m.layers.TimeDistributed(m.layers.BatchNormalization()),
             lambda m: m.layers.TimeDistributed(m.layers.Rescaling(0.1)),
         ],
+    ),
+    "UnitNormalization": (
+        SEQUENCE,
+        [lambda m: m.layers.UnitNormalization(), lambda m: m.layers.UnitNormalization((1, 2))],
     ),
     "UpSampling1D": (
         SEQUENCE,

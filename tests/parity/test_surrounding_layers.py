@@ -136,6 +136,31 @@ def cropping(rng, *shape):
     return shape, {"cropping": pick(rng, 0, 1, 2, (3, 0), [0, 4], (1, 2))}
 
 
+def unit_normalization(rng, *shape):
+    return shape, {"axis": pick(rng, -1, 1, 2, [1, 2], (-1, 1))}
+
+
+def rms_normalization(rng, batch, timesteps, channels):
+    # Of one channel it gives 1 or -1, and a gradient is all rounding.
+    return (batch, timesteps, channels + 1), {
+        "axis": pick(rng, -1, 2, [1, 2], [2, 1], [-1], [-2, -1]),
+        "epsilon": pick(rng, 1e-6, 1e-3, 0.1),
+    }
+
+
+def group_normalization(rng, batch, timesteps, channels):
+    axis, groups = pick(rng, -1, 1, 2, -2), pick(rng, 1, 2, 3)
+    shape = [batch, timesteps, channels + 3]
+    shape[axis] *= groups
+    return tuple(shape), {
+        "groups": pick(rng, groups, groups, -1),
+        "axis": axis,
+        "epsilon": pick(rng, 1e-3, 0.1),
+        "center": pick(rng, True, False),
+        "scale": pick(rng, True, False),
+    }
+
+
 def no_options(rng, *shape):
     return shape, {}
 
@@ -162,6 +187,9 @@ OPTIONS = {
     "UpSampling1D": up_sampling,
     "ZeroPadding1D": zero_padding,
     "Cropping1D": cropping,
+    "UnitNormalization": unit_normalization,
+    "RMSNormalization": rms_normalization,
+    "GroupNormalization": group_normalization,
 }
 RANDOM = {"SpatialDropout1D", "GaussianDropout", "GaussianNoise"}
 

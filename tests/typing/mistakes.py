@@ -51,6 +51,10 @@ layers.UpSampling1D("2")  # wrong
 layers.ZeroPadding1D(pading=1)  # wrong
 layers.Cropping1D(1, "channels_last")  # wrong
 layers.Rescaling()  # wrong
+layers.GroupNormalization("4")  # wrong
+layers.GroupNormalization(axes=1)  # wrong
+layers.RMSNormalization(scale=False)  # wrong
+layers.UnitNormalization("last")  # wrong
 layers.ReLU(max="6")  # wrong
 layers.Dense(10, name=3)  # wrong
 Input(shap=(5, 3))  # wrong

@@ -35,6 +35,8 @@ layers.Masking(0), layers.RepeatVector(3), layers.Reshape((3, -1)), layers.Permu
 layers.Activation("relu"), layers.ReLU(6.0), layers.LeakyReLU(alpha=0.1), layers.Softmax(axis=-1)
 layers.UpSampling1D(2), layers.UpSampling1D(length=3), layers.Cropping1D(1), layers.Identity()
 layers.ZeroPadding1D((1, 2), "channels_first"), layers.ZeroPadding1D({"left_pad": 1})
+layers.UnitNormalization([1, 2]), layers.RMSNormalization(-1, epsilon=1e-5)
+layers.GroupNormalization(groups=-1, axis=1, gamma_initializer="ones", center=False)
 layers.Rescaling(1 / 255, offset=[0.5, 1.0], name="scaled")
 layers.Flatten(), layers.PReLU(shared_axes=[1]), layers.ActivityRegularization(l2=0.1)
 
