@@ -100,7 +100,7 @@ NEEDED = {
     "AlphaDropout": {"rate": 0.5}, "GaussianNoise": {"stddev": 0.5}, "RepeatVector": {"n": 2},
     "Activation": {"activation": "relu"}, "Reshape": {"target_shape": (2,)},
     "Permute": {"dims": (1,)}, "TimeDistributed": {"layer": L.Dense(2)},
-    "Bidirectional": {"layer": L.LSTM(2)}, "Rescaling": {"scale": 2},
+    "Bidirectional": {"layer": L.LSTM(2)}, "Rescaling": {"scale": 2}, "Dot": {"axes": 1},
 }  # fmt: skip
 CLASSES = [
     cls for cls in {getattr(L, name) for name in L.__all__}
@@ -109,7 +109,8 @@ CLASSES = [
 CLASSES.sort(key=lambda cls: cls.__name__)
 NONSENSE = (math.nan, math.inf, -1, "x", [], {}, object())
 TAKEN = {  # what is no nonsense there
-    ("axis", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"), ("shared_axes", "[]"),
+    ("axis", -1), ("axes", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"),
+    ("shared_axes", "[]"),
     ("dims", "[]"), ("target_shape", "[]"), ("Rescaling scale", -1), ("Rescaling offset", -1),
     ("GroupNormalization groups", -1),
 }  # fmt: skip

@@ -27,7 +27,25 @@ from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM, CuDNNLSTM
-from fastrnn.layers.merging import Add, Concatenate
+from fastrnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    merge,
+    minimum,
+    multiply,
+    subtract,
+)
 from fastrnn.layers.noise import GaussianDropout, GaussianNoise
 from fastrnn.layers.pooling import (
     AveragePooling1D,
@@ -61,7 +79,9 @@ MODELS: dict[str, type] = {}  # layers that are models, which stand above: they 
 
 __all__ = [
     "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
-    "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "deserialize", "serialize", *CLASSES,
+    "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "add", "average", "concatenate",
+    "deserialize", "dot", "maximum", "merge", "minimum", "multiply", "serialize", "subtract",
+    *CLASSES,
 ]  # fmt: skip
 public(__name__)
 

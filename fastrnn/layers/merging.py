@@ -2,125 +2,562 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, SupportsIndex
+import functools
+import math
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.layers.base import Layer
+from fastrnn.layers.base import Layer, check_flag
 
 if TYPE_CHECKING:
     from fastrnn._types import LayerOptions, Unpack
 
+_GREATEST = np.float32(1e7)  # what Dot multiplies by to normalise, at most
+
 
 class Merge(Layer):
-    """Base of the layers that compute each number from those at its place in all inputs, which are
-    broadcast to one shape."""
+    """Base of the layers of this file, and of those that compute each number from those at its
+    place in all inputs. These are broadcast to one shape; the axes that one of a lower rank lacks
+    follow the batch.
+
+    A step is masked if it is in all inputs."""
 
     supports_masking = True
     takes_several = True
+    _number: int | None = None  # of inputs, if it is fixed
 
     def __init__(self, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
 
     def check_input_shape(self, shapes):
-        if not isinstance(shapes, list) or not shapes:
-            raise ValueError(
-                f"layer {self.name!r} ({type(self).__name__}): expected a list of inputs, received "
-                "one"
-            )
-        self.compute_output_shape(shapes)
+        if not isinstance(shapes, list):
+            self._reject(f"expected a list of {self._number or ''} inputs", f"one, of {shapes}")
+        if not shapes or len(shapes) != (self._number or len(shapes)):
+            number = f"{self._number} inputs" if self._number else "at least one input"
+            self._reject(f"expected {number}", len(shapes))
+        batches = {shape[:1] for shape in shapes}
+        if () in batches or len(batches - {(None,)}) > 1:
+            self._reject("expected inputs with batches of one size", f"shapes {shapes}")
+        self.check_shapes(shapes)
+
+    def check_shapes(self, shapes):
+        """Raise ValueError where these shapes, batch included, do not fit each other."""
+        for sizes in zip(*_of_one_rank(shapes), strict=True):
+            if len(set(sizes) - {None, 1}) > 1:
+                self._reject("expected inputs of shapes that broadcast", f"shapes {shapes}")
+
+    def _reject(self, expected, received):
+        raise ValueError(
+            f"layer {self.name!r} ({type(self).__name__}): {' '.join(expected.split())}, received "
+            f"{received}"
+        )
 
     def compute_output_shape(self, shapes):
-        rank = max(map(len, shapes))
-        shapes = [(shape[0], *(1,) * (rank - len(shape)), *shape[1:]) for shape in shapes]
-        out = []
-        for sizes in zip(*shapes, strict=True):
-            known = {size for size in sizes if size not in (None, 1)}
-            if len(known) > 1:
-                raise ValueError(
-                    f"layer {self.name!r} ({type(self).__name__}): expected inputs of shapes that "
-                    f"broadcast, received {shapes}"
-                )
-            out.append(known.pop() if known else None if None in sizes else 1)
-        return tuple(out)
+        self.check_input_shape(shapes)
+        if all(shape == shapes[0] for shape in shapes):
+            return tuple(shapes[0])
+        batches, *axes = zip(*_of_one_rank(shapes), strict=True)
+        known = [batch for batch in batches if batch is not None]
+        # As in Keras, a size is not known where it is not in one of the inputs.
+        return (known[0] if known else None, *(None if None in a else max(a) for a in axes))
 
     def compute_mask(self, inputs, mask=None):
-        if mask is None or any(part is None for part in mask):
+        if mask is None:
             return None
-        return np.logical_or.reduce(mask)
+        masks = self._check_masks(inputs, mask)
+        if any(one is None for one in masks):
+            return None
+        return functools.reduce(np.logical_or, _masks_of_one_rank(inputs, masks))
 
-    def _of_one_rank(self, arrays):
-        rank = max(array.ndim for array in arrays)
-        return [a.reshape(a.shape[0], *(1,) * (rank - a.ndim), *a.shape[1:]) for a in arrays]
+    def _check_masks(self, inputs, masks):
+        if not isinstance(masks, (list, tuple)) or len(masks) != len(inputs):
+            what = len(masks) if isinstance(masks, (list, tuple)) else type(masks).__name__
+            self._reject(f"expected a list of {len(inputs)} masks, None where there is none", what)
+        return masks
 
-    def _reduced(self, gradient, shape):
-        """A gradient of the output's shape, in memory of its own, summed to an input's."""
-        rank = (1,) * (gradient.ndim - len(shape))
-        full = (shape[0], *rank, *shape[1:])
-        axes = tuple(i for i, size in enumerate(full) if size == 1 and gradient.shape[i] != 1)
-        return (gradient.sum(axis=axes) if axes else gradient.copy()).reshape(shape)
+    def merge(self, xs, y, masks, run):
+        """Write into y what comes of arrays of its rank, and masks that broadcast to y or None.
+        What it returns gradients() gets."""
+        raise NotImplementedError
+
+    def gradients(self, dy, kept, shapes, run):
+        """Those of the inputs, of these shapes; may overwrite dy, or give it back for one."""
+        raise NotImplementedError
+
+    def forward(self, x, run, mask=None):
+        xs, shape = self._arranged(x)
+        masks = None if mask is None else _masks_of_values(x, mask)
+        y = run.empty(self, "y", shape)
+        kept = self.merge(xs, y, masks, run)
+        run.saved[self] = [part.shape for part in x], kept
+        return y
+
+    def _arranged(self, x):
+        """Arrays of one rank, and the shape to which they broadcast."""
+        shapes = [part.shape for part in x]
+        if all(shape == shapes[0] for shape in shapes):
+            return x, shapes[0]
+        shapes = _of_one_rank(shapes)
+        xs = [part.reshape(shape) for part, shape in zip(x, shapes, strict=True)]
+        return xs, tuple(map(max, zip(*shapes, strict=True)))
+
+    def backward(self, dy, run, need_dx=True):
+        shapes, kept = run.saved[self]
+        return self.gradients(dy, kept, shapes, run)
+
+    def plan(self, x, steps, run):
+        xs, shape = self._arranged(x)
+        y = np.empty(shape, np.float32)
+        steps.append(functools.partial(self.merge, xs, y, None, run))
+        return y
+
+    def _sent_on(self, dy, shapes, run):
+        """dy for each input, summed over the axes in which that was broadcast."""
+        found, given = [], False
+        for place, shape in enumerate(shapes):
+            if math.prod(shape) < dy.size:
+                found.append(_summed(dy, shape))
+            elif given:
+                found.append(run.empty(self, f"dx {place}", shape))
+                found[-1][...] = dy.reshape(shape)
+            else:
+                found.append(dy.reshape(shape))
+                given = True
+        return found
+
+
+def _of_one_rank(shapes):
+    rank = max(map(len, shapes))
+    return [(shape[0], *(1,) * (rank - len(shape)), *shape[1:]) for shape in shapes]
+
+
+def _masks_of_one_rank(inputs, masks):
+    """Masks of the first axes of inputs, brought to one rank as these are."""
+    rank = max(part.ndim for part in inputs)
+    masks = [
+        m.reshape(m.shape[0], *(1,) * (rank - part.ndim), *m.shape[1:])
+        for part, m in zip(inputs, masks, strict=True)
+    ]
+    rank = max(m.ndim for m in masks)
+    return [m.reshape(*m.shape, *(1,) * (rank - m.ndim)) for m in masks]
+
+
+def _masks_of_values(inputs, masks):
+    """The same, with None where there is none, of the rank of the values."""
+    rank = max(part.ndim for part in inputs)
+    return [
+        None
+        if m is None
+        else m.reshape(
+            m.shape[0],
+            *(1,) * (rank - part.ndim),
+            *m.shape[1:],
+            *(1,) * (part.ndim - m.ndim),
+        )
+        for part, m in zip(inputs, masks, strict=True)
+    ]
+
+
+def _nowhere(masks):
+    """Where all masks leave a value out; None if one input has none."""
+    if any(mask is None for mask in masks):
+        return None
+    return ~functools.reduce(np.logical_or, masks)
+
+
+def _summed(gradient, shape):
+    """A gradient summed over the axes in which an input of this shape was broadcast."""
+    full = (shape[0], *(1,) * (gradient.ndim - len(shape)), *shape[1:])
+    axes = tuple(i for i, size in enumerate(full) if size < gradient.shape[i])
+    return gradient.sum(axis=axes).reshape(shape)
+
+
+def _fold(function, xs, y):
+    """function(function(xs[0], xs[1]), xs[2]) ... into y."""
+    if len(xs) == 1:
+        y[...] = xs[0]
+        return
+    function(xs[0], xs[1], out=y)
+    for x in xs[2:]:
+        function(y, x, out=y)
 
 
 class Add(Merge):
     """The sum of the inputs. Source: https://keras.io/api/layers/merging_layers/add/"""
 
-    def forward(self, x, run, mask=None):
-        run.saved[self] = [part.shape for part in x]
-        first, *others = self._of_one_rank(x)
-        y = first.copy() if not others else first + others[0]
-        for part in others[1:]:
-            y = y + part
-        return y
+    def merge(self, xs, y, masks, run):
+        _fold(np.add, xs, y)
 
-    def backward(self, dy, run, need_dx=True):
-        return [self._reduced(dy, shape) for shape in run.saved[self]]
+    def gradients(self, dy, kept, shapes, run):
+        return self._sent_on(dy, shapes, run)
 
 
-class Concatenate(Layer):
+class Subtract(Merge):
+    """The first of two inputs less the second.
+    Source: https://keras.io/api/layers/merging_layers/subtract/"""
+
+    _number = 2
+
+    def merge(self, xs, y, masks, run):
+        np.subtract(*xs, out=y)
+
+    def gradients(self, dy, kept, shapes, run):
+        left, right = self._sent_on(dy, shapes, run)
+        return [left, np.negative(right, out=right)]
+
+
+class Average(Merge):
+    """The mean of the inputs. Source: https://keras.io/api/layers/merging_layers/average/"""
+
+    def merge(self, xs, y, masks, run):
+        _fold(np.add, xs, y)
+        y /= np.float32(len(xs))
+
+    def gradients(self, dy, kept, shapes, run):
+        dy /= np.float32(len(shapes))
+        return self._sent_on(dy, shapes, run)
+
+
+class Multiply(Merge):
+    """The product of the inputs. A masked step of one counts as ones; where all are masked, the
+    product is 0. Source: https://keras.io/api/layers/merging_layers/multiply/"""
+
+    def merge(self, xs, y, masks, run):
+        nowhere = None
+        if masks is not None:
+            xs, nowhere = [*xs], _nowhere(masks)
+            for place, (x, mask) in enumerate(zip(xs, masks, strict=True)):
+                if mask is not None:
+                    xs[place] = run.empty(self, f"x {place}", x.shape)
+                    xs[place][...] = 1
+                    np.copyto(xs[place], x, where=mask)
+        _fold(np.multiply, xs, y)
+        if nowhere is not None:
+            np.copyto(y, 0, where=nowhere)
+        return xs, masks, nowhere
+
+    def gradients(self, dy, kept, shapes, run):
+        xs, masks, nowhere = kept
+        if nowhere is not None:
+            np.copyto(dy, 0, where=nowhere)
+        found = []
+        for place, shape in enumerate(shapes):
+            last = place == len(xs) - 1
+            dx = dy if last else run.empty(self, f"dx {place}", dy.shape)
+            _fold(np.multiply, [dy, *xs[:place], *xs[place + 1 :]], dx)
+            if masks is not None and masks[place] is not None:
+                np.copyto(dx, 0, where=~masks[place])
+            found.append(dx.reshape(shape) if dx.size == math.prod(shape) else _summed(dx, shape))
+        return found
+
+
+class _Extreme(Merge):
+    """Base of Maximum and Minimum. A masked step of an input does not count; where all are masked,
+    the first does. The gradient goes to the first of equal values."""
+
+    _function: Any
+    _least: float
+
+    def merge(self, xs, y, masks, run):
+        if masks is None:
+            _fold(self._function, xs, y)
+            return xs, masks, y
+        nowhere = _nowhere(masks)
+        if nowhere is not None:
+            masks = [masks[0] | nowhere, *masks[1:]]
+        y[...] = self._least
+        for x, mask in zip(xs, masks, strict=True):
+            self._function(y, x, out=y, where=True if mask is None else mask)
+        return xs, masks, y
+
+    def gradients(self, dy, kept, shapes, run):
+        xs, masks, y = kept
+        found = []
+        for place, shape in enumerate(shapes):
+            dx = dy
+            if place < len(xs) - 1:
+                won = xs[place] == y
+                if masks is not None and masks[place] is not None:
+                    won &= masks[place]
+                dx = run.empty(self, f"dx {place}", dy.shape)
+                dx[...] = 0
+                np.copyto(dx, dy, where=won)
+                np.copyto(dy, 0, where=won)
+            found.append(dx.reshape(shape) if dx.size == math.prod(shape) else _summed(dx, shape))
+        return found
+
+
+class Maximum(_Extreme):
+    """The largest of the inputs, of those that are not masked at a step.
+    Source: https://keras.io/api/layers/merging_layers/maximum/"""
+
+    _function, _least = np.maximum, -np.inf
+
+
+class Minimum(_Extreme):
+    """The smallest of the inputs, of those that are not masked at a step.
+    Source: https://keras.io/api/layers/merging_layers/minimum/"""
+
+    _function, _least = np.minimum, np.inf
+
+
+class Concatenate(Merge):
     """The inputs side by side along an axis (default the last).
-    Source: https://keras.io/api/layers/merging_layers/concatenate/"""
 
-    supports_masking = True
-    takes_several = True
+    A mask is that of the inputs side by side too; along the features, a step is masked if it is in
+    all inputs. Source: https://keras.io/api/layers/merging_layers/concatenate/"""
 
     def __init__(self, axis: SupportsIndex = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.axis = checks.whole("axis", axis)
 
     def check_input_shape(self, shapes):
-        if not isinstance(shapes, list) or not shapes:
-            raise ValueError(
-                f"layer {self.name!r} (Concatenate): expected a list of inputs, received one"
+        if self.axis == 0 and isinstance(shapes, list):  # batches may differ
+            shapes = [(None, *shape[1:]) for shape in shapes]
+        super().check_input_shape(shapes)
+
+    def check_shapes(self, shapes):
+        rank = len(shapes[0])
+        if not -rank <= self.axis < rank:
+            self._reject(f"expected inputs with an axis {self.axis}", f"shapes {shapes}")
+        axis = self.axis % rank
+        fits = all(len(shape) == rank for shape in shapes) and all(
+            place == axis or len(set(sizes) - {None}) <= 1
+            for place, sizes in enumerate(zip(*shapes, strict=True))
+        )
+        if not fits:
+            self._reject(
+                f"expected inputs that differ in axis {self.axis} alone", f"shapes {shapes}"
             )
-        self.compute_output_shape(shapes)
 
     def compute_output_shape(self, shapes):
-        out = list(shapes[0])
-        axis = self.axis % len(out)
-        for place, sizes in enumerate(zip(*shapes, strict=True)):
-            if place == axis:
-                out[place] = None if None in sizes else sum(sizes)
-                continue
-            known = {size for size in sizes if size is not None}
-            if len(known) > 1:
-                raise ValueError(
-                    f"layer {self.name!r} (Concatenate): expected inputs that differ in axis "
-                    f"{self.axis} alone, received shapes {shapes}"
-                )
-            out[place] = known.pop() if known else None
+        self.check_input_shape(shapes)
+        return self._shape(shapes)
+
+    def compute_mask(self, inputs, mask=None):
+        if mask is None:
+            return None
+        masks = self._check_masks(inputs, mask)
+        if all(one is None for one in masks):
+            return None
+        axis = self.axis % inputs[0].ndim
+        rank = max(one.ndim for one in masks if one is not None)
+        masks = [
+            np.ones(x.shape[:rank], bool) if one is None else one
+            for x, one in zip(inputs, masks, strict=True)
+        ]
+        if axis >= rank:  # an axis that masks do not have
+            return functools.reduce(np.logical_or, masks)
+        return np.concatenate(masks, axis=axis)
+
+    def forward(self, x, run, mask=None):
+        shapes = [part.shape for part in x]
+        run.saved[self] = shapes
+        y = run.empty(self, "y", self._shape(shapes))
+        return np.concatenate(x, axis=self.axis, out=y)
+
+    def _shape(self, shapes):
+        out, sizes = list(shapes[0]), [shape[self.axis] for shape in shapes]
+        out[self.axis] = None if None in sizes else sum(sizes)
         return tuple(out)
+
+    def backward(self, dy, run, need_dx=True):
+        found, start = [], 0
+        axis = self.axis % dy.ndim
+        for place, shape in enumerate(run.saved[self]):
+            found.append(run.empty(self, f"dx {place}", shape))
+            end = start + shape[axis]
+            found[-1][...] = dy[(slice(None),) * axis + (slice(start, end),)]
+            start = end
+        return found
+
+    def plan(self, x, steps, run):
+        y = np.empty(self._shape([part.shape for part in x]), np.float32)
+        steps.append(functools.partial(np.concatenate, x, axis=self.axis, out=y))
+        return y
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}
+
+
+class Dot(Merge):
+    """Sums of products of two inputs along an axis of each: of shapes (batch, *a, n) and (batch, n,
+    *b), with axes=(-1, 1), it makes (batch, *a, *b), and (batch, 1) where that is (batch,).
+
+    axes: a number for both inputs, or one for each; not the batch. normalize: first divide each
+    vector along these axes by its L2 norm, if that is at least 1e-7. Drops a mask.
+    Source: https://keras.io/api/layers/merging_layers/dot/"""
+
+    _number = 2
+
+    def __init__(
+        self,
+        axes: SupportsIndex | Sequence[SupportsIndex],
+        normalize: bool = False,
+        **kwargs: Unpack[LayerOptions],
+    ):
+        super().__init__(**kwargs)
+        several = isinstance(axes, (list, tuple))
+        numbers = axes if several else [axes]
+        if len(numbers) != 1 + several or not all(hasattr(n, "__index__") for n in numbers):
+            raise (ValueError if several else TypeError)(
+                f"axes: expected a whole number or two of them, received {axes!r}"
+            )
+        numbers = [*map(operator.index, numbers)]
+        self.axes = type(axes)(numbers) if several else numbers[0]
+        self.normalize = check_flag("normalize", normalize)
+
+    def check_shapes(self, shapes):
+        for shape, axis in zip(shapes, self._both(), strict=True):
+            if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
+                self._reject(f"expected inputs with an axis {axis} beside the batch", shapes)
+        sizes = {shape[axis] for shape, axis in zip(shapes, self._both(), strict=True)}
+        if len(sizes - {None}) > 1:
+            self._reject(
+                f"expected inputs of the same sizes in axes {self._both()}", f"shapes {shapes}"
+            )
+
+    def _both(self):
+        return (self.axes, self.axes) if isinstance(self.axes, int) else tuple(self.axes)
+
+    def compute_output_shape(self, shapes):
+        self.check_input_shape(shapes)
+        return self._shape(shapes)
+
+    def _shape(self, shapes):
+        rests = [_without(shape, axis) for shape, axis in zip(shapes, self._both(), strict=True)]
+        return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def compute_mask(self, inputs, mask=None):
         return None
 
     def forward(self, x, run, mask=None):
-        run.saved[self] = [part.shape[self.axis] for part in x]
-        return np.concatenate(x, axis=self.axis)
+        axes = [axis % part.ndim for part, axis in zip(x, self._both(), strict=True)]
+        shapes = [part.shape for part in x]
+        inverses = None
+        if self.normalize:
+            inverses = [*map(_inverse_norms, x, axes)]
+            x = [
+                np.multiply(part, inverse, out=run.empty(self, f"x {place}", part.shape))
+                for place, (part, inverse) in enumerate(zip(x, inverses, strict=True))
+            ]
+        left, right = map(_matrices, x, axes)
+        y = run.empty(self, "y", (*left.shape[:2], right.shape[1]))
+        np.matmul(left, right.swapaxes(1, 2), out=y)
+        run.saved[self] = x, axes, inverses, left, right
+        return y.reshape(self._shape(shapes))
 
     def backward(self, dy, run, need_dx=True):
-        ends = np.cumsum(run.saved[self])[:-1]
-        return [np.ascontiguousarray(part) for part in np.split(dy, ends, axis=self.axis)]
+        x, axes, inverses, left, right = run.saved[self]
+        dy = dy.reshape(*left.shape[:2], right.shape[1])
+        found = []
+        for place, (factor, other) in enumerate(((dy, right), (dy.swapaxes(1, 2), left))):
+            axis, shape = axes[place], x[place].shape
+            dx = run.empty(self, f"dx {place}", shape)
+            matrices = _matrices(dx, axis)  # a view, unless the axis is one in the middle
+            np.matmul(factor, other, out=matrices)
+            if 1 < axis < dx.ndim - 1:
+                moved = np.moveaxis(dx, axis, -1)
+                moved[...] = matrices.reshape(moved.shape)
+            if inverses is not None:
+                along = (dx * x[place]).sum(axis=axis, keepdims=True)
+                along *= inverses[place] < _GREATEST
+                dx -= x[place] * along
+                dx *= inverses[place]
+            found.append(dx)
+        return found
+
+    plan = Layer.plan
 
     def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+        return {**super().get_config(), "axes": self.axes, "normalize": self.normalize}
+
+
+def _without(shape, axis):
+    """A shape without the batch and this axis."""
+    return tuple(size for i, size in enumerate(shape) if i not in (0, axis % len(shape)))
+
+
+def _matrices(array, axis):
+    """A contiguous array as (batch, all else, the axis): a view if it is the first or the last."""
+    batch, size = array.shape[0], array.shape[axis]
+    if axis == 1:
+        return array.reshape(batch, size, -1).swapaxes(1, 2)
+    return np.moveaxis(array, axis, -1).reshape(batch, -1, size)
+
+
+def _inverse_norms(x, axis):
+    with np.errstate(divide="ignore"):
+        inverse = 1 / np.sqrt(np.square(x).sum(axis=axis, keepdims=True))
+    return np.minimum(inverse, _GREATEST, out=inverse)
+
+
+def add(inputs: Sequence[Any], **kwargs: Unpack[LayerOptions]) -> Any:
+    """Add(...)(inputs)"""
+    return Add(**kwargs)(inputs)
+
+
+def subtract(inputs: Sequence[Any], **kwargs: Unpack[LayerOptions]) -> Any:
+    """Subtract(...)(inputs)"""
+    return Subtract(**kwargs)(inputs)
+
+
+def multiply(inputs: Sequence[Any], **kwargs: Unpack[LayerOptions]) -> Any:
+    """Multiply(...)(inputs)"""
+    return Multiply(**kwargs)(inputs)
+
+
+def average(inputs: Sequence[Any], **kwargs: Unpack[LayerOptions]) -> Any:
+    """Average(...)(inputs)"""
+    return Average(**kwargs)(inputs)
+
+
+def maximum(inputs: Sequence[Any], **kwargs: Unpack[LayerOptions]) -> Any:
+    """Maximum(...)(inputs)"""
+    return Maximum(**kwargs)(inputs)
+
+
+def minimum(inputs: Sequence[Any], **kwargs: Unpack[LayerOptions]) -> Any:
+    """Minimum(...)(inputs)"""
+    return Minimum(**kwargs)(inputs)
+
+
+def concatenate(
+    inputs: Sequence[Any], axis: SupportsIndex = -1, **kwargs: Unpack[LayerOptions]
+) -> Any:
+    """Concatenate(axis, ...)(inputs)"""
+    return Concatenate(axis, **kwargs)(inputs)
+
+
+def dot(
+    inputs: Sequence[Any],
+    axes: SupportsIndex | Sequence[SupportsIndex] = -1,
+    normalize: bool = False,
+    **kwargs: Unpack[LayerOptions],
+) -> Any:
+    """Dot(axes, normalize, ...)(inputs)"""
+    return Dot(axes, normalize, **kwargs)(inputs)
+
+
+_MODES = {
+    "sum": Add, "mul": Multiply, "ave": Average, "max": Maximum, "concat": Concatenate, "dot": Dot,
+}  # fmt: skip
+
+
+def merge(
+    inputs: Sequence[Any],
+    mode: str = "sum",
+    concat_axis: SupportsIndex = -1,
+    dot_axes: SupportsIndex | Sequence[SupportsIndex] = -1,
+    name: str | None = None,
+) -> Any:
+    """Keras 1's spelling of these layers. mode: "sum", "mul", "ave", "max", "concat" or "dot"."""
+    if not isinstance(mode, str) or mode not in _MODES:
+        hint = "; Dot(axes, normalize=True) is the cosine" if mode == "cos" else ""
+        raise ValueError(f"mode: expected one of {[*_MODES]}, received {mode!r}{hint}")
+    options = {"concat": (concat_axis,), "dot": (dot_axes,)}.get(mode, ())
+    return _MODES[mode](*options, name=name)(inputs)

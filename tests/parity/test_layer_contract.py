@@ -11,11 +11,14 @@ import fastrnn
 keras = pytest.importorskip("keras", reason="compares with Keras: needs the extra 'parity'")
 
 SEQUENCE, VECTOR, INDICES = (6, 4), (5,), "indices"
+TWO = [SEQUENCE, SEQUENCE]
 
 # For each class: constructor examples (library -> layer), and the shape of an input.
 LAYERS = {
     "Activation": (SEQUENCE, [lambda m: m.layers.Activation("softplus")]),
     "ActivityRegularization": (SEQUENCE, [lambda m: m.layers.ActivityRegularization(0.1)]),
+    "Add": (TWO, [lambda m: m.layers.Add()]),
+    "Average": (TWO, [lambda m: m.layers.Average()]),
     "AveragePooling1D": (
         SEQUENCE,
         [
@@ -43,6 +46,7 @@ LAYERS = {
             ),
         ],
     ),
+    "Concatenate": (TWO, [lambda m: m.layers.Concatenate(), lambda m: m.layers.Concatenate(1)]),
     "Conv1D": (
         SEQUENCE,
         [
@@ -62,6 +66,14 @@ LAYERS = {
         [
             lambda m: m.layers.Dense(3),
             lambda m: m.layers.Dense(3, "relu", activity_regularizer="l2", bias_initializer="ones"),
+        ],
+    ),
+    "Dot": (
+        TWO,
+        [
+            lambda m: m.layers.Dot(1),
+            lambda m: m.layers.Dot((2, 2), True),
+            lambda m: m.layers.Dot([-1, -1], normalize=True, name="likeness"),
         ],
     ),
     "Dropout": (
@@ -127,6 +139,7 @@ LAYERS = {
     ),
     "LeakyReLU": (SEQUENCE, [lambda m: m.layers.LeakyReLU()]),
     "Masking": (SEQUENCE, [lambda m: m.layers.Masking(), lambda m: m.layers.Masking(-1.0)]),
+    "Maximum": (TWO, [lambda m: m.layers.Maximum()]),
     "MaxPooling1D": (
         SEQUENCE,
         [
@@ -134,6 +147,8 @@ LAYERS = {
             lambda m: m.layers.MaxPooling1D([3], (1,), "same", "channels_first"),
         ],
     ),
+    "Minimum": (TWO, [lambda m: m.layers.Minimum()]),
+    "Multiply": (TWO, [lambda m: m.layers.Multiply(trainable=False)]),
     "Permute": (SEQUENCE, [lambda m: m.layers.Permute((2, 1))]),
     "PReLU": (
         SEQUENCE,
@@ -163,6 +178,7 @@ LAYERS = {
     "SimpleRNN": (SEQUENCE, [lambda m: m.layers.SimpleRNN(3)]),
     "Softmax": (SEQUENCE, [lambda m: m.layers.Softmax(), lambda m: m.layers.Softmax([1, 2])]),
     "SpatialDropout1D": (SEQUENCE, [lambda m: m.layers.SpatialDropout1D(0.5, 3)]),
+    "Subtract": (TWO, [lambda m: m.layers.Subtract()]),
     "TimeDistributed": (
         SEQUENCE,
         [
@@ -269,6 +285,7 @@ def inputs(shape, rng):
     if shape is INDICES:
         x = rng.integers(0, 9, (7, 6))
     else:
+        shape = shape[0] if shape is TWO else shape
         x = rng.integers(0, 2, (7, *shape))
     wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), np.float32)
     wide[..., ::2] = x
@@ -285,6 +302,10 @@ def pair(make, shape, rng):
     """A model of each library with the same weights."""
     models = []
     for module in (fastrnn, keras):
+        if shape is TWO:
+            start = module.layers.Input(shape[0])
+            models.append(module.Model(start, make(module)([start, start])))
+            continue
         start = module.layers.Input((6,) if shape is INDICES else shape)
         models.append(module.Sequential([start, make(module)]))
     weights = [0.1 + rng.random(w.shape) for w in models[1].get_weights()]
@@ -304,7 +325,7 @@ def test_input_dtypes(name, shape, make, rng, tally):
         y = own.predict(x, verbose=0)
         assert y.dtype == expected.dtype
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(own.layers[0](x), y)
+        np.testing.assert_array_equal(own.layers[-1]([x, x] if shape is TWO else x), y)
         np.testing.assert_array_equal(x, before)
     tally.compared("input dtypes")
 

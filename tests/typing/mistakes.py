@@ -55,6 +55,10 @@ layers.GroupNormalization("4")  # wrong
 layers.GroupNormalization(axes=1)  # wrong
 layers.RMSNormalization(scale=False)  # wrong
 layers.UnitNormalization("last")  # wrong
+layers.Add(axis=1)  # wrong
+layers.Concatenate("time")  # wrong
+layers.Dot()  # wrong
+layers.Dot(1, normalise=True)  # wrong
 layers.ReLU(max="6")  # wrong
 layers.Dense(10, name=3)  # wrong
 Input(shap=(5, 3))  # wrong

@@ -38,6 +38,8 @@ layers.ZeroPadding1D((1, 2), "channels_first"), layers.ZeroPadding1D({"left_pad"
 layers.UnitNormalization([1, 2]), layers.RMSNormalization(-1, epsilon=1e-5)
 layers.GroupNormalization(groups=-1, axis=1, gamma_initializer="ones", center=False)
 layers.Rescaling(1 / 255, offset=[0.5, 1.0], name="scaled")
+layers.Add(), layers.Maximum(name="best"), layers.Concatenate(axis=1), layers.Dot([1, 2], True)
+layers.add([x, x], name="sum"), layers.concatenate((x, x), 1), layers.dot([x, x], axes=(1, -1))
 layers.Flatten(), layers.PReLU(shared_axes=[1]), layers.ActivityRegularization(l2=0.1)
 
 optimizers.Adam(schedules.ExponentialDecay(0.1, 10, 0.5), clipnorm=1, use_ema=True)
