@@ -15,12 +15,16 @@ from fastrnn.regularizers import gradient_of
 class Call:
     """One call of a layer in a graph: `number` counts those of this layer. inputs, outputs: slots,
     the places of values in a pass; single: the layer takes and gives back one array for its inputs,
-    not a list. looks_up: only a recurrent layer sees this Embedding's vectors."""
+    not a list; options: keywords of the layer's methods. looks_up: only a recurrent layer sees this
+    Embedding's vectors."""
 
-    __slots__ = ("inputs", "layer", "looks_up", "number", "outputs", "several", "single")
+    __slots__ = (
+        "inputs", "layer", "looks_up", "number", "options", "outputs", "several", "single",
+    )  # fmt: skip
 
-    def __init__(self, layer, number, inputs, single, outputs, several):
+    def __init__(self, layer, number, inputs, single, outputs, several, options):
         self.layer, self.number, self.single, self.several = layer, number, single, several
+        self.options = options
         self.inputs, self.outputs = inputs, outputs
         self.looks_up = False
 
@@ -41,10 +45,13 @@ class Graph:
                 continue
             ins = [slots.setdefault(tensor, len(slots)) for tensor in node.inputs]
             outs = [slots.setdefault(tensor, len(slots)) for tensor in node.outputs]
-            several = isinstance(node.layer.compute_output_shape(_shapes(node)), list)
+            shapes = node.layer.compute_output_shape(_shapes(node), **node.options)
+            several = isinstance(shapes, list)
             number = counts[node.layer]
             counts[node.layer] += 1
-            self.calls.append(Call(node.layer, number, ins, node.single, outs, several))
+            self.calls.append(
+                Call(node.layer, number, ins, node.single, outs, several, node.options)
+            )
         self.inputs = [slots.setdefault(tensor, len(slots)) for tensor in inputs]
         self.outputs = [slots[tensor] for tensor in outputs]
         self.slots = len(slots)
@@ -69,7 +76,8 @@ class Graph:
         last layer; or None."""
         tensors, below = [], self.inputs
         for call in self.calls:
-            if call.inputs != below or not call.single or call.number or len(below) != 1:
+            plain = call.single and not call.number and not call.options
+            if call.inputs != below or not plain or len(below) != 1:
                 return None
             below = call.outputs
         for node in self.nodes[-len(self.calls) :]:
@@ -88,7 +96,7 @@ class Graph:
             shapes = shapes[0] if call.single else shapes
             if check:
                 call.layer.check_call(shapes)
-            out = call.layer.compute_output_shape(shapes)
+            out = call.layer.compute_output_shape(shapes, **call.options)
             known.update(zip(call.outputs, out if call.several else [out], strict=True))
         return [known[slot] for slot in self.outputs]
 
@@ -111,7 +119,7 @@ class Graph:
             if call.looks_up:
                 y = Lookup(layer, x)
             else:
-                y = layer.forward(x, own, mask)
+                y = layer.forward(x, own, mask, **call.options)
             mask = layer.compute_mask(x, mask)
             if call.several:
                 for slot, value in zip(call.outputs, y, strict=True):

@@ -28,10 +28,12 @@ def trained(optimizer="adam", steps=2, **options):
 def test_every_layer_has_an_example():
     public = {c for c in vars(L).values() if isinstance(c, type) and issubclass(c, L.Layer)}
     assert public - {L.Layer} == set(L.CLASSES.values())
-    merging = {
-        name for name, cls in L.CLASSES.items() if cls.__module__ == "fastrnn.layers.merging"
+    several = {
+        name
+        for name, cls in L.CLASSES.items()
+        if cls.__module__ in ("fastrnn.layers.merging", "fastrnn.layers.attention")
     }
-    assert {name.split()[0] for name in EXAMPLES} >= set(L.CLASSES) - merging  # no chain has these
+    assert {name.split()[0] for name in EXAMPLES} >= set(L.CLASSES) - several  # no chain has these
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -169,6 +169,8 @@ class Layer:
     batch_dependent = False  # does one sample's result in training depend on the others?
     _positional = ()  # what may follow the inputs in a call
     takes_several = False  # may the inputs be a list?
+    _tensors_by_name = ()  # what a call may give beside the inputs, to follow them in the list
+    _call_options = ()  # what it may say: keywords of forward and compute_output_shape
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
     _hidden_names = frozenset(
         {"check_call", "check_mask", "has_states", "plan", "repair_rank", "sublayers"}
@@ -380,8 +382,11 @@ class Layer:
             named = self._by_position(arguments)
             mask = named.pop("mask", mask)
             kwargs |= named
+        inputs, options = self._inputs_and_options(inputs, kwargs)
         if symbolic.is_symbolic(inputs):
-            return symbolic.call(self, inputs, {"mask": mask, "training": training, **kwargs})
+            given = {"mask": mask, "training": training, **kwargs}
+            return symbolic.call(self, inputs, given, options)
+        kwargs |= options
         if self.takes_several and isinstance(inputs, (list, tuple)):
             x, mask = self._arrays_of(inputs, mask)
         else:
@@ -405,6 +410,15 @@ class Layer:
         if isinstance(outputs, list):
             return [output.copy().view(Array) for output in outputs]
         return outputs.copy().view(Array)
+
+    def _inputs_and_options(self, inputs, arguments):
+        """Both taken out of the arguments of a call by name."""
+        options = {name: arguments.pop(name) for name in self._call_options if name in arguments}
+        if self._tensors_by_name:
+            inputs = [inputs, *(arguments.pop(name, None) for name in self._tensors_by_name)]
+            while len(inputs) > 1 and inputs[-1] is None:
+                inputs.pop()
+        return inputs, options
 
     def _arrays_of(self, inputs, masks):
         """Arrays of inputs and masks, which fit."""
@@ -472,8 +486,8 @@ class Layer:
         if any(e not in (None, size) for e, size in zip(expected, shape, strict=True)):
             self.reject_shape(tuple(expected), shape)
 
-    def call(self, x, run, mask):
-        return self.forward(x, run, mask)
+    def call(self, x, run, mask, **options):
+        return self.forward(x, run, mask, **options)
 
     def plan(self, x, steps, run):
         """Append to `steps` the calls without arguments that take what is in the array x to what

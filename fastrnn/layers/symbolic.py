@@ -9,12 +9,14 @@ _numbers = itertools.count()
 
 class Node:
     """One call of a layer. inputs: the tensors that it got, `single` if it got one tensor and no
-    list; outputs: what came of it. number: nodes made later have higher ones."""
+    list; options: what the call said beside tensors; outputs: what came of it. number: nodes made
+    later have higher ones."""
 
-    __slots__ = ("__weakref__", "inputs", "layer", "number", "outputs", "single")
+    __slots__ = ("__weakref__", "inputs", "layer", "number", "options", "outputs", "single")
 
-    def __init__(self, layer, inputs, single, shapes):
+    def __init__(self, layer, inputs, single, shapes, options=None):
         self.layer, self.inputs, self.single = layer, tuple(inputs), single
+        self.options = options or {}
         self.number = next(_numbers)
         self.outputs = tuple(Symbolic(self, place, shape) for place, shape in enumerate(shapes))
 
@@ -66,8 +68,9 @@ def source(layer, shape):
     return Node(layer, (), True, [shape]).outputs[0]
 
 
-def call(layer, inputs, arguments):
-    """A layer called on a symbolic tensor, or on a list that has one: its output or outputs."""
+def call(layer, inputs, arguments, options):
+    """A layer called on a symbolic tensor, or on a list that has one: its output or outputs.
+    options: keywords of the layer's methods in this call."""
     states = arguments.pop("initial_state", None)
     given = sorted(name for name, value in arguments.items() if value is not None)
     if given:
@@ -99,9 +102,10 @@ def call(layer, inputs, arguments):
     if layer.built:
         layer.check_call(shapes)
     layer.build(shapes)
-    out = layer.compute_output_shape(shapes)
-    outputs = Node(layer, tensors, single, out if isinstance(out, list) else [out]).outputs
-    return [*outputs] if isinstance(out, list) else outputs[0]
+    out = layer.compute_output_shape(shapes, **options)
+    several = isinstance(out, list)
+    outputs = Node(layer, tensors, single, out if several else [out], options).outputs
+    return [*outputs] if several else outputs[0]
 
 
 def is_symbolic(inputs) -> bool:
