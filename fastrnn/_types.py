@@ -79,6 +79,10 @@ class ConvolutionOptions(WeightedOptions, total=False):
     border_mode: str
 
 
+class WindowedOptions(Options, total=False):
+    weights: Sequence[Any] | None
+
+
 class PoolingOptions(LayerOptions, total=False):
     pool_length: Sizes
     stride: Sizes

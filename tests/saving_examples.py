@@ -36,6 +36,13 @@ EXAMPLES = {
         lambda L: [L.Conv1D(4, 2, padding="causal", activation="relu"), L.Conv1D(2, 3, strides=2)],
         SEQUENCE,
     ),
+    "Conv1DTranspose": (
+        lambda L: [
+            L.Conv1DTranspose(4, 3, 2, "same", 1, activation="relu", kernel_constraint="max_norm"),
+            L.Conv1DTranspose(2, 2, use_bias=False, kernel_regularizer="l2"),
+        ],
+        SEQUENCE,
+    ),
     "Cropping1D": (lambda L: [L.Cropping1D((1, 0)), L.LSTM(2)], SEQUENCE),
     "Dense": (
         lambda L: [

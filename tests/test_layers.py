@@ -112,6 +112,24 @@ CASES = {
         lambda: L.Conv1D(3, 2, data_format="channels_first", activation="softmax"),
         SEQUENCE,
     ),
+    "conv transpose": (lambda: L.Conv1DTranspose(3, 3, 2, "same", activation="elu"), SEQUENCE),
+    "conv transpose padding": (
+        lambda: L.Conv1DTranspose(2, 2, 3, output_padding=2, use_bias=False),
+        SEQUENCE,
+    ),
+    "conv transpose dilation": (
+        lambda: L.Conv1DTranspose(3, 3, padding="same", dilation_rate=2, activation="tanh"),
+        SEQUENCE,
+    ),
+    "conv transpose cut": (lambda: L.Conv1DTranspose(3, 4, 2, "same", 0), SEQUENCE),
+    "conv transpose first": (
+        lambda: L.Conv1DTranspose(3, 5, data_format="channels_first", activation="softmax"),
+        SEQUENCE,
+    ),
+    "time distributed conv transpose": (
+        lambda: L.TimeDistributed(L.Conv1DTranspose(2, 3)),
+        (2, 3, 4),
+    ),
     "spatial dropout": (lambda: L.SpatialDropout1D(0.4), SEQUENCE),
     "gaussian noise": (lambda: L.GaussianNoise(0.4), SEQUENCE),
     "gaussian dropout": (lambda: L.GaussianDropout(0.4), SEQUENCE),

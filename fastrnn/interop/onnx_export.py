@@ -469,6 +469,23 @@ def _conv1d(writer, layer, x, shape, mask):
     return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
 
 
+@exporter("Conv1DTranspose")
+def _conv1d_transpose(writer, layer, x, shape, mask):
+    more, before, after = layer.ends()
+    y = writer.add(
+        "ConvTranspose",
+        _steps_last(writer, layer, x),
+        layer.kernel.value.transpose(2, 1, 0),
+        layer.bias.value if layer.use_bias else None,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
+        kernel_shape=layer.kernel_size,
+        pads=[before, after],
+        output_padding=[more],
+    )
+    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+
+
 @exporter("MaxPooling1D", "AveragePooling1D")
 def _pooling(writer, layer, x, shape, mask):
     (size,), (stride,) = layer.pool_size, layer.strides

@@ -379,6 +379,20 @@ def _conv1d(layer):
     return [module, *_activation(layer, layer.activation)]
 
 
+def _conv1d_transpose(layer):
+    size, filters, channels = layer.kernel.shape
+    more, before, after = layer.ends()
+    conv = nn.ConvTranspose1d(
+        channels, filters, size, layer.strides, 0, more, 1, layer.use_bias, layer.dilation_rate
+    )
+    _set(conv.weight, layer.kernel.value.transpose(2, 1, 0))
+    if layer.use_bias:
+        _set(conv.bias, layer.bias.value)
+    cut = nn.ConstantPad1d((-before, -after), 0.0)
+    module = OverTime(nn.Sequential(conv, cut) if before or after else conv, layer)
+    return [module, *_activation(layer, layer.activation)]
+
+
 def _max_pooling(layer):
     (size,), (stride,) = layer.pool_size, layer.strides
     return [OverTime(nn.MaxPool1d(size, stride), layer, size, stride, fill=-np.inf)]
@@ -426,6 +440,7 @@ CONVERTERS = {
     "BatchNormalization": _batch_normalization,
     "Bidirectional": _bidirectional,
     "Conv1D": _conv1d,
+    "Conv1DTranspose": _conv1d_transpose,
     "Cropping1D": lambda layer: _resizing(layer, [-end for end in layer.cropping]),
     "Dense": _dense,
     "Dropout": lambda layer: [nn.Dropout(layer.rate)],

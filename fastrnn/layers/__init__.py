@@ -9,6 +9,7 @@ from fastrnn.layers.attention import AdditiveAttention, Attention
 from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
 from fastrnn.layers.conv1d import Conv1D
+from fastrnn.layers.conv1d_transpose import Conv1DTranspose
 from fastrnn.layers.core import (
     Activation,
     ActivityRegularization,
@@ -74,11 +75,13 @@ CLASSES = {
 }
 
 AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
+Convolution1DTranspose = Conv1DTranspose
 GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
 
 MODELS: dict[str, type] = {}  # layers that are models, which stand above: they enter themselves
 
 __all__ = [
+    "Convolution1DTranspose",
     "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
     "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "add", "average", "concatenate",
     "deserialize", "dot", "maximum", "merge", "minimum", "multiply", "serialize", "subtract",

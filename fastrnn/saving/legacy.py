@@ -38,6 +38,15 @@ _KERAS_1_BY_CLASS = {
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN")
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 
+# What Keras 2 wrote beside the options of a layer.
+_NOT_OF_THE_LAYER = {
+    "Conv1DTranspose": ("groups",),
+    "DepthwiseConv1D": ("groups",),
+    "SeparableConv1D": (
+        "groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint",
+    ),
+}  # fmt: skip
+
 # Options without influence on the result, or which have it only at the values not listed here.
 _WITHOUT_EFFECT = {
     "implementation": None,
@@ -88,6 +97,9 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
         config.setdefault("recurrent_activation", "hard_sigmoid")
     if version < 3 and class_name == "GRU":
         config.setdefault("reset_after", False)
+    for key in _NOT_OF_THE_LAYER.get(class_name, ()):
+        if version < 3 and (key != "groups" or config.get(key) == 1):
+            config.pop(key, None)
     for key, harmless in _WITHOUT_EFFECT.items():
         if key in config and (harmless is None or config[key] in harmless):
             del config[key]

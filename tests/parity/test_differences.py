@@ -528,6 +528,18 @@ def test_several_outputs_of_a_sequential():
     assert [[a.shape for a in s] for s in states] == [[(2, 2)] * 3] * 2
 
 
+def test_transposed_convolutions():
+    x = random_of.normal(rng(), 2, 5, 3)
+    for options in (
+        {"dilation_rate": 2},
+        {"padding": "same", "strides": 2, "output_padding": 0},
+    ):
+        own, theirs = (lib.layers.Conv1DTranspose(4, 2, **options) for lib in (fastrnn, keras))
+        assert own(x).shape == tuple(theirs.compute_output_shape(x.shape))
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            theirs(x)
+
+
 def test_unit_normalization_over_the_batch():
     x = np.full((2, 1), 3, np.float32)
     np.testing.assert_allclose(keras.layers.UnitNormalization(0)(x), x / 18**0.5, rtol=1e-6)

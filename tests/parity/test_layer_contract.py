@@ -57,6 +57,16 @@ LAYERS = {
             ),
         ],
     ),
+    "Conv1DTranspose": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Conv1DTranspose(3, 2),
+            lambda m: m.layers.Conv1DTranspose(
+                4, [3], (3,), "SAME", 1, "channels_last", 1, "tanh", False, "he_normal",
+                kernel_regularizer="l2", activity_regularizer="l1", kernel_constraint="max_norm",
+            ),
+        ],
+    ),
     "Cropping1D": (
         SEQUENCE,
         [lambda m: m.layers.Cropping1D(), lambda m: m.layers.Cropping1D([2, 0])],

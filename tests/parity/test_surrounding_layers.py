@@ -42,6 +42,23 @@ def conv(rng, batch, timesteps, channels):
     }
 
 
+def conv_transpose(rng, batch, timesteps, channels):
+    strides = int(rng.integers(1, 5))
+    size, output_padding = int(rng.integers(1, 6)), pick(rng, None, 0, strides - 1)
+    padding = pick(rng, "valid", "same")
+    if padding == "same" and output_padding is not None:  # TensorFlow takes no others
+        size += 1 - size % 2
+    return (batch, timesteps, channels), {
+        "filters": int(rng.integers(1, 9)),
+        "kernel_size": size,
+        "strides": strides,
+        "padding": padding,
+        "output_padding": output_padding,
+        "activation": pick(rng, *ACTIVATIONS),
+        "use_bias": pick(rng, True, False),
+    }
+
+
 def pooling(rng, batch, timesteps, channels):
     data_format = pick(rng, "channels_last", "channels_first")
     return axes(data_format, batch, timesteps, channels), {
@@ -167,6 +184,7 @@ def no_options(rng, *shape):
 
 OPTIONS = {
     "Conv1D": conv,
+    "Conv1DTranspose": conv_transpose,
     "MaxPooling1D": pooling,
     "AveragePooling1D": pooling,
     "GlobalMaxPooling1D": global_pooling,

@@ -40,6 +40,8 @@ layers.Embedding(100, 8, mask_zeros=True)  # wrong
 layers.Dropout("half")  # wrong
 layers.Conv1D(4)  # wrong
 layers.Conv1D(4, 3, paddings="same")  # wrong
+layers.Conv1DTranspose(4, 3, output_padding="1")  # wrong
+layers.Conv1DTranspose(4, 3, groups=1)  # wrong
 layers.MaxPooling1D(pool="2")  # wrong
 layers.BatchNormalization(momentun=0.9)  # wrong
 layers.LayerNormalization(epsilon="small")  # wrong

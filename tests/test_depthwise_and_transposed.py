@@ -1,0 +1,118 @@
+"""Conv1DTranspose, DepthwiseConv1D and SeparableConv1D against the float64 reference."""
+
+import numpy as np
+import oracle
+import pytest
+from test_conv_pooling_norm import check
+
+from fastrnn import layers as L
+
+FORMATS = pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+
+
+def transposed(x, kernel, bias=None, *, strides, padding, output_padding=None, dilation_rate=1):
+    """By the definition: each step adds to the steps of its window, then both ends are cut."""
+    size, filters, _ = kernel.shape
+    reach = (size - 1) * dilation_rate + 1
+    whole = (x.shape[1] - 1) * strides + reach
+    y = np.zeros((len(x), whole + strides, filters))  # zeros follow
+    for t in range(x.shape[1]):
+        for place in range(size):
+            y[:, t * strides + place * dilation_rate] += x[:, t] @ kernel[place].T
+    if padding == "valid":
+        before = 0
+        steps = max(whole, x.shape[1] * strides)
+        if output_padding is not None:
+            steps = whole + output_padding
+    else:
+        steps = x.shape[1] * strides
+        if output_padding is not None:
+            steps = (x.shape[1] - 1) * strides + reach % 2 + output_padding
+        before = max(whole - steps, 0) // 2
+    y = y[:, before : before + steps]
+    return y if bias is None else y + bias
+
+
+@pytest.mark.parametrize("timesteps", [2, 5])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    "size, strides, output_padding, dilation_rate",
+    [
+        (1, 1, None, 1), (3, 1, None, 1), (4, 1, 0, 1), (2, 1, None, 3), (3, 1, 0, 2),
+        (3, 2, None, 1), (3, 2, 0, 1), (3, 2, 1, 1), (2, 2, 0, 1), (5, 2, 1, 1),
+        (2, 3, None, 1), (1, 3, 1, 1), (2, 3, 2, 1), (7, 3, 0, 1), (6, 4, 1, 1),
+    ],
+)  # fmt: skip
+def test_conv1d_transpose(size, strides, output_padding, dilation_rate, padding, timesteps, rng):
+    options = {
+        "strides": strides, "padding": padding, "output_padding": output_padding,
+        "dilation_rate": dilation_rate,
+    }  # fmt: skip
+    x = rng.standard_normal((2, timesteps, 3)).astype(np.float32)
+    layer = L.Conv1DTranspose(4, size, **options)
+    check(layer, x, lambda *arrays: transposed(*arrays, **options))
+    assert layer.compute_output_shape((None, None, 3)) == (None, None, 4)
+
+
+@FORMATS
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+def test_conv1d_transpose_activations(activation, data_format, rng):
+    x = rng.standard_normal((2, 5, 6)).astype(np.float32)
+    check(
+        L.Conv1DTranspose(
+            3, 4, 2, "same", data_format=data_format, activation=activation, use_bias=False
+        ),
+        x,
+        lambda x, kernel: oracle.activate(
+            activation, transposed(x, kernel, strides=2, padding="same")
+        ),
+    )
+
+
+def test_transposed_is_the_gradient_of_the_convolution(rng):
+    from fastrnn.run import Run
+
+    x = rng.standard_normal((2, 12, 3)).astype(np.float32)
+    for options in ({"strides": 3, "padding": "same"}, {"dilation_rate": 2}):
+        convolution = L.Conv1D(4, 3, use_bias=False, **options)
+        run = Run(training=True)
+        convolution(x)
+        dy = convolution.forward(x, run)
+        convolution.kernel.gradient = np.zeros(convolution.kernel.shape, np.float32)
+        back = L.Conv1DTranspose(3, 3, use_bias=False, **options)
+        back.build(dy.shape)
+        back.set_weights(convolution.get_weights())
+        expected = convolution.backward(dy.copy(), run)
+        np.testing.assert_allclose(back(dy), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_are_dropped(rng):
+    x, mask = rng.standard_normal((2, 4, 3)), np.ones((2, 4), bool)
+    for layer in (L.Conv1DTranspose(2, 3),):
+        assert layer.compute_mask(x, mask) is None
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: L.Conv1DTranspose(0, 3), "filters: expected a whole number >= 1, received 0"),
+        (lambda: L.Conv1DTranspose(4, (3, 3)), "kernel_size: expected one whole number, received"),
+        (
+            lambda: L.Conv1DTranspose(4, 3, 2, output_padding=2),
+            "output_padding: expected None or a whole number from 0, below strides, 2, received 2",
+        ),
+        (lambda: L.Conv1DTranspose(4, 3, output_padding=(0, 0)), "output_padding: expected None"),
+        (
+            lambda: L.Conv1DTranspose(4, 3, strides=2, dilation_rate=2),
+            "strides, dilation_rate: expected one",
+        ),
+        (lambda: L.Conv1DTranspose(4, 3, padding="causal"), "padding: expected one of"),
+        (lambda: L.Conv1DTranspose(4, 3, groups=1), "groups"),
+        (lambda: L.Conv1DTranspose(4, 2, 1, "same", 0)(np.zeros((2, 1, 3))), "at least 2 time"),
+        (lambda: L.Conv1DTranspose(4, 3)(np.zeros((2, 3))), "expected input of shape"),
+        (lambda: L.Conv1DTranspose(4, 3).build((None, 3, None)), "known number of channels"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
