@@ -257,7 +257,7 @@ def _each_step_alone(layer):
     if isinstance(layer, (layers.UnitNormalization, layers.RMSNormalization)):
         rank = len(layer.input_shape)
         return layer.axes(rank) == (rank - 1,)
-    if isinstance(layer, layers.Rescaling):
+    if isinstance(layer, (layers.Rescaling, layers.Normalization)):
         return set(layer.fixed_axes) <= {-1}
     return type(layer) in EACH_STEP
 

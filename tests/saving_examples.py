@@ -79,6 +79,12 @@ EXAMPLES = {
     "LeakyReLU": (lambda L: [L.LeakyReLU(0.1)], VECTOR),
     "Masking": (lambda L: [L.Masking(0.5), L.LSTM(2)], SEQUENCE),
     "MaxPooling1D": (lambda L: [L.MaxPooling1D(2)], SEQUENCE),
+    "Normalization": (lambda L: [L.Normalization(), L.LSTM(2)], SEQUENCE),
+    "Normalization axes": (lambda L: [L.Normalization((1, 2), invert=True), L.LSTM(2)], SEQUENCE),
+    "Normalization given": (
+        lambda L: [L.Normalization(mean=[1, 0.5, 2], variance=np.ones(3)), L.LSTM(2)],
+        SEQUENCE,
+    ),
     "PReLU": (lambda L: [L.PReLU(shared_axes=[1]), L.Dense(2)], SEQUENCE),
     "Permute": (lambda L: [L.Permute((2, 1)), L.Dense(2)], SEQUENCE),
     "RMSNormalization": (lambda L: [L.RMSNormalization(), L.LSTM(2)], SEQUENCE),
@@ -137,8 +143,12 @@ def randomise(model):
     values = []
     for weight in model.weights:
         value = 0.5 * rng.standard_normal(weight.shape).astype(np.float32)
-        values.append(abs(value) + 0.5 if "variance" in weight.name else value)
+        value = abs(value) + 0.5 if "variance" in weight.name else value
+        values.append(np.zeros_like(value) if "count" in weight.name else value)
     model.set_weights(values)
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):  # Keras's Normalization else goes on as before
+            layer.finalize_state()
 
 
 def inputs(name):

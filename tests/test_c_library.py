@@ -86,6 +86,8 @@ MODELS = {
         [
             L.BatchNormalization(),
             L.Activation("softsign"),
+            L.Normalization(),
+            L.Normalization(mean=1, variance=4, invert=True),
             L.Rescaling(0.5, [0.1, -0.2, 0.3, 0.4, -0.5]),
             L.Identity(),
             L.LayerNormalization(rms_scaling=True),

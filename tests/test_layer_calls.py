@@ -43,7 +43,7 @@ def test_arguments_by_position():
         L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)),
         L.Dropout(0.5), L.Activation("relu"), L.Flatten(), L.Softmax(), L.Identity(),
         L.UnitNormalization(), L.RMSNormalization(), L.GroupNormalization(3), L.Rescaling(2),
-        L.UpSampling1D(), L.ZeroPadding1D(), L.Cropping1D(),
+        L.Normalization(), L.UpSampling1D(), L.ZeroPadding1D(), L.Cropping1D(),
     ],
     ids=lambda layer: type(layer).__name__,
 )  # fmt: skip
@@ -114,7 +114,7 @@ TAKEN = {  # what is no nonsense there
     ("axis", -1), ("axes", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"),
     ("shared_axes", "[]"),
     ("dims", "[]"), ("target_shape", "[]"), ("Rescaling scale", -1), ("Rescaling offset", -1),
-    ("GroupNormalization groups", -1),
+    ("GroupNormalization groups", -1), ("Normalization axis", "[]"),
 }  # fmt: skip
 
 

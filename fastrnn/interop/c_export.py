@@ -180,8 +180,11 @@ class _Writer:
     def _Rescaling(self, layer):
         scale_and_offset = layer.scale_and_offset()
         if scale_and_offset is None:
-            self.refuse(layer, "expected a scale and an offset of the last axis")
+            self.refuse(layer, "expected the same at each time step, numbers of the last axis")
         self.add("scale", arrays=_floats(*scale_and_offset))
+
+    def _Normalization(self, layer):
+        self._Rescaling(layer)
 
     def _LayerNormalization(self, layer):
         rank = len(layer.input_shape)
@@ -243,5 +246,5 @@ class _Writer:
 EACH_STEP = (
     layers.Dense, layers.Activation, layers.BatchNormalization, layers.LayerNormalization,
     layers.Dropout, layers.GaussianNoise, layers.GaussianDropout, layers.Identity,
-    layers.Rescaling,
+    layers.Rescaling, layers.Normalization,
 )  # fmt: skip

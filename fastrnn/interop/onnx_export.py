@@ -321,6 +321,14 @@ def _rescaling(writer, layer, x, shape, mask):
     return writer.add("Add", writer.add("Mul", x, scale), offset)
 
 
+@exporter("Normalization")
+def _normalization(writer, layer, x, shape, mask):
+    mean, deviation = layer.mean_and_deviation(len(shape))
+    if layer.invert:
+        return writer.add("Add", writer.add("Mul", x, deviation), mean)
+    return writer.add("Div", writer.add("Sub", x, mean), deviation)
+
+
 @exporter("LayerNormalization")
 def _layer_normalization(writer, layer, x, shape, mask):
     axes = sorted(axis % len(shape) for axis in layer.fixed_axes)

@@ -233,6 +233,18 @@ class Rescaling(nn.Module):
         return x * self.scale + self.offset
 
 
+class Normalization(nn.Module):
+    """(x - mean) / deviation, which are not trained."""
+
+    def __init__(self, mean, deviation):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("deviation", torch.tensor(deviation))
+
+    def forward(self, x):
+        return (x - self.mean) / self.deviation
+
+
 # --- from layers ---
 
 
@@ -412,6 +424,11 @@ def _rescaling(layer):
     return [Rescaling(*(check_numbers(name, getattr(layer, name)) for name in ("scale", "offset")))]
 
 
+def _normalization(layer):
+    mean, deviation = layer.mean_and_deviation(len(layer.input_shape))
+    return [Rescaling(deviation, mean) if layer.invert else Normalization(mean, deviation)]
+
+
 def _up_sampling(layer):
     return [OverTime(nn.Upsample(scale_factor=layer.size), layer)]
 
@@ -459,6 +476,7 @@ CONVERTERS = {
     "LeakyReLU": lambda layer: [nn.LeakyReLU(layer.options["negative_slope"])],
     "Masking": lambda layer: _refuse(layer, "masks are not supported (to_onnx keeps masks)"),
     "MaxPooling1D": _max_pooling,
+    "Normalization": _normalization,
     "PReLU": lambda layer: [PReLU(layer.alpha.value)],
     "Permute": lambda layer: [Permute((0, *layer.dims))],
     "RMSNormalization": _rms_normalization,

@@ -56,7 +56,7 @@ from fastrnn.layers.pooling import (
     MaxPooling1D,
 )
 from fastrnn.layers.resizing import Cropping1D, UpSampling1D, ZeroPadding1D
-from fastrnn.layers.scaling import Rescaling
+from fastrnn.layers.scaling import Normalization, Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense

@@ -74,6 +74,28 @@ def test_time_distributed_after_two_lengths():
     assert shapes == [(1, 4, 1), (1, 1, 1)]
 
 
+def test_set_weights_of_a_normalization():
+    x = np.ones((1, 2), np.float32)
+    ours, theirs = (api.layers.Normalization() for api in (fastrnn, keras))
+    for layer in (ours, theirs):
+        layer(x)
+        layer.set_weights([np.array([3, 3]), np.array([4, 4]), np.array(0)])
+    np.testing.assert_allclose(ours(x), [[-1, -1]])
+    np.testing.assert_allclose(theirs(x), x)
+    theirs.finalize_state()
+    np.testing.assert_allclose(theirs(x), ours(x))
+
+
+def test_normalization_of_fewer_axes():
+    x = random_of.normal(rng(), 4, 3, 2)
+    shapes = []
+    for api in (fastrnn, keras):
+        layer = api.layers.Normalization()
+        layer.adapt(x)
+        shapes.append(tuple(layer(x[:, 0]).shape))
+    assert shapes == [(4, 2), (1, 4, 2)]
+
+
 def test_rms_normalization_over_other_axes():
     x = np.ones((1, 4, 4), np.float32)
     theirs = keras.layers.RMSNormalization(1)
@@ -232,6 +254,14 @@ def test_class_weights_of_time_steps():
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
+def test_adapt_to_lists():
+    layer = fastrnn.layers.Normalization()
+    layer.adapt([[1, 2], [3, 4]])
+    np.testing.assert_array_equal(layer.adapt_mean.value, [2, 3])
+    with pytest.raises(TypeError, match="a `.shape` attribute"):
+        keras.layers.Normalization().adapt([[1, 2], [3, 4]])
+
+
 def test_saving_into_a_new_folder(tmp_path):
     def model(library):
         return library.Sequential([library.Input((2,)), library.layers.Dense(1)])
@@ -503,6 +533,15 @@ def test_list_of_results_where_metrics_share_a_name():
     assert lengths == [3, 4]
 
 
+def test_dtype_of_the_count_of_a_normalization():
+    dtypes = []
+    for api in (fastrnn, keras):
+        layer = api.layers.Normalization()
+        layer.build((None, 2))
+        dtypes.append(str(layer.count.dtype))
+    assert dtypes == ["float32", "int64"]
+
+
 def test_paths_of_weights():
     paths = []
     for library in (fastrnn, keras):
@@ -538,6 +577,27 @@ def test_transposed_convolutions():
         assert own(x).shape == tuple(theirs.compute_output_shape(x.shape))
         with pytest.raises(tf.errors.InvalidArgumentError):
             theirs(x)
+
+
+def test_normalization_over_the_batch():
+    x = np.arange(4, dtype=np.float32)
+    theirs = keras.layers.Normalization()
+    theirs.adapt(x)
+    assert not np.any(theirs(x))
+    with pytest.raises(ValueError, match="axis=None takes one mean of all"):
+        fastrnn.layers.Normalization().adapt(x)
+
+
+def test_normalization_by_what_is_not_finite():
+    x = np.array([[1], [np.nan]], np.float32)
+    theirs = keras.layers.Normalization()
+    theirs.adapt(x)
+    assert np.isnan(theirs(x)).all()
+    assert np.isnan(keras.layers.Normalization(mean=0, variance=-1.0)(x)).all()
+    with pytest.raises(ValueError, match="data: expected finite numbers"):
+        fastrnn.layers.Normalization().adapt(x)
+    with pytest.raises(ValueError, match="variance: expected numbers >= 0"):
+        fastrnn.layers.Normalization(mean=0, variance=-1.0)
 
 
 def test_unit_normalization_over_the_batch():

@@ -159,6 +159,17 @@ LAYERS = {
     ),
     "Minimum": (TWO, [lambda m: m.layers.Minimum()]),
     "Multiply": (TWO, [lambda m: m.layers.Multiply(trainable=False)]),
+    "Normalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Normalization(),
+            lambda m: m.layers.Normalization(None, invert=True),
+            lambda m: m.layers.Normalization((2, 1)),
+            lambda m: m.layers.Normalization(mean=3, variance=2.0),
+            lambda m: m.layers.Normalization(1, np.arange(6), np.ones(6)),
+            lambda m: m.layers.Normalization([1, 2], [1, 2, 3, 4], [4, 3, 2, 1], True),
+        ],
+    ),
     "Permute": (SEQUENCE, [lambda m: m.layers.Permute((2, 1))]),
     "PReLU": (
         SEQUENCE,
@@ -321,6 +332,8 @@ def pair(make, shape, rng):
     weights = [0.1 + rng.random(w.shape) for w in models[1].get_weights()]
     for model in models:
         model.set_weights(weights)
+    if hasattr(models[1].layers[0], "finalize_state"):
+        models[1].layers[0].finalize_state()
     return models
 
 

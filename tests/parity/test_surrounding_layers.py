@@ -178,6 +178,15 @@ def group_normalization(rng, batch, timesteps, channels):
     }
 
 
+def normalization(rng, batch, timesteps, channels):
+    axis = pick(rng, None, -1, 1, 2, (1, 2), [2, 1], [-1])
+    options = {"axis": axis, "invert": pick(rng, False, True)}
+    if axis in (None, -1) and rng.random() < 0.4:
+        shape = (channels,) if axis else ()
+        options |= {"mean": rng.standard_normal(shape), "variance": rng.random(shape)}
+    return (batch, timesteps, channels), options
+
+
 def no_options(rng, *shape):
     return shape, {}
 
@@ -208,6 +217,7 @@ OPTIONS = {
     "UnitNormalization": unit_normalization,
     "RMSNormalization": rms_normalization,
     "GroupNormalization": group_normalization,
+    "Normalization": normalization,
 }
 RANDOM = {"SpatialDropout1D", "GaussianDropout", "GaussianNoise"}
 
@@ -278,8 +288,12 @@ def test_outputs_gradients_and_masks(name, seed, tally):
     assert own.compute_output_shape(x.shape) == tuple(theirs.compute_output_shape(x.shape))
     assert [w.name for w in own.weights] == [w.name for w in theirs.weights]
     weights = [rng.standard_normal(w.shape).astype(np.float32) for w in theirs.weights]
+    if weights and name == "Normalization":
+        weights = [weights[0], abs(weights[1]), np.array(0)]
     own.set_weights(weights)
     theirs.set_weights(weights)
+    if name == "Normalization":
+        theirs.finalize_state()
 
     def dy(shape):
         return np.random.default_rng(seed).standard_normal(tuple(shape)).astype(np.float32)
@@ -297,3 +311,27 @@ def test_outputs_gradients_and_masks(name, seed, tally):
             compare(tally, case, "gradient of the input", [dx], [expected_dx])
             compare(tally, case, "gradient of a weight", gradients, expected)
     tally.compared(name)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_normalization_adapts_as_keras(seed, tally):
+    rng = np.random.default_rng(seed)
+    axis = pick(rng, None, -1, 1, 2, (1, 2), [2, 1])
+    shape = tuple(int(rng.integers(*r)) for r in ((5, 60), (2, 9), (1, 6)))
+    case = f"{axis} {shape}"
+    data = (rng.normal(pick(rng, 0, 5), 2, shape)).astype(pick(rng, "float32", "float64", "int64"))
+    if seed % 2:  # batches; Keras adds up in float32
+        data = np.array_split(data.astype(np.float32), int(rng.integers(1, 5)))
+    given = {
+        "arrays": lambda: data,
+        "tuples": lambda: ((part, 0) for part in data),
+    }["tuples" if seed % 4 == 3 else "arrays"]
+    own, theirs = (api.layers.Normalization(axis) for api in (fastrnn, keras))
+    own.adapt(given())
+    theirs.adapt(given())
+    for weight, expected in zip(own.get_weights(), theirs.get_weights(), strict=True):
+        assert weight.shape == np.shape(expected)
+        np.testing.assert_allclose(weight, expected, rtol=2e-5, atol=2e-6)
+    x = np.concatenate(data) if isinstance(data, list) else data
+    compare(tally, case, "output", [own(x)], [theirs(x).numpy()])
+    tally.compared("adapt")

@@ -53,6 +53,8 @@ layers.UpSampling1D("2")  # wrong
 layers.ZeroPadding1D(pading=1)  # wrong
 layers.Cropping1D(1, "channels_last")  # wrong
 layers.Rescaling()  # wrong
+layers.Normalization(axis="last")  # wrong
+layers.Normalization(var=1.0)  # wrong
 layers.GroupNormalization("4")  # wrong
 layers.GroupNormalization(axes=1)  # wrong
 layers.RMSNormalization(scale=False)  # wrong

@@ -38,6 +38,8 @@ layers.UpSampling1D(2), layers.UpSampling1D(length=3), layers.Cropping1D(1), lay
 layers.ZeroPadding1D((1, 2), "channels_first"), layers.ZeroPadding1D({"left_pad": 1})
 layers.UnitNormalization([1, 2]), layers.RMSNormalization(-1, epsilon=1e-5)
 layers.GroupNormalization(groups=-1, axis=1, gamma_initializer="ones", center=False)
+layers.Normalization(axis=None).adapt(np.ones(5)), layers.Normalization(mean=[1.0], variance=[2])
+layers.Normalization((1, 2), invert=True).adapt((x for _ in range(2)), steps=1)
 layers.Rescaling(1 / 255, offset=[0.5, 1.0], name="scaled")
 layers.Add(), layers.Maximum(name="best"), layers.Concatenate(axis=1), layers.Dot([1, 2], True)
 layers.add([x, x], name="sum"), layers.concatenate((x, x), 1), layers.dot([x, x], axes=(1, -1))
