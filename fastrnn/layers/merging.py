@@ -29,6 +29,7 @@ class Merge(Layer):
     supports_masking = True
     takes_several = True
     _number: int | None = None  # of inputs, if it is fixed
+    _neutral: float | None = None  # what a masked step of an input counts as, if not as it is
 
     def __init__(self, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -79,22 +80,41 @@ class Merge(Layer):
             self._reject(f"expected a list of {len(inputs)} masks, None where there is none", what)
         return masks
 
-    def merge(self, xs, y, masks, run):
-        """Write into y what comes of arrays of its rank, and masks that broadcast to y or None.
-        What it returns gradients() gets."""
+    def merge(self, xs, y):
+        """Write into y what comes of arrays of its rank."""
         raise NotImplementedError
 
-    def gradients(self, dy, kept, shapes, run):
-        """Those of the inputs, of these shapes; may overwrite dy, or give it back for one."""
+    def gradients(self, dy, xs, y, shapes, run):
+        """Those of the inputs, of these shapes; may overwrite dy, and give it back for one."""
         raise NotImplementedError
 
     def forward(self, x, run, mask=None):
+        given, nowhere = x, None
+        if self._neutral is None or mask is None:
+            mask = [None] * len(x)
+        else:
+            nowhere = _nowhere(x, mask)
+            x = [self._filled(i, x[i], mask[i], run) for i in range(len(x))]
         xs, shape = self._arranged(x)
-        masks = None if mask is None else _masks_of_values(x, mask)
         y = run.empty(self, "y", shape)
-        kept = self.merge(xs, y, masks, run)
-        run.saved[self] = [part.shape for part in x], kept
+        self.merge(xs, y)
+        if nowhere is not None:
+            nowhere = np.broadcast_to(nowhere, shape[: nowhere.ndim])
+            y[nowhere] = self._masked_in_all(given, shape, nowhere)
+        run.saved[self] = [part.shape for part in x], xs, y, mask, nowhere
         return y
+
+    def _filled(self, place, x, mask, run):
+        if mask is None:
+            return x
+        filled = run.empty(self, f"x {place}", x.shape)
+        filled[...] = x
+        filled[~mask] = self._neutral
+        return filled
+
+    def _masked_in_all(self, x, shape, nowhere):
+        """The outputs where all inputs are masked."""
+        return 0
 
     def _arranged(self, x):
         """Arrays of one rank, and the shape to which they broadcast."""
@@ -106,13 +126,26 @@ class Merge(Layer):
         return xs, tuple(map(max, zip(*shapes, strict=True)))
 
     def backward(self, dy, run, need_dx=True):
-        shapes, kept = run.saved[self]
-        return self.gradients(dy, kept, shapes, run)
+        shapes, xs, y, masks, nowhere = run.saved[self]
+        rest = None
+        if nowhere is not None:
+            rest = dy[nowhere]
+            dy[nowhere] = 0
+        found = self.gradients(dy, xs, y, shapes, run)
+        for dx, mask in zip(found, masks, strict=True):
+            if mask is not None:
+                dx[~mask] = 0
+        if rest is not None:
+            self._add_masked_in_all(found, rest, nowhere, y.shape)
+        return found
+
+    def _add_masked_in_all(self, found, rest, nowhere, shape):
+        """Add to the inputs' gradients those of the outputs where all are masked."""
 
     def plan(self, x, steps, run):
         xs, shape = self._arranged(x)
         y = np.empty(shape, np.float32)
-        steps.append(functools.partial(self.merge, xs, y, None, run))
+        steps.append(functools.partial(self.merge, xs, y))
         return y
 
     def _sent_on(self, dy, shapes, run):
@@ -146,27 +179,19 @@ def _masks_of_one_rank(inputs, masks):
     return [m.reshape(*m.shape, *(1,) * (rank - m.ndim)) for m in masks]
 
 
-def _masks_of_values(inputs, masks):
-    """The same, with None where there is none, of the rank of the values."""
-    rank = max(part.ndim for part in inputs)
-    return [
-        None
-        if m is None
-        else m.reshape(
-            m.shape[0],
-            *(1,) * (rank - part.ndim),
-            *m.shape[1:],
-            *(1,) * (part.ndim - m.ndim),
-        )
-        for part, m in zip(inputs, masks, strict=True)
-    ]
-
-
-def _nowhere(masks):
-    """Where all masks leave a value out; None if one input has none."""
+def _nowhere(inputs, masks):
+    """Where all inputs are masked, if that is anywhere."""
     if any(mask is None for mask in masks):
         return None
-    return ~functools.reduce(np.logical_or, masks)
+    nowhere = ~functools.reduce(np.logical_or, _masks_of_one_rank(inputs, masks))
+    return nowhere if nowhere.any() else None
+
+
+def _fitted(gradient, shape):
+    """A gradient of its own memory, as one of an input of this shape."""
+    if gradient.size == math.prod(shape):
+        return gradient.reshape(shape)
+    return _summed(gradient, shape)
 
 
 def _summed(gradient, shape):
@@ -189,10 +214,10 @@ def _fold(function, xs, y):
 class Add(Merge):
     """The sum of the inputs. Source: https://keras.io/api/layers/merging_layers/add/"""
 
-    def merge(self, xs, y, masks, run):
+    def merge(self, xs, y):
         _fold(np.add, xs, y)
 
-    def gradients(self, dy, kept, shapes, run):
+    def gradients(self, dy, xs, y, shapes, run):
         return self._sent_on(dy, shapes, run)
 
 
@@ -202,10 +227,10 @@ class Subtract(Merge):
 
     _number = 2
 
-    def merge(self, xs, y, masks, run):
+    def merge(self, xs, y):
         np.subtract(*xs, out=y)
 
-    def gradients(self, dy, kept, shapes, run):
+    def gradients(self, dy, xs, y, shapes, run):
         left, right = self._sent_on(dy, shapes, run)
         return [left, np.negative(right, out=right)]
 
@@ -213,11 +238,11 @@ class Subtract(Merge):
 class Average(Merge):
     """The mean of the inputs. Source: https://keras.io/api/layers/merging_layers/average/"""
 
-    def merge(self, xs, y, masks, run):
+    def merge(self, xs, y):
         _fold(np.add, xs, y)
         y /= np.float32(len(xs))
 
-    def gradients(self, dy, kept, shapes, run):
+    def gradients(self, dy, xs, y, shapes, run):
         dy /= np.float32(len(shapes))
         return self._sent_on(dy, shapes, run)
 
@@ -226,32 +251,18 @@ class Multiply(Merge):
     """The product of the inputs. A masked step of one counts as ones; where all are masked, the
     product is 0. Source: https://keras.io/api/layers/merging_layers/multiply/"""
 
-    def merge(self, xs, y, masks, run):
-        nowhere = None
-        if masks is not None:
-            xs, nowhere = [*xs], _nowhere(masks)
-            for place, (x, mask) in enumerate(zip(xs, masks, strict=True)):
-                if mask is not None:
-                    xs[place] = run.empty(self, f"x {place}", x.shape)
-                    xs[place][...] = 1
-                    np.copyto(xs[place], x, where=mask)
-        _fold(np.multiply, xs, y)
-        if nowhere is not None:
-            np.copyto(y, 0, where=nowhere)
-        return xs, masks, nowhere
+    _neutral = 1.0
 
-    def gradients(self, dy, kept, shapes, run):
-        xs, masks, nowhere = kept
-        if nowhere is not None:
-            np.copyto(dy, 0, where=nowhere)
+    def merge(self, xs, y):
+        _fold(np.multiply, xs, y)
+
+    def gradients(self, dy, xs, y, shapes, run):
         found = []
         for place, shape in enumerate(shapes):
             last = place == len(xs) - 1
             dx = dy if last else run.empty(self, f"dx {place}", dy.shape)
             _fold(np.multiply, [dy, *xs[:place], *xs[place + 1 :]], dx)
-            if masks is not None and masks[place] is not None:
-                np.copyto(dx, 0, where=~masks[place])
-            found.append(dx.reshape(shape) if dx.size == math.prod(shape) else _summed(dx, shape))
+            found.append(_fitted(dx, shape))
         return found
 
 
@@ -260,49 +271,46 @@ class _Extreme(Merge):
     the first does. The gradient goes to the first of equal values."""
 
     _function: Any
-    _least: float
 
-    def merge(self, xs, y, masks, run):
-        if masks is None:
-            _fold(self._function, xs, y)
-            return xs, masks, y
-        nowhere = _nowhere(masks)
-        if nowhere is not None:
-            masks = [masks[0] | nowhere, *masks[1:]]
-        y[...] = self._least
-        for x, mask in zip(xs, masks, strict=True):
-            self._function(y, x, out=y, where=True if mask is None else mask)
-        return xs, masks, y
+    def merge(self, xs, y):
+        _fold(self._function, xs, y)
 
-    def gradients(self, dy, kept, shapes, run):
-        xs, masks, y = kept
+    def gradients(self, dy, xs, y, shapes, run):
         found = []
         for place, shape in enumerate(shapes):
             dx = dy
             if place < len(xs) - 1:
-                won = xs[place] == y
-                if masks is not None and masks[place] is not None:
-                    won &= masks[place]
                 dx = run.empty(self, f"dx {place}", dy.shape)
-                dx[...] = 0
-                np.copyto(dx, dy, where=won)
-                np.copyto(dy, 0, where=won)
-            found.append(dx.reshape(shape) if dx.size == math.prod(shape) else _summed(dx, shape))
+                np.multiply(dy, xs[place] == y, out=dx)
+                dy -= dx
+            found.append(_fitted(dx, shape))
         return found
+
+    def _masked_in_all(self, x, shape, nowhere):
+        first, *_ = self._arranged(x)[0]
+        return np.broadcast_to(first, shape)[nowhere]
+
+    def _add_masked_in_all(self, found, rest, nowhere, shape):
+        if found[0].shape == shape:
+            found[0][nowhere] = rest
+            return
+        gradient = np.zeros(shape, np.float32)
+        gradient[nowhere] = rest
+        found[0] += _fitted(gradient, found[0].shape)
 
 
 class Maximum(_Extreme):
     """The largest of the inputs, of those that are not masked at a step.
     Source: https://keras.io/api/layers/merging_layers/maximum/"""
 
-    _function, _least = np.maximum, -np.inf
+    _function, _neutral = np.maximum, -np.inf
 
 
 class Minimum(_Extreme):
     """The smallest of the inputs, of those that are not masked at a step.
     Source: https://keras.io/api/layers/merging_layers/minimum/"""
 
-    _function, _least = np.minimum, np.inf
+    _function, _neutral = np.minimum, np.inf
 
 
 class Concatenate(Merge):
@@ -459,7 +467,7 @@ class Dot(Merge):
             axis, shape = axes[place], x[place].shape
             dx = run.empty(self, f"dx {place}", shape)
             matrices = _matrices(dx, axis)  # a view, unless the axis is one in the middle
-            np.matmul(factor, other, out=matrices)
+            (np.multiply if factor.shape[2] == 1 else np.matmul)(factor, other, out=matrices)
             if 1 < axis < dx.ndim - 1:
                 moved = np.moveaxis(dx, axis, -1)
                 moved[...] = matrices.reshape(moved.shape)
