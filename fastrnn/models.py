@@ -20,7 +20,7 @@ from fastrnn.layers import CLASSES, MODELS, serialize
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, as_input, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
-from fastrnn.layers.embedding import Embedding, Lookup
+from fastrnn.layers.embedding import Embedding, Lookup, as_indices
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.symbolic import Symbolic, source
 from fastrnn.layers.wrappers import Bidirectional
@@ -805,7 +805,7 @@ class Sequential(Model):
             if type(layer) is Sequential:
                 x = layer._plan_unmasked(x, steps, run)
             elif self._looks_up(i, run):
-                x = Lookup(layer, x)
+                x = Lookup(layer, as_indices(x, steps))
             elif type(layer) is not Masking or run.states:
                 x = _plan(layer, x, steps, run)
         return x

@@ -417,3 +417,24 @@ def test_compiled_inference(name, rng):
     for _ in range(2):
         x = rng.integers(0, 9, (5, 6))
         np.testing.assert_allclose(predictor(x), model.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("mask_zero", [False, True])
+def test_tokens_side_by_side(mask_zero, rng):
+    """Indices that pass through another layer on their way to an Embedding."""
+    tokens = Input((6,), dtype="int32")
+    both = L.Concatenate()([tokens, tokens])
+    model = Model(tokens, L.LSTM(3)(L.Embedding(9, 4, mask_zero=mask_zero)(both)))
+    chain = fastrnn.Sequential([L.Reshape((12,)), *model.layers[-2:]])
+    x = rng.integers(0, 9, (5, 6))
+    twice = np.hstack([x, x])
+    direct = model.layers[-1](model.layers[-2](twice), mask=twice != 0 if mask_zero else None)
+    for found in (
+        model.predict(x, verbose=0),
+        model.compile_inference()(x),
+        chain.predict(twice, verbose=0),
+    ):
+        np.testing.assert_allclose(found, direct, atol=1e-6)
+    predictor = chain.compile_inference()
+    for given in (twice, twice[:, ::-1]):
+        np.testing.assert_allclose(predictor(given), chain.predict(given, verbose=0), atol=1e-6)
