@@ -644,6 +644,36 @@ assert not tf.test.is_gpu_available()
     )
 
 
+def test_preprocessing_layers_as_in_the_tutorials(tmp_path):
+    code(
+        """
+import numpy as np
+import tensorflow as tf
+from tensorflow.keras import layers
+from tensorflow.keras.layers.experimental import preprocessing
+from tensorflow.keras.layers.experimental.preprocessing import Rescaling
+assert preprocessing.Normalization is layers.Normalization and Rescaling is layers.Rescaling
+
+features = np.random.default_rng(0).normal(5, 3, (100, 4))
+normalizer = tf.keras.layers.Normalization(axis=-1)
+normalizer.adapt(np.array(features))
+assert np.allclose(normalizer.mean.numpy(), features.mean(axis=0), rtol=1e-5)
+model = tf.keras.Sequential([normalizer, layers.Dense(units=1)])
+model.predict(features[:10], verbose=0)
+model.compile(optimizer=tf.keras.optimizers.Adam(learning_rate=0.1), loss="mean_absolute_error")
+history = model.fit(features, features.sum(axis=1), epochs=30, verbose=0, validation_split=0.2)
+assert history.history["val_loss"][-1] < 0.5 * history.history["val_loss"][0]
+
+horsepower = np.array(features[:, 0])
+one = layers.Normalization(input_shape=[1,], axis=None)
+one.adapt(horsepower)
+model = tf.keras.Sequential([one, layers.Dense(units=1)])
+assert model.predict(horsepower[:10], verbose=0).shape == (10, 1)
+""",
+        tmp_path,
+    )
+
+
 def test_modules_in_what_is_sent_to_another_process(tmp_path):
     sent = code(
         "import keras.layers, pickle\n"

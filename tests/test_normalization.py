@@ -30,6 +30,8 @@ def test_adapted_to_an_array(axis, x):
         np.testing.assert_allclose(made.adapt_mean.value, mean.squeeze(), rtol=1e-6)
         np.testing.assert_allclose(made.adapt_variance.value, deviation.squeeze() ** 2, rtol=1e-6)
         assert made.mean.shape == made.variance.shape == mean.shape and made.count.value == 0
+        np.testing.assert_allclose(made.mean.numpy(), mean, rtol=1e-6)
+        np.testing.assert_allclose(made.variance.numpy(), deviation**2, rtol=1e-6)
     np.testing.assert_allclose(layer(x), (x - mean) / deviation, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(back(x), x * deviation + mean, rtol=1e-5)
     np.testing.assert_allclose(back(layer(x)), x, rtol=1e-5, atol=1e-6)

@@ -111,6 +111,7 @@ def test_numbers_of_numpy():
         (lambda: L.Cropping1D(2)(np.ones((2, 4, 3))), "with at least 5 time steps, received"),
         (lambda: L.Rescaling("0.1"), "scale: expected a finite number, received '0.1'"),
         (lambda: L.Rescaling([1, np.inf]), "scale: expected finite numbers"),
+        (lambda: L.Rescaling(np.array([1e300])), "scale: expected finite numbers"),
         (lambda: L.Rescaling([1], [[1, 2], [3]]), "offset: expected finite numbers"),
         (lambda: L.Rescaling([1, 2, 3], [1, 2]), r"scale, offset: .*\(3,\) and \(2,\)"),
         (lambda: L.Rescaling([1, 2])(np.ones((2, 3))), r"fit scale and offset, \(2,\), received"),
@@ -120,3 +121,45 @@ def test_numbers_of_numpy():
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_arrays_in_configs():
+    def layer(value, dtype):
+        return L.Rescaling({"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}})
+
+    for dtype in ("float64", "float16", "int32", "uint8"):
+        made = layer([1, 2], dtype)
+        assert made.scale.dtype == dtype and made.scale.tolist() == [1, 2]
+        assert (
+            made.get_config() == L.Rescaling(np.array([1, 2], dtype), name=made.name).get_config()
+        )
+    assert layer([1.0, 2], "(10000000000,)f8").scale.shape == (2,)  # no dtype that makes it large
+    with pytest.raises(ValueError, match="scale: expected finite numbers"):
+        layer([["a"]], "object")
+
+
+def test_branches_of_a_graph(rng):
+    """What passes its gradient on must not share it with another branch."""
+    inputs = fastrnn.Input((6, 3))
+    x = L.Dense(3)(inputs)
+    branches = [
+        L.Identity()(x),
+        x,
+        L.Rescaling(2)(x),
+        L.Cropping1D(0)(x),
+        L.ZeroPadding1D(0)(x),
+        L.UpSampling1D(1)(x),
+        L.Identity()(L.Normalization(mean=1, variance=4)(x)),
+    ]
+    model = fastrnn.Model(inputs, L.Add()(branches))
+    plain = fastrnn.Sequential([fastrnn.Input((6, 3)), L.Dense(3), L.Rescaling(7.5, -0.5)])
+    plain.set_weights(model.get_weights())
+    data, target = rng.standard_normal((2, 4, 6, 3)).astype(np.float32)
+    results = []
+    for made in (model, plain):
+        made.compile("sgd", "mse")
+        results.append(fastrnn.training.loss_and_gradients(made, data, target))
+    (loss, gradients, _), (expected, wanted, _) = results
+    assert loss == pytest.approx(expected, rel=1e-5)
+    for one, other in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)

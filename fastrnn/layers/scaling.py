@@ -11,12 +11,18 @@ import numpy as np
 
 from fastrnn.checks import axes, count, number
 from fastrnn.layers.base import Layer, as_numbers, check_flag
-from fastrnn.variable import Change
+from fastrnn.variable import Array, Change
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastrnn._types import Axes, LayerOptions, Unpack, Whole
+
+
+_DTYPES = {
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64",
+    "uint8", "uint16", "uint32", "uint64",
+}  # fmt: skip
 
 
 def check_numbers(name, value) -> np.ndarray:
@@ -25,7 +31,8 @@ def check_numbers(name, value) -> np.ndarray:
         return np.array(number(name, value), np.float32)
     try:
         array = np.asarray(value)
-        finite = array.dtype.kind in "iuf" and np.isfinite(array.astype(np.float32)).all()
+        with np.errstate(over="ignore"):
+            finite = array.dtype.kind in "iuf" and np.isfinite(array.astype(np.float32)).all()
     except ValueError:
         finite = False  # lists of different lengths
     if not finite or not array.size:
@@ -45,9 +52,10 @@ def written(value):
 
 def read(value):
     """The inverse of `written`; anything else as it is."""
-    if isinstance(value, Mapping) and value.get("class_name") == "__numpy__":
-        return np.array(value["config"]["value"], np.dtype(str(value["config"]["dtype"])))
-    return value
+    if not isinstance(value, Mapping) or value.get("class_name") != "__numpy__":
+        return value
+    array, dtype = np.asarray(value["config"]["value"]), value["config"]["dtype"]
+    return array.astype(dtype) if dtype in _DTYPES else array
 
 
 class Rescaling(Layer):
@@ -155,13 +163,19 @@ class Normalization(Layer):
         return self.kept or ()
 
     @property
-    def mean(self):
+    def mean(self) -> Array | None:
         """What is subtracted, in the shape that fits the inputs; None before the layer is built."""
-        return None if self.kept is None else self._moments(len(self.input_shape))[0]
+        return self._moment(0)
 
     @property
-    def variance(self):
-        return None if self.kept is None else self._moments(len(self.input_shape))[1]
+    def variance(self) -> Array | None:
+        """The square of what divides, as `mean`."""
+        return self._moment(1)
+
+    def _moment(self, place):
+        if self.kept is None:
+            return None
+        return self._moments(len(self.input_shape))[place].copy().view(Array)
 
     def build(self, input_shape):
         if self.built:  # by adapt perhaps, for data of other axes
