@@ -661,7 +661,7 @@ assert np.allclose(normalizer.mean.numpy(), features.mean(axis=0), rtol=1e-5)
 model = tf.keras.Sequential([normalizer, layers.Dense(units=1)])
 model.predict(features[:10], verbose=0)
 model.compile(optimizer=tf.keras.optimizers.Adam(learning_rate=0.1), loss="mean_absolute_error")
-history = model.fit(features, features.sum(axis=1), epochs=30, verbose=0, validation_split=0.2)
+history = model.fit(features, features.sum(axis=1) - 20, epochs=30, verbose=0, validation_split=0.2)
 assert history.history["val_loss"][-1] < 0.5 * history.history["val_loss"][0]
 
 horsepower = np.array(features[:, 0])
