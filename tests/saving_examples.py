@@ -51,6 +51,13 @@ EXAMPLES = {
         ],
         VECTOR,
     ),
+    "DepthwiseConv1D": (
+        lambda L: [
+            L.DepthwiseConv1D(2, 2, "same", 3, activation="relu", depthwise_constraint="max_norm"),
+            L.DepthwiseConv1D(2, use_bias=False, dilation_rate=2, depthwise_regularizer="l2"),
+        ],
+        SEQUENCE,
+    ),
     "Dropout": (lambda L: [L.Dropout(0.3, seed=3), L.Dense(2)], VECTOR),
     "ELU": (lambda L: [L.ELU()], VECTOR),
     "Embedding": (lambda L: [L.Embedding(9, 3, mask_zero=True), L.LSTM(2)], INDICES),
@@ -97,6 +104,15 @@ EXAMPLES = {
         SEQUENCE,
     ),
     "Reshape": (lambda L: [L.Reshape((3, -1))], SEQUENCE),
+    "SeparableConv1D": (
+        lambda L: [
+            L.SeparableConv1D(
+                4, 2, 2, "same", depth_multiplier=2, pointwise_constraint="unit_norm"
+            ),
+            L.SeparableConv1D(3, 2, activation="tanh", depthwise_regularizer="l1"),
+        ],
+        SEQUENCE,
+    ),
     "SimpleRNN": (lambda L: [L.SimpleRNN(3, return_sequences=True), L.SimpleRNN(2)], SEQUENCE),
     "Softmax": (lambda L: [L.Softmax()], VECTOR),
     "SpatialDropout1D": (lambda L: [L.SpatialDropout1D(0.3), L.LSTM(2)], SEQUENCE),

@@ -561,6 +561,8 @@ def test_allocations_that_fail(name, sanitized, tmp_path):
 def test_layers_without_a_place_in_the_library_are_named():
     for layer, words in (
         (L.Conv1D(3, 2, name="window"), "'window'.*Conv1D"),
+        (L.DepthwiseConv1D(2, name="deep"), "'deep'.*DepthwiseConv1D"),
+        (L.SeparableConv1D(3, 2, name="apart"), "'apart'.*SeparableConv1D"),
         (L.Conv1DTranspose(3, 2, name="up"), "'up'.*Conv1DTranspose"),
         (L.Dense(3, "gelu", name="odd"), "'odd'.*gelu"),
         (L.LSTM(3, stateful=True, name="kept"), "'kept'.*state"),

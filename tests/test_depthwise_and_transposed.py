@@ -86,9 +86,67 @@ def test_transposed_is_the_gradient_of_the_convolution(rng):
         np.testing.assert_allclose(back(dy), expected, rtol=1e-4, atol=1e-5)
 
 
+def depthwise(x, kernel, bias=None, **options):
+    """A convolution of each channel, with each of its kernels."""
+    parts = [
+        oracle.conv1d_forward(x[..., c : c + 1], kernel[:, c : c + 1], None, **options)
+        for c in range(x.shape[2])
+    ]
+    y = np.concatenate(parts, axis=2)
+    return y if bias is None else y + bias
+
+
+WINDOWS = pytest.mark.parametrize(
+    "size, strides, dilation_rate", [(1, 1, 1), (3, 1, 1), (2, 3, 1), (2, 1, 2), (2, 3, 2)]
+)
+
+
+@WINDOWS
+@pytest.mark.parametrize("depth_multiplier", [1, 3])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("timesteps", [3, 8])
+def test_depthwise_conv1d(size, strides, dilation_rate, depth_multiplier, padding, timesteps, rng):
+    options = {"strides": strides, "padding": padding, "dilation_rate": dilation_rate}
+    x = rng.standard_normal((2, timesteps, 4)).astype(np.float32)
+    layer = L.DepthwiseConv1D(size, depth_multiplier=depth_multiplier, **options)
+    check(layer, x, lambda *arrays: depthwise(*arrays, **options))
+
+
+@WINDOWS
+@pytest.mark.parametrize("depth_multiplier", [1, 3])
+@pytest.mark.parametrize("padding", ["valid", "same", "causal"])
+def test_separable_conv1d(size, strides, dilation_rate, depth_multiplier, padding, rng):
+    options = {"strides": strides, "padding": padding, "dilation_rate": dilation_rate}
+    x = rng.standard_normal((2, 7, 4)).astype(np.float32)
+    check(
+        L.SeparableConv1D(5, size, depth_multiplier=depth_multiplier, **options),
+        x,
+        lambda x, kernel, pointwise, bias: depthwise(x, kernel, **options) @ pointwise[0] + bias,
+    )
+
+
+@FORMATS
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+def test_activations(activation, data_format, rng):
+    x = rng.standard_normal((2, 5, 6)).astype(np.float32)
+    options = {"use_bias": False, "activation": activation, "data_format": data_format}
+    check(
+        L.DepthwiseConv1D(2, depth_multiplier=2, **options),
+        x,
+        lambda x, kernel: oracle.activate(activation, depthwise(x, kernel)),
+    )
+    check(
+        L.SeparableConv1D(3, 2, **options),
+        x,
+        lambda x, kernel, pointwise: oracle.activate(
+            activation, depthwise(x, kernel) @ pointwise[0]
+        ),
+    )
+
+
 def test_masks_are_dropped(rng):
     x, mask = rng.standard_normal((2, 4, 3)), np.ones((2, 4), bool)
-    for layer in (L.Conv1DTranspose(2, 3),):
+    for layer in (L.Conv1DTranspose(2, 3), L.DepthwiseConv1D(3), L.SeparableConv1D(2, 3)):
         assert layer.compute_mask(x, mask) is None
 
 
@@ -110,6 +168,14 @@ def test_masks_are_dropped(rng):
         (lambda: L.Conv1DTranspose(4, 3, groups=1), "groups"),
         (lambda: L.Conv1DTranspose(4, 2, 1, "same", 0)(np.zeros((2, 1, 3))), "at least 2 time"),
         (lambda: L.Conv1DTranspose(4, 3)(np.zeros((2, 3))), "expected input of shape"),
+        (lambda: L.DepthwiseConv1D(3, depth_multiplier=0), "depth_multiplier: expected a whole"),
+        (lambda: L.DepthwiseConv1D(3, padding="causal"), "padding: expected one of"),
+        (lambda: L.DepthwiseConv1D(3)(np.zeros((2, 2, 3))), "with at least 3 time steps, received"),
+        (lambda: L.DepthwiseConv1D(3).build((None, 3, None)), "known number of channels"),
+        (lambda: L.SeparableConv1D(0, 3), "filters: expected a whole number >= 1, received 0"),
+        (lambda: L.SeparableConv1D(2, 3, pointwise_initializer="no"), "pointwise_initializer: "),
+        (lambda: L.SeparableConv1D(2, 3, kernel_initializer="ones"), "kernel_initializer"),
+        (lambda: L.SeparableConv1D(2, 3)(np.zeros((2, 2, 3))), "with at least 3 time steps"),
         (lambda: L.Conv1DTranspose(4, 3).build((None, 3, None)), "known number of channels"),
     ],
 )

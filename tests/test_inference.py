@@ -433,6 +433,8 @@ def test_stream_of_indices_follows_new_weights(rng):
         (lambda: [L.LSTM(3, stateful=True)], "neither option"),
         (lambda: [L.LSTM(3), L.RepeatVector(2), L.LSTM(3)], "gives no time steps"),
         (lambda: [L.Conv1D(3, 2), L.LSTM(3)], "Conv1D may need several"),
+        (lambda: [L.DepthwiseConv1D(2), L.LSTM(3)], "DepthwiseConv1D may need several"),
+        (lambda: [L.SeparableConv1D(3, 2), L.LSTM(3)], "SeparableConv1D may need several"),
         (lambda: [L.Conv1DTranspose(3, 2), L.LSTM(3)], "Conv1DTranspose may need several"),
         (lambda: [L.GroupNormalization(2), L.LSTM(3)], "GroupNormalization may need several"),
         (lambda: [L.UnitNormalization([1, 2]), L.LSTM(3)], "UnitNormalization may need several"),

@@ -38,7 +38,7 @@ def test_arguments_by_position():
     "layer",
     [
         L.LSTM(2), L.GRU(2), L.SimpleRNN(2), L.Bidirectional(L.LSTM(2)), L.Conv1D(2, 2),
-        L.Conv1DTranspose(2, 2),
+        L.Conv1DTranspose(2, 2), L.DepthwiseConv1D(2), L.SeparableConv1D(2, 2),
         L.GlobalAveragePooling1D(), L.GlobalMaxPooling1D(), L.MaxPooling1D(), L.Dense(2),
         L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)),
         L.Dropout(0.5), L.Activation("relu"), L.Flatten(), L.Softmax(), L.Identity(),
@@ -97,7 +97,8 @@ NEEDED = {
     "Dense": {"units": 2}, "LSTM": {"units": 2}, "GRU": {"units": 2}, "SimpleRNN": {"units": 2},
     "CuDNNLSTM": {"units": 2}, "CuDNNGRU": {"units": 2},
     "Embedding": {"input_dim": 3, "output_dim": 2}, "Conv1D": {"filters": 2, "kernel_size": 2},
-    "Conv1DTranspose": {"filters": 2, "kernel_size": 2},
+    "Conv1DTranspose": {"filters": 2, "kernel_size": 2}, "DepthwiseConv1D": {"kernel_size": 2},
+    "SeparableConv1D": {"filters": 2, "kernel_size": 2},
     "Dropout": {"rate": 0.5}, "SpatialDropout1D": {"rate": 0.5}, "GaussianDropout": {"rate": 0.5},
     "AlphaDropout": {"rate": 0.5}, "GaussianNoise": {"stddev": 0.5}, "RepeatVector": {"n": 2},
     "Activation": {"activation": "relu"}, "Reshape": {"target_shape": (2,)},

@@ -130,6 +130,36 @@ CASES = {
         lambda: L.TimeDistributed(L.Conv1DTranspose(2, 3)),
         (2, 3, 4),
     ),
+    "depthwise conv": (lambda: L.DepthwiseConv1D(3, activation="tanh"), SEQUENCE),
+    "depthwise conv multiplied": (
+        lambda: L.DepthwiseConv1D(2, 2, "same", depth_multiplier=3, use_bias=False),
+        SEQUENCE,
+    ),
+    "depthwise conv dilation": (
+        lambda: L.DepthwiseConv1D(2, padding="same", dilation_rate=2, activation="softplus"),
+        SEQUENCE,
+    ),
+    "depthwise conv first": (
+        lambda: L.DepthwiseConv1D(2, data_format="channels_first", activation="softmax"),
+        SEQUENCE,
+    ),
+    "separable conv": (lambda: L.SeparableConv1D(3, 3, activation="tanh"), SEQUENCE),
+    "separable conv multiplied": (
+        lambda: L.SeparableConv1D(4, 2, 3, "same", depth_multiplier=2, activation="softplus"),
+        SEQUENCE,
+    ),
+    "separable conv causal": (
+        lambda: L.SeparableConv1D(2, 2, padding="causal", dilation_rate=2, use_bias=False),
+        SEQUENCE,
+    ),
+    "separable conv first": (
+        lambda: L.SeparableConv1D(3, 2, data_format="channels_first", activation="softmax"),
+        SEQUENCE,
+    ),
+    "time distributed separable conv": (
+        lambda: L.TimeDistributed(L.SeparableConv1D(2, 3)),
+        (2, 3, 4),
+    ),
     "spatial dropout": (lambda: L.SpatialDropout1D(0.4), SEQUENCE),
     "gaussian noise": (lambda: L.GaussianNoise(0.4), SEQUENCE),
     "gaussian dropout": (lambda: L.GaussianDropout(0.4), SEQUENCE),

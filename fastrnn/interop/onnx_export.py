@@ -477,6 +477,41 @@ def _conv1d(writer, layer, x, shape, mask):
     return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
 
 
+@exporter("DepthwiseConv1D")
+def _depthwise_conv1d(writer, layer, x, shape, mask):
+    bias = layer.bias.value if layer.use_bias else None
+    y = _depthwise(writer, layer, layer.kernel.value, bias, _steps_last(writer, layer, x))
+    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+
+
+@exporter("SeparableConv1D")
+def _separable_conv1d(writer, layer, x, shape, mask):
+    x = _steps_last(writer, layer, x)
+    y = _depthwise(writer, layer, layer.depthwise_kernel.value, None, x)
+    pointwise = layer.pointwise_kernel.value.transpose(2, 1, 0)
+    bias = layer.bias.value if layer.use_bias else None
+    y = writer.add("Conv", y, pointwise, bias, kernel_shape=[1])
+    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+
+
+def _depthwise(writer, layer, kernel, bias, x):
+    """Conv with as many groups as there are channels; steps last."""
+    (stride,), (dilation,) = layer.strides, layer.dilation_rate
+    size, channels, multiplier = kernel.shape
+    kernel = kernel.reshape(size, 1, channels * multiplier).transpose(2, 1, 0)
+    return writer.add(
+        "Conv",
+        x,
+        kernel,
+        bias,
+        strides=[stride],
+        dilations=[dilation],
+        group=channels,
+        kernel_shape=[size],
+        **_padding(layer, size, stride, dilation),
+    )
+
+
 @exporter("Conv1DTranspose")
 def _conv1d_transpose(writer, layer, x, shape, mask):
     more, before, after = layer.ends()

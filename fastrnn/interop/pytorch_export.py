@@ -391,6 +391,32 @@ def _conv1d(layer):
     return [module, *_activation(layer, layer.activation)]
 
 
+def _depthwise_conv1d(layer):
+    return [_depthwise(layer, layer.kernel, layer.bias), *_activation(layer, layer.activation)]
+
+
+def _separable_conv1d(layer):
+    pointwise = nn.Conv1d(*layer.pointwise_kernel.shape[1:], 1, bias=layer.use_bias)
+    _set(pointwise.weight, layer.pointwise_kernel.value.transpose(2, 1, 0))
+    if layer.use_bias:
+        _set(pointwise.bias, layer.bias.value)
+    module = _depthwise(layer, layer.depthwise_kernel, None)
+    module.module = nn.Sequential(module.module, pointwise)
+    return [module, *_activation(layer, layer.activation)]
+
+
+def _depthwise(layer, kernel, bias):
+    """nn.Conv1d with as many groups as there are channels."""
+    (stride,), (dilation,) = layer.strides, layer.dilation_rate
+    size, channels, multiplier = kernel.shape
+    features = channels * multiplier
+    conv = nn.Conv1d(channels, features, size, stride, 0, dilation, channels, bias is not None)
+    _set(conv.weight, kernel.value.reshape(size, 1, features).transpose(2, 1, 0))
+    if bias is not None:
+        _set(conv.bias, bias.value)
+    return OverTime(conv, layer, (size - 1) * dilation + 1, stride)
+
+
 def _conv1d_transpose(layer):
     size, filters, channels = layer.kernel.shape
     more, before, after = layer.ends()
@@ -460,6 +486,7 @@ CONVERTERS = {
     "Conv1DTranspose": _conv1d_transpose,
     "Cropping1D": lambda layer: _resizing(layer, [-end for end in layer.cropping]),
     "Dense": _dense,
+    "DepthwiseConv1D": _depthwise_conv1d,
     "Dropout": lambda layer: [nn.Dropout(layer.rate)],
     "ELU": lambda layer: [nn.ELU(layer.options["alpha"])],
     "Embedding": _embedding,
@@ -484,6 +511,7 @@ CONVERTERS = {
     "RepeatVector": lambda layer: [RepeatVector(layer.n)],
     "Rescaling": _rescaling,
     "Reshape": lambda layer: [Reshape(layer.target_shape)],
+    "SeparableConv1D": _separable_conv1d,
     "SimpleRNN": _recurrent,
     "Softmax": _softmax,
     "SpatialDropout1D": lambda layer: [OverTime(nn.Dropout1d(layer.rate), layer)],

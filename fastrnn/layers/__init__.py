@@ -23,6 +23,7 @@ from fastrnn.layers.core import (
     Reshape,
 )
 from fastrnn.layers.dense import Dense
+from fastrnn.layers.depthwise_conv1d import DepthwiseConv1D, SeparableConv1D
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.group_normalization import GroupNormalization
@@ -75,13 +76,13 @@ CLASSES = {
 }
 
 AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
-Convolution1DTranspose = Conv1DTranspose
+Convolution1DTranspose, SeparableConvolution1D = Conv1DTranspose, SeparableConv1D
 GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
 
 MODELS: dict[str, type] = {}  # layers that are models, which stand above: they enter themselves
 
 __all__ = [
-    "Convolution1DTranspose",
+    "Convolution1DTranspose", "SeparableConvolution1D",
     "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
     "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "add", "average", "concatenate",
     "deserialize", "dot", "maximum", "merge", "minimum", "multiply", "serialize", "subtract",

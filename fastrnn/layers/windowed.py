@@ -20,6 +20,7 @@ class Windowed(Temporal):
     bias: the arguments bias_initializer, bias_regularizer and bias_constraint."""
 
     bias_initializer, bias_regularizer, bias_constraint = WeightOptions.properties("_bias")
+    _paddings: tuple[str, ...] = ("valid", "same")
 
     def __init__(
         self, kernel_size, strides, padding, dilation_rate, activation, use_bias, bias, **kwargs
@@ -27,7 +28,7 @@ class Windowed(Temporal):
         super().__init__(**kwargs)
         self.kernel_size = check_single("kernel_size", kernel_size)
         self.strides = check_single("strides", strides)
-        self.padding = check_padding(padding, ("valid", "same"))
+        self.padding = check_padding(padding, self._paddings)
         self.dilation_rate = check_single("dilation_rate", dilation_rate)
         self.activation = check_activation("activation", activation)
         self.use_bias = check_flag("use_bias", use_bias)

@@ -600,6 +600,30 @@ def test_normalization_by_what_is_not_finite():
         fastrnn.layers.Normalization(mean=0, variance=-1.0)
 
 
+def test_bias_of_as_many_channels_as_steps():
+    x, bias = np.zeros((1, 3, 3), np.float32), np.array([1, 2, 3], np.float32)
+    results = []
+    for library in (fastrnn, keras):
+        layer = library.layers.DepthwiseConv1D(1, data_format="channels_first")
+        layer.build(x.shape)
+        layer.bias.assign(bias)
+        results.append(np.asarray(layer(x))[0])
+    np.testing.assert_array_equal(results[0], np.tile(bias[:, None], 3))
+    np.testing.assert_array_equal(results[1], np.tile(bias, (3, 1)))
+
+
+def test_causal_separable_convolutions():
+    x = random_of.normal(rng(), 2, 6, 3)
+    causal = fastrnn.layers.SeparableConv1D(4, 3, padding="causal")
+    valid = keras.layers.SeparableConv1D(4, 3)
+    expected = valid(np.pad(x, ((0, 0), (2, 0), (0, 0))))
+    causal.build(x.shape)
+    causal.set_weights(valid.get_weights())
+    np.testing.assert_allclose(causal(x), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="Received: causal"):
+        keras.layers.SeparableConv1D(4, 3, padding="causal")
+
+
 def test_unit_normalization_over_the_batch():
     x = np.full((2, 1), 3, np.float32)
     np.testing.assert_allclose(keras.layers.UnitNormalization(0)(x), x / 18**0.5, rtol=1e-6)

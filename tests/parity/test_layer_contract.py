@@ -86,6 +86,17 @@ LAYERS = {
             lambda m: m.layers.Dot([-1, -1], normalize=True, name="likeness"),
         ],
     ),
+    "DepthwiseConv1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.DepthwiseConv1D(3),
+            lambda m: m.layers.DepthwiseConv1D(
+                [2], (3,), "SAME", 2, "channels_last", 1, "tanh", False, "he_normal",
+                depthwise_regularizer="l2", activity_regularizer="l1",
+                depthwise_constraint="max_norm",
+            ),
+        ],
+    ),
     "Dropout": (
         SEQUENCE,
         [lambda m: m.layers.Dropout(0.5), lambda m: m.layers.Dropout(0.1, (None, 1, None), 7)],
@@ -196,6 +207,17 @@ LAYERS = {
         ],
     ),
     "Reshape": (SEQUENCE, [lambda m: m.layers.Reshape((2, -1))]),
+    "SeparableConv1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.SeparableConv1D(3, 2),
+            lambda m: m.layers.SeparableConv1D(
+                3, [2], (3,), "SAME", "channels_last", 1, 2, "tanh", False, "he_normal", "ones",
+                depthwise_regularizer="l2", pointwise_regularizer="l1", activity_regularizer="l1",
+                pointwise_constraint="max_norm",
+            ),
+        ],
+    ),
     "SimpleRNN": (SEQUENCE, [lambda m: m.layers.SimpleRNN(3)]),
     "Softmax": (SEQUENCE, [lambda m: m.layers.Softmax(), lambda m: m.layers.Softmax([1, 2])]),
     "SpatialDropout1D": (SEQUENCE, [lambda m: m.layers.SpatialDropout1D(0.5, 3)]),

@@ -59,6 +59,30 @@ def conv_transpose(rng, batch, timesteps, channels):
     }
 
 
+def depthwise_conv(rng, batch, timesteps, channels, cls="DepthwiseConv1D", **more):
+    data_format = pick(rng, "channels_last", "channels_last", "channels_first")
+    shape = axes(data_format, batch, timesteps + 10, channels)
+    options = {
+        **more,
+        "kernel_size": int(rng.integers(1, 5)),
+        "strides": int(rng.integers(1, 4)),
+        "padding": pick(rng, "valid", "same"),
+        "dilation_rate": int(rng.integers(1, 4)),
+        "depth_multiplier": int(rng.integers(1, 4)),
+        "activation": pick(rng, *ACTIVATIONS),
+        "use_bias": pick(rng, True, False),
+        "data_format": data_format,
+    }
+    made = getattr(fastrnn.layers, cls)(**options).compute_output_shape(shape)
+    if made[1] == made[2]:  # see test_bias_of_as_many_channels_as_steps
+        options["use_bias"] = False
+    return shape, options
+
+
+def separable_conv(rng, *shape):
+    return depthwise_conv(rng, *shape, "SeparableConv1D", filters=int(rng.integers(2, 9)))
+
+
 def pooling(rng, batch, timesteps, channels):
     data_format = pick(rng, "channels_last", "channels_first")
     return axes(data_format, batch, timesteps, channels), {
@@ -194,6 +218,8 @@ def no_options(rng, *shape):
 OPTIONS = {
     "Conv1D": conv,
     "Conv1DTranspose": conv_transpose,
+    "DepthwiseConv1D": depthwise_conv,
+    "SeparableConv1D": separable_conv,
     "MaxPooling1D": pooling,
     "AveragePooling1D": pooling,
     "GlobalMaxPooling1D": global_pooling,

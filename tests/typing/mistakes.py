@@ -42,6 +42,8 @@ layers.Conv1D(4)  # wrong
 layers.Conv1D(4, 3, paddings="same")  # wrong
 layers.Conv1DTranspose(4, 3, output_padding="1")  # wrong
 layers.Conv1DTranspose(4, 3, groups=1)  # wrong
+layers.DepthwiseConv1D(3, depth_multiplier="2")  # wrong
+layers.SeparableConv1D(4, 3, kernel_initializer="ones")  # wrong
 layers.MaxPooling1D(pool="2")  # wrong
 layers.BatchNormalization(momentun=0.9)  # wrong
 layers.LayerNormalization(epsilon="small")  # wrong
