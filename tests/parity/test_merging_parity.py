@@ -8,6 +8,7 @@ from test_surrounding_layers import compare, pick
 
 import fastrnn
 from fastrnn.run import Run
+from fastrnn.variable import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not support masking")
 
@@ -272,4 +273,111 @@ def test_graphs(graph, seed, tally):
         results(keras, graph, weights, x, y),
         in_float64,
         lambda seed: in_float64(comparison.nudge(weights, seed)),
+    )
+
+
+# --- several inputs ---
+
+
+def siamese(m, one, other):
+    """One encoder for both, compared in four ways."""
+    masking, lstm = m.layers.Masking(), m.layers.LSTM(4)
+    one, other = lstm(masking(one)), lstm(masking(other))
+    near = [
+        m.layers.Dot(1, normalize=True)([one, other]),
+        m.layers.Subtract()([one, other]),
+        m.layers.Multiply()([one, other]),
+        m.layers.Maximum()([one, other]),
+    ]
+    return [m.layers.Dense(3)(m.layers.Concatenate()(near))]
+
+
+def masked_differently(m, one, other):
+    """Sequences of which different steps are padding."""
+    one, other = m.layers.Masking()(one), m.layers.Masking()(other)
+    merged = [
+        getattr(m.layers, name)()([one, other])
+        for name in ("Add", "Multiply", "Average", "Maximum", "Minimum", "Subtract")
+    ]
+    states = [m.layers.GRU(2)(x) for x in merged]
+    after = m.layers.LSTM(3)(m.layers.Concatenate(axis=1)([other, one]))
+    beside = m.layers.LSTM(3)(m.layers.Concatenate()([one, other]))
+    return [m.layers.Dense(2)(m.layers.concatenate(states)), m.layers.add([after, beside])]
+
+
+def one_masked(m, one, other):
+    one = m.layers.Masking()(one)
+    merged = [
+        getattr(m.layers, name)()(pair)
+        for name in ("Multiply", "Maximum", "Minimum", "Average")
+        for pair in ([one, other], [other, one])
+    ]
+    return [m.layers.SimpleRNN(3)(m.layers.Concatenate()([*merged, one]))]
+
+
+def attended(m, one, other):
+    """All pairs of steps: (batch, steps, other steps), and what they weigh."""
+    one = m.layers.GRU(4, return_sequences=True)(one)
+    other = m.layers.LSTM(4, return_sequences=True)(other)
+    scores = m.layers.Activation("softmax")(m.layers.Dot((2, 2))([one, other]))
+    context = m.layers.Dot((2, 1))([scores, other])
+    last = m.layers.GRU(4)(context)
+    return [m.layers.Add()([last, m.layers.Minimum()([one, context, last])])]
+
+
+SIDE_BY_SIDE = [siamese, masked_differently, one_masked, attended]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("graph", SIDE_BY_SIDE, ids=lambda graph: graph.__name__)
+def test_several_inputs(graph, seed, tally):
+    rng = np.random.default_rng([seed, *graph.__name__.encode()])
+    xs = [rng.standard_normal((5, 6, 4)).astype(np.float32) for _ in range(2)]
+    for x in xs:
+        x[rng.random(x.shape[:2]) < 0.3] = 0
+    models = []
+    for library in (fastrnn, keras):
+        inputs = [library.Input((6, 4)), library.Input((6, 4))]
+        models.append(library.Model(inputs, graph(library, *inputs)))
+    own, theirs = models
+    weights = [rng.standard_normal(w.shape).astype(np.float32) / 2 for w in theirs.weights]
+    dys = [rng.standard_normal((5, *y.shape[1:])).astype(np.float32) for y in theirs.outputs]
+
+    def of_keras(values=weights, dtype="float32"):
+        with comparison.floatx(dtype):
+            inputs = [keras.Input((6, 4)), keras.Input((6, 4))]
+            model = keras.Model(inputs, graph(keras, *inputs))
+            model.set_weights(values)
+            tensors = [tf.convert_to_tensor(x.astype(dtype)) for x in xs]
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                ys = tf.nest.flatten(model(tensors, training=True))
+                total = sum(tf.reduce_sum(y * dy) for y, dy in zip(ys, dys, strict=True))
+            variables = [v.value for v in model.trainable_variables]
+            found = tape.gradient(total, [*tensors, *variables])
+        return {
+            "output": [y.numpy() for y in ys],
+            "gradient of the input": [g.numpy() for g in found[:2]],
+            "gradient of a weight": [g.numpy() for g in found[2:]],
+        }
+
+    kinds = [[type(layer).__name__ for layer in model.layers] for model in models]
+    assert kinds[0] == kinds[1]  # Keras's names skip a number for each Concatenate of masks
+    own.set_weights(weights)
+    store, run = Store(own.trainable_weights), Run(training=True)
+    ys = [y.copy() for y in own.forward(xs, run)]
+    actual = {
+        "output": ys,
+        "gradient of the input": own.backward([dy.copy() for dy in dys], run),
+        "gradient of a weight": [variable.gradient for variable in store.variables],
+    }
+    comparison.agree(
+        tally,
+        "graph of several inputs",
+        f"test_several_inputs[{graph.__name__}-{seed}]",
+        graph.__name__,
+        actual,
+        of_keras(),
+        lambda: of_keras(dtype="float64"),
+        lambda seed: of_keras(comparison.nudge(weights, seed), "float64"),
     )
