@@ -624,6 +624,66 @@ def test_causal_separable_convolutions():
         keras.layers.SeparableConv1D(4, 3, padding="causal")
 
 
+def test_merged_inputs_of_four_axes():
+    x = np.arange(1, 49, dtype=np.float32).reshape(2, 3, 4, 2)
+    mask = np.array([[True, False, True], [False, False, True]])
+    full = np.broadcast_to(mask[:, :, None, None], x.shape)
+    wide = np.ones((2, 3, 4, 2), np.float32)
+    for name, expected in (
+        ("Multiply", np.where(full, x, wide)),
+        ("Maximum", np.where(full, x, wide)),
+        ("Minimum", wide),
+    ):
+        y = getattr(fastrnn.layers, name)()([x, wide], mask=[mask, None])
+        np.testing.assert_array_equal(y, expected)
+        masked = tf.convert_to_tensor(x)
+        masked._keras_mask = tf.convert_to_tensor(mask)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            getattr(keras.layers, name)()([masked, wide])
+    masks = [mask, None]
+    own = fastrnn.layers.Concatenate(1).compute_mask([x, x], masks)
+    np.testing.assert_array_equal(own, np.hstack([mask, np.ones((2, 3), bool)]))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        keras.layers.Concatenate(1).compute_mask([tf.constant(x)] * 2, [tf.constant(mask), None])
+
+
+def test_masks_given_to_a_merging_layer():
+    x, y = np.ones((1, 2, 3)), np.full((1, 2, 3), 2)
+    masks = np.array([[[True, True]], [[True, False]]])
+    found = fastrnn.layers.Multiply()([x, y], mask=[*masks])
+    assert found[0, :, 0].tolist() == [2, 1]
+    with pytest.raises(TypeError, match="mask"):
+        keras.layers.Multiply()([x, y], mask=[*masks])
+
+
+def test_dot_of_a_free_size():
+    inputs = [lib.Input(shape) for lib in (fastrnn, keras) for shape in ((None, 3), (5, 3))]
+    assert fastrnn.layers.Dot(1)(inputs[:2]).shape == (None, 3, 3)
+    with pytest.raises(ValueError, match="Incompatible"):
+        keras.layers.Dot(1)(inputs[2:])
+
+
+def test_merge_of_keras_1():
+    x = np.ones((2, 3))
+    assert fastrnn.layers.merge([x, x], mode="concat").shape == (2, 6)
+    assert not hasattr(keras.layers, "merge")
+
+
+def test_merged_whole_numbers():
+    x = np.ones((2, 3), np.int32)
+    assert fastrnn.layers.Add()([x, x]).dtype == np.float32
+    assert keras.layers.Add()([tf.constant(x), tf.constant(x)]).dtype == tf.int32
+
+
+def test_names_after_a_concatenate_of_masks():
+    names = []
+    for lib in (fastrnn, keras):
+        x = lib.layers.Masking()(lib.Input((4, 3)))
+        lib.layers.Concatenate()([x, x])
+        names.append(lib.layers.Concatenate().name)
+    assert names == ["concatenate_1", "concatenate_2"]
+
+
 def test_unit_normalization_over_the_batch():
     x = np.full((2, 1), 3, np.float32)
     np.testing.assert_allclose(keras.layers.UnitNormalization(0)(x), x / 18**0.5, rtol=1e-6)
