@@ -4,14 +4,16 @@ import types
 
 import numpy as np
 
-SEQUENCE, VECTOR, INDICES = (5, 3), (4,), "indices"
+SEQUENCE, VECTOR, IMAGE, INDICES = (5, 3), (4,), (6, 5, 2), "indices"
 
 # name, the first word of which is a class -> (layers -> stack, shape of the input without batch)
 EXAMPLES = {
     "Activation": (lambda L: [L.Dense(3), L.Activation("softplus")], VECTOR),
     "ActivityRegularization": (lambda L: [L.ActivityRegularization(0.1, 0.2)], SEQUENCE),
     "AveragePooling1D": (lambda L: [L.AveragePooling1D(2, padding="same")], SEQUENCE),
+    "AveragePooling2D": (lambda L: [L.AveragePooling2D((2, 3), padding="same")], IMAGE),
     "BatchNormalization": (lambda L: [L.BatchNormalization(momentum=0.8)], SEQUENCE),
+    "BatchNormalization of images": (lambda L: [L.BatchNormalization()], IMAGE),
     "BatchNormalization plain": (
         lambda L: [L.BatchNormalization(axis=1, scale=False, epsilon=0.01)],
         SEQUENCE,
@@ -43,7 +45,34 @@ EXAMPLES = {
         ],
         SEQUENCE,
     ),
+    "Conv2D": (
+        lambda L: [
+            L.Conv2D(4, 3, padding="same", activation="relu"),
+            L.Conv2D(2, (3, 2), strides=(2, 1), use_bias=False, kernel_regularizer="l2"),
+        ],
+        IMAGE,
+    ),
+    "Conv2D below": (
+        lambda L: [
+            L.TimeDistributed(L.Conv2D(3, 2, activation="relu")),
+            L.TimeDistributed(L.BatchNormalization()),
+            L.TimeDistributed(L.MaxPooling2D(2)),
+            L.TimeDistributed(L.Flatten()),
+            L.LSTM(2),
+        ],
+        (3, *IMAGE),
+    ),
+    "Conv2D nested": (
+        lambda L: [
+            L.TimeDistributed(
+                L.Sequential([L.Conv2D(3, 2), L.BatchNormalization(), L.GlobalAveragePooling2D()])
+            ),
+            L.GRU(2),
+        ],
+        (3, *IMAGE),
+    ),
     "Cropping1D": (lambda L: [L.Cropping1D((1, 0)), L.LSTM(2)], SEQUENCE),
+    "Cropping2D": (lambda L: [L.Cropping2D(((1, 0), (2, 1))), L.Flatten()], IMAGE),
     "Dense": (
         lambda L: [
             L.Dense(3, "tanh", kernel_regularizer="l2", bias_constraint="non_neg"),
@@ -72,7 +101,9 @@ EXAMPLES = {
     "GaussianDropout": (lambda L: [L.GaussianDropout(0.3, seed=3)], VECTOR),
     "GaussianNoise": (lambda L: [L.GaussianNoise(0.3)], VECTOR),
     "GlobalAveragePooling1D": (lambda L: [L.GlobalAveragePooling1D()], SEQUENCE),
+    "GlobalAveragePooling2D": (lambda L: [L.GlobalAveragePooling2D()], IMAGE),
     "GlobalMaxPooling1D": (lambda L: [L.GlobalMaxPooling1D()], SEQUENCE),
+    "GlobalMaxPooling2D": (lambda L: [L.GlobalMaxPooling2D(keepdims=True)], IMAGE),
     "Identity": (lambda L: [L.Identity(), L.Dense(2)], VECTOR),
     "InputLayer": (lambda L: [L.Dense(1)], VECTOR),
     "LSTM": (
@@ -92,6 +123,7 @@ EXAMPLES = {
         lambda L: [L.Normalization(mean=[1, 0.5, 2], variance=np.ones(3)), L.LSTM(2)],
         SEQUENCE,
     ),
+    "MaxPooling2D": (lambda L: [L.MaxPooling2D(2), L.Flatten(), L.Dense(2)], IMAGE),
     "PReLU": (lambda L: [L.PReLU(shared_axes=[1]), L.Dense(2)], SEQUENCE),
     "Permute": (lambda L: [L.Permute((2, 1)), L.Dense(2)], SEQUENCE),
     "RMSNormalization": (lambda L: [L.RMSNormalization(), L.LSTM(2)], SEQUENCE),
@@ -116,6 +148,7 @@ EXAMPLES = {
     "SimpleRNN": (lambda L: [L.SimpleRNN(3, return_sequences=True), L.SimpleRNN(2)], SEQUENCE),
     "Softmax": (lambda L: [L.Softmax()], VECTOR),
     "SpatialDropout1D": (lambda L: [L.SpatialDropout1D(0.3), L.LSTM(2)], SEQUENCE),
+    "SpatialDropout2D": (lambda L: [L.SpatialDropout2D(0.3), L.Flatten(), L.Dense(2)], IMAGE),
     "TimeDistributed": (
         lambda L: [L.LSTM(3, return_sequences=True), L.TimeDistributed(L.Dense(2, "sigmoid"))],
         SEQUENCE,
@@ -123,7 +156,9 @@ EXAMPLES = {
     "TimeDistributed norm": (lambda L: [L.TimeDistributed(L.BatchNormalization())], SEQUENCE),
     "UnitNormalization": (lambda L: [L.UnitNormalization(axis=[1, 2]), L.LSTM(2)], SEQUENCE),
     "UpSampling1D": (lambda L: [L.UpSampling1D(3), L.LSTM(2)], SEQUENCE),
+    "UpSampling2D": (lambda L: [L.UpSampling2D((2, 3)), L.Flatten(), L.Dense(2)], IMAGE),
     "ZeroPadding1D": (lambda L: [L.ZeroPadding1D((2, 1)), L.LSTM(2)], SEQUENCE),
+    "ZeroPadding2D": (lambda L: [L.ZeroPadding2D(((1, 0), (2, 1))), L.Conv2D(2, 3)], IMAGE),
     "Dense nested": (
         lambda L: [
             L.Dense(3),

@@ -246,7 +246,7 @@ from keras.callbacks import EarlyStopping
 from keras.datasets import imdb, mnist
 from keras.engine.topology import Layer
 from keras.initializers import RandomNormal
-from keras.layers.convolutional import Conv1D
+from keras.layers.convolutional import Conv1D, Conv2D, MaxPooling2D, UpSampling2D, ZeroPadding2D
 from keras.layers.core import Activation, Dense, Dropout
 from keras.layers.embeddings import Embedding
 from keras.layers.normalization import BatchNormalization
@@ -278,6 +278,8 @@ for ours, theirs in [
     (L.Input, (keras.Input, tf.keras.Input, keras.models.Input)),
     (L.Activation, (Activation,)), (L.Dense, (Dense,)), (L.Dropout, (Dropout,)),
     (L.Embedding, (Embedding,)), (L.Conv1D, (Conv1D,)),
+    (L.Conv2D, (Conv2D, keras.layers.Convolution2D)), (L.MaxPooling2D, (MaxPooling2D,)),
+    (L.UpSampling2D, (UpSampling2D,)), (L.ZeroPadding2D, (ZeroPadding2D,)),
     (L.BatchNormalization, (BatchNormalization,)), (L.GRU, (GRU,)), (L.SimpleRNN, (SimpleRNN,)),
     (L.Bidirectional, (Bidirectional,)), (L.TimeDistributed, (TimeDistributed,)),
     (fastrnn.callbacks.EarlyStopping, (EarlyStopping, callbacks.EarlyStopping)),

@@ -564,6 +564,7 @@ def test_layers_without_a_place_in_the_library_are_named():
         (L.DepthwiseConv1D(2, name="deep"), "'deep'.*DepthwiseConv1D"),
         (L.SeparableConv1D(3, 2, name="apart"), "'apart'.*SeparableConv1D"),
         (L.Conv1DTranspose(3, 2, name="up"), "'up'.*Conv1DTranspose"),
+        (L.Flatten("channels_first", name="flat"), "'flat'.*channels last"),
         (L.Dense(3, "gelu", name="odd"), "'odd'.*gelu"),
         (L.LSTM(3, stateful=True, name="kept"), "'kept'.*state"),
         (L.Bidirectional(L.LSTM(3), merge_mode=None, name="two"), "'two'.*several outputs"),

@@ -8,7 +8,7 @@ from fastrnn import _engine
 from fastrnn import layers as L
 from fastrnn.run import Run
 
-SEQUENCE, VECTOR, INDICES = (4, 5), (6,), "indices"
+SEQUENCE, VECTOR, IMAGE, INDICES = (4, 5), (6,), (5, 4, 4), "indices"
 
 
 def recurrent(**options):
@@ -159,6 +159,52 @@ CASES = {
     "time distributed separable conv": (
         lambda: L.TimeDistributed(L.SeparableConv1D(2, 3)),
         (2, 3, 4),
+    ),
+    "conv2d": (lambda: L.Conv2D(3, 2, activation="tanh"), IMAGE),
+    "conv2d strides": (lambda: L.Conv2D(3, (3, 2), (2, 1), "same", use_bias=False), IMAGE),
+    "conv2d dilated": (lambda: L.Conv2D(3, (2, 3), padding="same", dilation_rate=2), IMAGE),
+    "conv2d groups": (lambda: L.Conv2D(4, 2, groups=2, activation="gelu"), IMAGE),
+    "conv2d first": (
+        lambda: L.Conv2D(3, 2, data_format="channels_first", activation="softmax"),
+        IMAGE,
+    ),
+    "average pooling of images": (lambda: L.AveragePooling2D(3, 2, "same"), IMAGE),
+    "max pooling of images": (lambda: L.MaxPooling2D(2), IMAGE),
+    "max pooling of images first": (
+        lambda: L.MaxPooling2D((3, 2), 1, "same", "channels_first"),
+        IMAGE,
+    ),
+    "global average of images": (lambda: L.GlobalAveragePooling2D(), IMAGE),
+    "global average of images first": (
+        lambda: L.GlobalAveragePooling2D("channels_first", True),
+        IMAGE,
+    ),
+    "global max of images": (lambda: L.GlobalMaxPooling2D(keepdims=True), IMAGE),
+    "global max of images first": (lambda: L.GlobalMaxPooling2D("channels_first"), IMAGE),
+    "spatial dropout of images": (lambda: L.SpatialDropout2D(0.4), IMAGE),
+    "up sampling of images": (lambda: L.UpSampling2D((3, 2)), IMAGE),
+    "up sampling of images first": (lambda: L.UpSampling2D(2, "channels_first"), IMAGE),
+    "zero padding of images": (lambda: L.ZeroPadding2D(((2, 1), (0, 1))), IMAGE),
+    "zero padding of images first": (lambda: L.ZeroPadding2D((1, 2), "channels_first"), IMAGE),
+    "cropping of images": (lambda: L.Cropping2D(((0, 2), (1, 0))), IMAGE),
+    "cropping of images first": (lambda: L.Cropping2D(1, "channels_first"), (3, 5, 4)),
+    "flatten first": (lambda: L.Flatten("channels_first"), IMAGE),
+    "batch normalization of images": (lambda: L.BatchNormalization(), IMAGE),
+    "batch normalization of images first": (lambda: L.BatchNormalization(axis=1), IMAGE),
+    "time distributed conv2d": (lambda: L.TimeDistributed(L.Conv2D(2, 2)), (3, *IMAGE)),
+    "time distributed cnn": (
+        lambda: L.TimeDistributed(
+            fastrnn.Sequential(
+                [
+                    L.Conv2D(3, 2, padding="same"),
+                    L.BatchNormalization(),
+                    L.Activation("tanh"),
+                    L.AveragePooling2D(2),
+                    L.Flatten(),
+                ]
+            )
+        ),
+        (2, *IMAGE),
     ),
     "spatial dropout": (lambda: L.SpatialDropout1D(0.4), SEQUENCE),
     "gaussian noise": (lambda: L.GaussianNoise(0.4), SEQUENCE),

@@ -228,6 +228,8 @@ class _Writer:
     def _Flatten(self, layer):
         if not self.sequences:
             return
+        if layer.data_format == "channels_first":
+            self.refuse(layer, "expected channels last")
         timesteps = layer.input_shape[1]
         if timesteps is None:
             self.refuse(layer, "expected a fixed number of time steps")

@@ -235,6 +235,7 @@ ACTIVATIONS = {
     "GaussianNoise",
     "Identity",
     "SpatialDropout1D",
+    "SpatialDropout2D",
 )
 def _same(writer, layer, x, shape, mask):
     return x
@@ -377,6 +378,8 @@ def _group_normalization(writer, layer, x, shape, mask):
 
 @exporter("Flatten")
 def _flatten(writer, layer, x, shape, mask):
+    if layer.data_format == "channels_first" and len(shape) > 2:
+        x = writer.add("Transpose", x, perm=[0, *range(2, len(shape)), 1])
     return writer.add("Flatten", x, axis=1)
 
 
@@ -412,6 +415,95 @@ def _zero_padding(writer, layer, x, shape, mask):
 def _cropping(writer, layer, x, shape, mask):
     before, after = layer.cropping
     return writer.add("Slice", x, np.array([before]), np.array([-after or END]), np.array([1]))
+
+
+# --- images ---
+
+
+def _channels_second(writer, layer, x):
+    """x with the channels on axis 1, where ONNX has them."""
+    if layer.data_format == "channels_first":
+        return x
+    return writer.add("Transpose", x, perm=[0, 3, 1, 2])
+
+
+def _own_order(writer, layer, x):
+    """x in the layer's own order, from that of `_channels_second`."""
+    if layer.data_format == "channels_first":
+        return x
+    return writer.add("Transpose", x, perm=[0, 2, 3, 1])
+
+
+def _padding_of_images(layer, sizes, dilations=(1, 1)):
+    if layer.padding == "valid":
+        return {}
+    if max(layer.strides) > 1:
+        return {"auto_pad": "SAME_UPPER"}
+    beyond = [(size - 1) * dilation for size, dilation in zip(sizes, dilations, strict=True)]
+    return {"pads": [*(n // 2 for n in beyond), *(n - n // 2 for n in beyond)]}
+
+
+@exporter("Conv2D")
+def _conv2d(writer, layer, x, shape, mask):
+    y = writer.add(
+        "Conv",
+        _channels_second(writer, layer, x),
+        layer.kernel.value.transpose(3, 2, 0, 1),
+        layer.bias.value if layer.use_bias else None,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
+        group=layer.groups,
+        kernel_shape=layer.kernel_size,
+        **_padding_of_images(layer, layer.kernel_size, layer.dilation_rate),
+    )
+    return _activation(writer, layer, layer.activation, _own_order(writer, layer, y))
+
+
+@exporter("MaxPooling2D", "AveragePooling2D")
+def _pooling_of_images(writer, layer, x, shape, mask):
+    y = writer.add(
+        "MaxPool" if isinstance(layer, layers.MaxPooling2D) else "AveragePool",
+        _channels_second(writer, layer, x),
+        kernel_shape=layer.pool_size,
+        strides=layer.strides,
+        **_padding_of_images(layer, layer.pool_size),
+    )
+    return _own_order(writer, layer, y)
+
+
+@exporter("GlobalMaxPooling2D", "GlobalAveragePooling2D")
+def _global_pooling_of_images(writer, layer, x, shape, mask):
+    op = "ReduceMax" if isinstance(layer, layers.GlobalMaxPooling2D) else "ReduceMean"
+    axes = [1, 2] if layer.data_format == "channels_last" else [2, 3]
+    return writer.add(op, x, axes=axes, keepdims=int(layer.keepdims))
+
+
+@exporter("UpSampling2D")
+def _up_sampling_of_images(writer, layer, x, shape, mask):
+    down, across = layer.size
+    x = _channels_second(writer, layer, x)
+    for times, order in ((across, [0, 1, 2, 3]), (down, [0, 1, 3, 2])):
+        x = writer.add("Unsqueeze", writer.add("Transpose", x, perm=order), np.array([-1]))
+        repeated = writer.add("Tile", x, np.array([1, 1, 1, 1, times]))
+        x = writer.add("Reshape", repeated, np.array([0, 0, 0, -1]))
+        x = writer.add("Transpose", x, perm=order)
+    return _own_order(writer, layer, x)
+
+
+@exporter("ZeroPadding2D")
+def _zero_padding_of_images(writer, layer, x, shape, mask):
+    first = 1 if layer.data_format == "channels_last" else 2
+    pads = np.zeros((2, 4), np.int64)
+    pads[:, first : first + 2] = np.transpose(layer.padding)
+    return writer.add("Pad", x, pads.ravel())
+
+
+@exporter("Cropping2D")
+def _cropping_of_images(writer, layer, x, shape, mask):
+    first = 1 if layer.data_format == "channels_last" else 2
+    starts, ends = np.transpose(layer.cropping)
+    ends = np.where(ends == 0, END, -ends)
+    return writer.add("Slice", x, starts, ends, np.array([first, first + 1]))
 
 
 # --- masks and time ---

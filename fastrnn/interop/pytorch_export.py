@@ -140,6 +140,30 @@ class OverTime(nn.Module):
         return y if self.steps_last else y.transpose(1, 2)
 
 
+class OverImages(nn.Module):
+    """A module of (batch, channels, height, width), with Keras's order of axes and padding.
+
+    reach, strides: of the module's windows. fill, mean: as in OverTime."""
+
+    def __init__(self, module, layer, reach=(1, 1), fill=0.0, mean=False):
+        super().__init__()
+        self.module, self.reach, self.fill, self.mean = module, reach, fill, mean
+        self.channels_last = layer.data_format == "channels_last"
+        self.strides = layer.strides if layer.padding == "same" else None
+
+    def forward(self, x):
+        x = x.movedim(-1, 1) if self.channels_last else x
+        ends = []
+        if self.strides is not None:
+            for size, reach, stride in zip(x.shape[2:], self.reach, self.strides, strict=True):
+                total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+                ends = [total // 2, total - total // 2, *ends]  # the last axis comes first
+        y = self.module(functional.pad(x, ends, value=self.fill) if ends else x)
+        if self.mean and ends:
+            y = y / self.module(functional.pad(torch.ones_like(x), ends))
+        return y.movedim(1, -1) if self.channels_last else y
+
+
 class OverAllTime(nn.Module):
     """The mean or the largest value over all time steps."""
 
@@ -431,6 +455,49 @@ def _conv1d_transpose(layer):
     return [module, *_activation(layer, layer.activation)]
 
 
+def _conv2d(layer):
+    *_, channels, filters = layer.kernel.shape
+    conv = nn.Conv2d(
+        channels * layer.groups, filters, layer.kernel_size, layer.strides, 0,
+        layer.dilation_rate, layer.groups, layer.use_bias,
+    )  # fmt: skip
+    _set(conv.weight, layer.kernel.value.transpose(3, 2, 0, 1))
+    if layer.use_bias:
+        _set(conv.bias, layer.bias.value)
+    sizes = zip(layer.kernel_size, layer.dilation_rate, strict=True)
+    reach = [(size - 1) * dilation + 1 for size, dilation in sizes]
+    return [OverImages(conv, layer, reach), *_activation(layer, layer.activation)]
+
+
+def _pooling_of_images(layer):
+    options = layer.pool_size, layer.strides
+    if isinstance(layer, layers.MaxPooling2D):
+        return [OverImages(nn.MaxPool2d(*options), layer, layer.pool_size, fill=-np.inf)]
+    return [OverImages(nn.AvgPool2d(*options), layer, layer.pool_size, mean=True)]
+
+
+def _global_pooling_of_images(layer):
+    axes = (1, 2) if layer.data_format == "channels_last" else (2, 3)
+    return [OverAllTime(isinstance(layer, layers.GlobalMaxPooling2D), axes, layer.keepdims)]
+
+
+def _of_channels_second(layer, module):
+    """A module without windows, of (batch, channels, height, width)."""
+    return [module if layer.data_format == "channels_first" else ChannelsSecond(module, -1)]
+
+
+def _resizing_of_images(layer, edges):
+    (top, bottom), (left, right) = edges
+    return _of_channels_second(layer, nn.ConstantPad2d([left, right, top, bottom], 0.0))
+
+
+def _flatten(layer):
+    if layer.data_format == "channels_last" or len(layer.input_shape) < 3:
+        return [nn.Flatten()]
+    rank = len(layer.input_shape)
+    return [Permute((0, *range(2, rank), 1)), nn.Flatten()]
+
+
 def _max_pooling(layer):
     (size,), (stride,) = layer.pool_size, layer.strides
     return [OverTime(nn.MaxPool1d(size, stride), layer, size, stride, fill=-np.inf)]
@@ -480,22 +547,27 @@ CONVERTERS = {
     "Activation": lambda layer: _activation(layer, layer.activation),
     "ActivityRegularization": lambda layer: [],
     "AveragePooling1D": _average_pooling,
+    "AveragePooling2D": _pooling_of_images,
     "BatchNormalization": _batch_normalization,
     "Bidirectional": _bidirectional,
     "Conv1D": _conv1d,
     "Conv1DTranspose": _conv1d_transpose,
+    "Conv2D": _conv2d,
     "Cropping1D": lambda layer: _resizing(layer, [-end for end in layer.cropping]),
+    "Cropping2D": lambda layer: _resizing_of_images(layer, -np.array(layer.cropping)),
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv1d,
     "Dropout": lambda layer: [nn.Dropout(layer.rate)],
     "ELU": lambda layer: [nn.ELU(layer.options["alpha"])],
     "Embedding": _embedding,
-    "Flatten": lambda layer: [nn.Flatten()],
+    "Flatten": _flatten,
     "GRU": _recurrent,
     "GaussianDropout": lambda layer: [Noise((layer.rate / (1 - layer.rate)) ** 0.5, True)],
     "GaussianNoise": lambda layer: [Noise(layer.stddev, False)],
     "GlobalAveragePooling1D": _global_pooling,
+    "GlobalAveragePooling2D": _global_pooling_of_images,
     "GlobalMaxPooling1D": _global_pooling,
+    "GlobalMaxPooling2D": _global_pooling_of_images,
     "GroupNormalization": _group_normalization,
     "Identity": lambda layer: [],
     "LSTM": _recurrent,
@@ -503,6 +575,7 @@ CONVERTERS = {
     "LeakyReLU": lambda layer: [nn.LeakyReLU(layer.options["negative_slope"])],
     "Masking": lambda layer: _refuse(layer, "masks are not supported (to_onnx keeps masks)"),
     "MaxPooling1D": _max_pooling,
+    "MaxPooling2D": _pooling_of_images,
     "Normalization": _normalization,
     "PReLU": lambda layer: [PReLU(layer.alpha.value)],
     "Permute": lambda layer: [Permute((0, *layer.dims))],
@@ -515,8 +588,11 @@ CONVERTERS = {
     "SimpleRNN": _recurrent,
     "Softmax": _softmax,
     "SpatialDropout1D": lambda layer: [OverTime(nn.Dropout1d(layer.rate), layer)],
+    "SpatialDropout2D": lambda layer: _of_channels_second(layer, nn.Dropout2d(layer.rate)),
     "TimeDistributed": lambda layer: [TimeDistributed(nn.Sequential(*_modules(layer.layer)))],
     "UnitNormalization": _unit_normalization,
     "UpSampling1D": _up_sampling,
+    "UpSampling2D": lambda layer: _of_channels_second(layer, nn.Upsample(scale_factor=layer.size)),
     "ZeroPadding1D": lambda layer: _resizing(layer, layer.padding),
+    "ZeroPadding2D": lambda layer: _resizing_of_images(layer, layer.padding),
 }

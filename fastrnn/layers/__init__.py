@@ -10,6 +10,7 @@ from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
 from fastrnn.layers.conv1d import Conv1D
 from fastrnn.layers.conv1d_transpose import Conv1DTranspose
+from fastrnn.layers.conv2d import Conv2D
 from fastrnn.layers.core import (
     Activation,
     ActivityRegularization,
@@ -24,7 +25,7 @@ from fastrnn.layers.core import (
 )
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.depthwise_conv1d import DepthwiseConv1D, SeparableConv1D
-from fastrnn.layers.dropout import Dropout, SpatialDropout1D
+from fastrnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
@@ -56,7 +57,14 @@ from fastrnn.layers.pooling import (
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
+from fastrnn.layers.pooling2d import (
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+)
 from fastrnn.layers.resizing import Cropping1D, UpSampling1D, ZeroPadding1D
+from fastrnn.layers.resizing2d import Cropping2D, UpSampling2D, ZeroPadding2D
 from fastrnn.layers.scaling import Normalization, Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization
@@ -75,18 +83,21 @@ CLASSES = {
     if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer
 }
 
-AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
+AvgPool1D, MaxPool1D = AveragePooling1D, MaxPooling1D
+AvgPool2D, MaxPool2D = AveragePooling2D, MaxPooling2D
+Convolution1D, Convolution2D = Conv1D, Conv2D
 Convolution1DTranspose, SeparableConvolution1D = Conv1DTranspose, SeparableConv1D
 GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
+GlobalAvgPool2D, GlobalMaxPool2D = GlobalAveragePooling2D, GlobalMaxPooling2D
 
 MODELS: dict[str, type] = {}  # layers that are models, which stand above: they enter themselves
 
 __all__ = [
-    "Convolution1DTranspose", "SeparableConvolution1D",
-    "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
-    "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "add", "average", "concatenate",
-    "deserialize", "dot", "maximum", "merge", "minimum", "multiply", "serialize", "subtract",
-    *CLASSES,
+    "AvgPool1D", "AvgPool2D", "Convolution1D", "Convolution1DTranspose", "Convolution2D",
+    "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D",
+    "GlobalMaxPool2D", "Input", "Layer", "MaxPool1D", "MaxPool2D", "SeparableConvolution1D",
+    "TimeDistributedDense", "add", "average", "concatenate", "deserialize", "dot", "maximum",
+    "merge", "minimum", "multiply", "serialize", "subtract", *CLASSES,
 ]  # fmt: skip
 public(__name__)
 

@@ -10,7 +10,7 @@ import fastrnn
 
 keras = pytest.importorskip("keras", reason="compares with Keras: needs the extra 'parity'")
 
-SEQUENCE, VECTOR, INDICES = (6, 4), (5,), "indices"
+SEQUENCE, VECTOR, IMAGE, INDICES = (6, 4), (5,), (6, 5, 4), "indices"
 TWO = [SEQUENCE, SEQUENCE]
 
 # For each class: constructor examples (library -> layer), and the shape of an input.
@@ -24,6 +24,13 @@ LAYERS = {
         [
             lambda m: m.layers.AveragePooling1D(2),
             lambda m: m.layers.AveragePooling1D(3, 1, "same", "channels_first"),
+        ],
+    ),
+    "AveragePooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.AveragePooling2D(2),
+            lambda m: m.layers.AveragePooling2D(3, (1, 2), "same", "channels_first"),
         ],
     ),
     "BatchNormalization": (
@@ -71,6 +78,24 @@ LAYERS = {
         SEQUENCE,
         [lambda m: m.layers.Cropping1D(), lambda m: m.layers.Cropping1D([2, 0])],
     ),
+    "Conv2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.Conv2D(3, 2),
+            lambda m: m.layers.Conv2D(
+                4, (3, 2), [2, 1], "SAME", "channels_last", 1, 2, "tanh", False, "he_normal",
+                kernel_regularizer="l2", activity_regularizer="l1", kernel_constraint="max_norm",
+            ),
+        ],
+    ),
+    "Cropping2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.Cropping2D(),
+            lambda m: m.layers.Cropping2D(1),
+            lambda m: m.layers.Cropping2D(((0, 1), (2, 0)), "channels_first"),
+        ],
+    ),
     "Dense": (
         VECTOR,
         [
@@ -109,7 +134,10 @@ LAYERS = {
             lambda m: m.layers.Embedding(9, 4, "normal", "l2", "unit_norm", True),
         ],
     ),
-    "Flatten": (SEQUENCE, [lambda m: m.layers.Flatten()]),
+    "Flatten": (
+        SEQUENCE,
+        [lambda m: m.layers.Flatten(), lambda m: m.layers.Flatten("channels_first")],
+    ),
     "GaussianDropout": (SEQUENCE, [lambda m: m.layers.GaussianDropout(0.3, 5)]),
     "GaussianNoise": (SEQUENCE, [lambda m: m.layers.GaussianNoise(0.3)]),
     "GlobalAveragePooling1D": (
@@ -117,6 +145,13 @@ LAYERS = {
         [
             lambda m: m.layers.GlobalAveragePooling1D(),
             lambda m: m.layers.GlobalAveragePooling1D("channels_first", True),
+        ],
+    ),
+    "GlobalAveragePooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.GlobalAveragePooling2D(),
+            lambda m: m.layers.GlobalAveragePooling2D("channels_first", True),
         ],
     ),
     "GlobalMaxPooling1D": (
@@ -133,6 +168,13 @@ LAYERS = {
             lambda m: m.layers.GroupNormalization(
                 -1, 1, 0.1, scale=False, beta_constraint="non_neg", gamma_regularizer="l1"
             ),
+        ],
+    ),
+    "GlobalMaxPooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.GlobalMaxPooling2D(),
+            lambda m: m.layers.GlobalMaxPooling2D("channels_first", True),
         ],
     ),
     "GRU": (
@@ -181,6 +223,13 @@ LAYERS = {
             lambda m: m.layers.Normalization([1, 2], [1, 2, 3, 4], [4, 3, 2, 1], True),
         ],
     ),
+    "MaxPooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.MaxPooling2D(),
+            lambda m: m.layers.MaxPooling2D([3, 1], (1, 2), "same", "channels_first"),
+        ],
+    ),
     "Permute": (SEQUENCE, [lambda m: m.layers.Permute((2, 1))]),
     "PReLU": (
         SEQUENCE,
@@ -222,6 +271,13 @@ LAYERS = {
     "Softmax": (SEQUENCE, [lambda m: m.layers.Softmax(), lambda m: m.layers.Softmax([1, 2])]),
     "SpatialDropout1D": (SEQUENCE, [lambda m: m.layers.SpatialDropout1D(0.5, 3)]),
     "Subtract": (TWO, [lambda m: m.layers.Subtract()]),
+    "SpatialDropout2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.SpatialDropout2D(0.5),
+            lambda m: m.layers.SpatialDropout2D(0.5, "channels_first", 3),
+        ],
+    ),
     "TimeDistributed": (
         SEQUENCE,
         [
@@ -243,6 +299,22 @@ LAYERS = {
         [
             lambda m: m.layers.ZeroPadding1D(),
             lambda m: m.layers.ZeroPadding1D([0, 3], "channels_first"),
+        ],
+    ),
+    "UpSampling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.UpSampling2D(),
+            lambda m: m.layers.UpSampling2D((3, 1), "channels_first"),
+        ],
+    ),
+    "ZeroPadding2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.ZeroPadding2D(),
+            lambda m: m.layers.ZeroPadding2D(2),
+            lambda m: m.layers.ZeroPadding2D((1, 2)),
+            lambda m: m.layers.ZeroPadding2D(((0, 1), (2, 0)), "channels_first"),
         ],
     ),
 }  # fmt: skip

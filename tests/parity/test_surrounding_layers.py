@@ -103,6 +103,88 @@ def global_pooling(rng, batch, timesteps, channels):
     }
 
 
+def images(rng, data_format, batch, height, channels):
+    """A shape in the order of data_format."""
+    sizes = height, int(rng.integers(4, 12))
+    return (
+        (batch, channels, *sizes) if data_format == "channels_first" else (batch, *sizes, channels)
+    )
+
+
+def conv2d(rng, batch, timesteps, channels):
+    groups = pick(rng, 1, 1, 2, 3)
+    strides, dilation_rate = pick(
+        rng, (1, 1), (1, 2), (2, 1), ((3, 1), 1), (1, (1, 3)), ((1, 2), 1)
+    )
+    data_format = pick(rng, "channels_last", "channels_last", "channels_first")
+    return images(rng, data_format, batch, timesteps + 5, groups * channels), {
+        "filters": groups * int(rng.integers(1, 9)),
+        "kernel_size": pick(rng, 1, 2, 3, (1, 3), (4, 2)),
+        "strides": strides,
+        "padding": pick(rng, "same", "same", "valid") if dilation_rate == 1 else "same",
+        "dilation_rate": dilation_rate,
+        "groups": groups,
+        "activation": pick(rng, *ACTIVATIONS),
+        "use_bias": pick(rng, True, False),
+        "data_format": data_format,
+    }
+
+
+def pooling2d(rng, batch, timesteps, channels):
+    data_format = pick(rng, "channels_last", "channels_last", "channels_first")
+    return images(rng, data_format, batch, timesteps, channels), {
+        "pool_size": pick(rng, 1, 2, 3, (3, 2), (1, 4)),
+        "strides": pick(rng, None, 1, 2, (3, 1), (1, 2)),
+        "padding": pick(rng, "valid", "same"),
+        "data_format": data_format,
+    }
+
+
+def global_pooling2d(rng, *shape):
+    data_format = pick(rng, "channels_last", "channels_first")
+    return images(rng, data_format, *shape), {
+        "data_format": data_format,
+        "keepdims": pick(rng, True, False),
+    }
+
+
+def up_sampling2d(rng, *shape):
+    data_format = pick(rng, "channels_last", "channels_first")
+    size = pick(rng, 1, 2, (3, 1), (2, 4))
+    return images(rng, data_format, *shape), {"size": size, "data_format": data_format}
+
+
+def zero_padding2d(rng, *shape):
+    data_format = pick(rng, "channels_last", "channels_first")
+    padding = pick(rng, 0, 2, (1, 3), ((0, 1), (2, 0)))
+    return images(rng, data_format, *shape), {"padding": padding, "data_format": data_format}
+
+
+def cropping2d(rng, *shape):
+    data_format = pick(rng, "channels_last", "channels_first")
+    cropping = pick(rng, 0, 1, (2, 1), ((0, 1), (2, 0)))
+    return images(rng, data_format, *shape), {"cropping": cropping, "data_format": data_format}
+
+
+def rate2d(rng, *shape):
+    data_format = pick(rng, "channels_last", "channels_first")
+    return images(rng, data_format, *shape), {"rate": 0.4, "data_format": data_format}
+
+
+def flatten(rng, *shape):
+    data_format = pick(rng, "channels_last", "channels_first")
+    return images(rng, data_format, *shape), {"data_format": data_format}
+
+
+def batch_normalization_of_images(rng, batch, height, channels):
+    # With another axis Keras's mask leaves out single pixels of single channels.
+    return images(rng, "channels_last", batch + 1, height, channels), {
+        "momentum": 0.7,
+        "center": pick(rng, True, False),
+        "scale": pick(rng, True, False),
+    }
+
+
 def layer_normalization(rng, batch, timesteps, channels):
     # Of two channels any normalisation is close to 1 and -1, and a gradient is all rounding.
     return (batch, timesteps, channels + 3), {
@@ -220,6 +302,17 @@ OPTIONS = {
     "Conv1DTranspose": conv_transpose,
     "DepthwiseConv1D": depthwise_conv,
     "SeparableConv1D": separable_conv,
+    "Conv2D": conv2d,
+    "MaxPooling2D": pooling2d,
+    "AveragePooling2D": pooling2d,
+    "GlobalMaxPooling2D": global_pooling2d,
+    "GlobalAveragePooling2D": global_pooling2d,
+    "UpSampling2D": up_sampling2d,
+    "ZeroPadding2D": zero_padding2d,
+    "Cropping2D": cropping2d,
+    "SpatialDropout2D": rate2d,
+    "Flatten": flatten,
+    "BatchNormalization": batch_normalization_of_images,
     "MaxPooling1D": pooling,
     "AveragePooling1D": pooling,
     "GlobalMaxPooling1D": global_pooling,
@@ -245,7 +338,7 @@ OPTIONS = {
     "GroupNormalization": group_normalization,
     "Normalization": normalization,
 }
-RANDOM = {"SpatialDropout1D", "GaussianDropout", "GaussianNoise"}
+RANDOM = {"SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "GaussianNoise"}
 
 
 TOLERANCES = {"output": 1e-5, "gradient of the input": 1e-4, "gradient of a weight": 1e-4}
@@ -285,7 +378,7 @@ def run_fastrnn(layer, x, dy, training):
     y = layer.forward(x, run, mask).copy()
     dx = layer.backward(dy(y.shape).copy(), run) if training else None
     if dx is not None:
-        dx = dx * mask[:, :, None]
+        dx = dx * mask[..., None]
     return y, layer.compute_mask(x, mask), dx, [w.gradient for w in layer.trainable_weights]
 
 
@@ -316,6 +409,9 @@ def test_outputs_gradients_and_masks(name, seed, tally):
     weights = [rng.standard_normal(w.shape).astype(np.float32) for w in theirs.weights]
     if weights and name == "Normalization":
         weights = [weights[0], abs(weights[1]), np.array(0)]
+    for weight, value in zip(theirs.weights, weights, strict=True):
+        if "variance" in weight.name:
+            np.abs(value, out=value)
     own.set_weights(weights)
     theirs.set_weights(weights)
     if name == "Normalization":

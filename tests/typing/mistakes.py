@@ -52,6 +52,13 @@ layers.RepeatVector("3")  # wrong
 layers.Reshape(target="3")  # wrong
 layers.Activation()  # wrong
 layers.UpSampling1D("2")  # wrong
+layers.Conv2D(4)  # wrong
+layers.Conv2D(4, 3, paddings="same")  # wrong
+layers.MaxPooling2D(pool=2)  # wrong
+layers.GlobalAveragePooling2D(keep_dims=True)  # wrong
+layers.UpSampling2D("2")  # wrong
+layers.ZeroPadding2D(pading=1)  # wrong
+layers.SpatialDropout2D()  # wrong
 layers.ZeroPadding1D(pading=1)  # wrong
 layers.Cropping1D(1, "channels_last")  # wrong
 layers.Rescaling()  # wrong
