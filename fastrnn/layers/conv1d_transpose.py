@@ -144,9 +144,7 @@ class Conv1DTranspose(Windowed):
 
     def backward(self, dy, run, need_dx=True):
         packed, x, z, y = run.saved[self]
-        dz = self._before_activation(dy, z, y)
-        if self.bias is not None:
-            self.gradient_array(self.bias, run)[...] = dz.sum(axis=(0, 1), dtype=np.float64)
+        dz = self._before_activation(dy, z, y, run)
         products = run.empty(self, "products", (*x.shape[:2], self._windows.size * self.filters))
         windows = products.reshape(*x.shape[:2], *self.kernel_size, -1)
         for place, (steps, inside) in enumerate(self._windows.places(dz.shape[1])):

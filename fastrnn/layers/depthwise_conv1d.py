@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,12 +40,16 @@ class _Depthwise(Windowed):
         shape = (*self.kernel_size, channels, self.depth_multiplier)
         return self._depthwise.add_to(self, name, shape)
 
-    def _channels(self, x):
+    def _channels(self, x, run):
         """x with the time steps second, each channel as often as it has kernels."""
         x = self.steps_second(x)
         if self.depth_multiplier == 1:
             return np.ascontiguousarray(x)
-        return np.repeat(x, self.depth_multiplier, axis=2)
+        batch, timesteps, channels = x.shape
+        repeated = run.empty(self, "channels", (batch, timesteps, channels * self.depth_multiplier))
+        for place in range(self.depth_multiplier):  # far faster than numpy.repeat
+            repeated[:, :, place :: self.depth_multiplier] = x
+        return repeated
 
     def _places(self, x, run):
         """For each place within a window that lies on a step: (its number, steps, windows, room for
@@ -82,7 +87,8 @@ class _Depthwise(Windowed):
         if not need_dx:
             return None
         if self.depth_multiplier > 1:
-            dx = dx.reshape(*dx.shape[:2], -1, self.depth_multiplier).sum(axis=3)
+            places = [dx[:, :, n :: self.depth_multiplier] for n in range(self.depth_multiplier)]
+            dx = functools.reduce(np.add, places)
         return np.ascontiguousarray(self.steps_second(dx))
 
 
@@ -140,7 +146,7 @@ class DepthwiseConv1D(_Depthwise):
         return channels * self.depth_multiplier
 
     def forward(self, x, run, mask=None):
-        x = self._channels(x)
+        x = self._channels(x, run)
         batch, timesteps, channels = x.shape
         out = run.empty(self, "out", (batch, self._count(timesteps), channels))
         out[...] = 0 if self.bias is None else self.bias.value
@@ -152,9 +158,7 @@ class DepthwiseConv1D(_Depthwise):
 
     def backward(self, dy, run, need_dx=True):
         x, z, y = run.saved[self]
-        dz = self._before_activation(dy, z, y)
-        if self.bias is not None:
-            self.gradient_array(self.bias, run)[...] = dz.sum(axis=0).sum(axis=0)
+        dz = self._before_activation(dy, z, y, run)
         return self._products_backward(dz, x, self.kernel, run, need_dx)
 
     def get_config(self):
@@ -244,7 +248,7 @@ class SeparableConv1D(_Depthwise):
         return _engine.PackedDense(*self.pointwise_kernel.shape[1:])
 
     def forward(self, x, run, mask=None):
-        x = self._channels(x)
+        x = self._channels(x, run)
         batch, timesteps, channels = x.shape
         packed = self._pack(run)
         inner = run.empty(self, "inner", (batch, self._count(timesteps), channels))

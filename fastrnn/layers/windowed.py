@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn import activations, regularizers
+from fastrnn import _engine, activations, regularizers
 from fastrnn.layers.base import (
     WeightOptions,
     activated_shape,
     check_activation,
     check_flag,
+    engine_activation,
 )
+from fastrnn.layers.dense import LINEAR
 from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
 
 
@@ -73,11 +75,23 @@ class Windowed(Temporal):
             return z, z
         return z, np.ascontiguousarray(self.activation(z), np.float32)
 
-    def _before_activation(self, dy, z, y):
-        """The gradient before the activation, with the time steps second."""
-        if self.activation is not activations.linear:
-            dy = activations.gradient_of(self.activation)(z, y, dy)
-        return np.ascontiguousarray(self.steps_second(dy), np.float32)
+    def _before_activation(self, dy, z, y, run):
+        """The gradient before the activation, with the time steps second; fills the bias's."""
+        code = engine_activation(self.activation)
+        if code is None:
+            dy, code = activations.gradient_of(self.activation)(z, y, dy), LINEAR
+        dz = np.ascontiguousarray(self.steps_second(dy), np.float32)
+        if code == LINEAR and self.bias is None:
+            return dz
+        # To the kernels it is a dense layer, of an input that is always 1.
+        batch, steps, units = dz.shape
+        ones = run.empty(self, "ones", (batch, steps, 1))
+        ones[...] = 1
+        dones = run.empty(self, "dones", (1, units))
+        dbias = None if self.bias is None else self.gradient_array(self.bias, run)
+        y = np.ascontiguousarray(self.steps_second(y))
+        _engine.PackedDense(1, units).backward(None, dones, dbias, dz, ones, y, code)
+        return dz
 
     def _config(self, *weights, first, output_padding=None):
         """The config in Keras's order: `first`, the options of all, then those of the weights."""
