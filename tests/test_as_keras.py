@@ -90,6 +90,18 @@ def test_frames_learns_and_counts_parameters_as_keras(tmp_path):
         assert count in out
 
 
+def test_a_cnn_below_an_lstm_learns_videos(tmp_path):
+    out = script("videos.py", tmp_path)
+    assert numbers(r"Total params: ([\d,]+)".replace(",", ""), out.replace(",", ""))[:2] == [
+        7464,
+        14892,
+    ]
+    assert out.count("Non-trainable params: 32 ") == 2
+    (accuracy,) = numbers(r"^Test accuracy: ([\d.]+), the same after", out.splitlines()[-1])
+    assert accuracy > 0.95 and out.rstrip().endswith("the same after loading: True")
+    assert not list(tmp_path.glob("*.keras"))
+
+
 def test_fragments_count_parameters_as_keras(tmp_path):
     out = script("fragments.py", tmp_path)
     # 4 (inputs + units + 1) units, for each direction
