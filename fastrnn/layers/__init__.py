@@ -5,7 +5,12 @@ from typing import Any
 
 from fastrnn._public import public
 from fastrnn.layers.activation_layers import ELU, LeakyReLU, PReLU, ReLU, Softmax
-from fastrnn.layers.attention import AdditiveAttention, Attention
+from fastrnn.layers.attention import (
+    AdditiveAttention,
+    Attention,
+    GroupQueryAttention,
+    MultiHeadAttention,
+)
 from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
 from fastrnn.layers.conv1d import Conv1D

@@ -15,6 +15,11 @@ from fastrnn.variable import Change
 
 _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "layers"
 
+_INNER = (  # names of layers within others, in the order in which Keras tries them
+    "forward_layer", "backward_layer", "layer", "query_dense", "key_dense", "value_dense",
+    "output_dense", "_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense",
+)  # fmt: skip
+
 
 def places(layer, path=""):
     """(path of its group, its name, its own variables) of a layer and of all layers in it."""
@@ -30,8 +35,7 @@ def places(layer, path=""):
             counts[name] = counts.get(name, -1) + 1
             name = f"layers/{name}_{counts[name]}" if counts[name] else f"layers/{name}"
         else:
-            candidates = ("forward_layer", "backward_layer", "layer")
-            name = next(n for n in candidates if getattr(layer, n, None) is inner)
+            name = next(n for n in _INNER if getattr(layer, n, None) is inner)
         yield from places(inner, f"{path}{name}/")
 
 

@@ -72,6 +72,11 @@ layers.Add(axis=1)  # wrong
 layers.Concatenate("time")  # wrong
 layers.Dot()  # wrong
 layers.Dot(1, normalise=True)  # wrong
+layers.Attention(scale=True)  # wrong
+layers.AdditiveAttention(score_mode=1)  # wrong
+layers.MultiHeadAttention(2)  # wrong
+layers.MultiHeadAttention(2, "16")  # wrong
+layers.GroupQueryAttention(8, 4, 2, units=3)  # wrong
 layers.ReLU(max="6")  # wrong
 layers.Dense(10, name=3)  # wrong
 Input(shap=(5, 3))  # wrong

@@ -51,6 +51,9 @@ layers.SpatialDropout2D(0.1, "channels_first", seed=1), layers.Flatten("channels
 layers.Rescaling(1 / 255, offset=[0.5, 1.0], name="scaled")
 layers.Add(), layers.Maximum(name="best"), layers.Concatenate(axis=1), layers.Dot([1, 2], True)
 layers.add([x, x], name="sum"), layers.concatenate((x, x), 1), layers.dot([x, x], axes=(1, -1))
+layers.Attention(use_scale=True, score_mode="concat"), layers.AdditiveAttention(dropout=0.1)
+layers.MultiHeadAttention(2, 16, output_shape=8, attention_axes=(1, 2), name="at")(x, x, key=x)
+layers.GroupQueryAttention(8, 4, 2, use_gate=True)(x, x, use_causal_mask=True)
 layers.Flatten(), layers.PReLU(shared_axes=[1]), layers.ActivityRegularization(l2=0.1)
 
 optimizers.Adam(schedules.ExponentialDecay(0.1, 10, 0.5), clipnorm=1, use_ema=True)
