@@ -226,6 +226,7 @@ def test_older_spellings():
         (lambda: L.Conv1D(4, 3, padding="full"), "padding: expected one of .*received 'full'"),
         (lambda: L.Conv1D(4, 3, groups=2)(np.zeros((2, 5, 3))), "a multiple of 2, received"),
         (lambda: L.Conv1D(4, 3)(np.zeros((2, 2, 3))), "with at least 3 time steps, received"),
+        (lambda: L.Conv1D(4, 3).compute_output_shape((None, 2, 3)), "with at least 3 time steps"),
         (lambda: L.Conv1D(4, 3)(np.zeros((2, 3))), "expected input of shape"),
         (lambda: L.MaxPooling1D(3)(np.zeros((2, 2, 3))), "with at least 3 time steps, received"),
         (lambda: L.MaxPooling1D(2, strides=0), "strides: expected a whole number >= 1"),

@@ -176,6 +176,7 @@ def test_masks_are_dropped(rng):
         (lambda: L.SeparableConv1D(2, 3, pointwise_initializer="no"), "pointwise_initializer: "),
         (lambda: L.SeparableConv1D(2, 3, kernel_initializer="ones"), "kernel_initializer"),
         (lambda: L.SeparableConv1D(2, 3)(np.zeros((2, 2, 3))), "with at least 3 time steps"),
+        (lambda: L.DepthwiseConv1D(3).compute_output_shape((None, 2, 3)), "at least 3 time steps"),
         (lambda: L.Conv1DTranspose(4, 3).build((None, 3, None)), "known number of channels"),
     ],
 )

@@ -607,9 +607,23 @@ class WeightOptions:
             property_of("constraint", constraints),
         )
 
-    def config(self):
-        return {
+    def config(self, kinds=("initializer", "regularizer", "constraint")):
+        config = {
             f"{self.prefix}_initializer": initializers.serialize(self.initializer),
             f"{self.prefix}_regularizer": regularizers.serialize(self.regularizer),
             f"{self.prefix}_constraint": constraints.serialize(self.constraint),
         }
+        return {f"{self.prefix}_{kind}": config[f"{self.prefix}_{kind}"] for kind in kinds}
+
+
+def config_of_weights(layer, *options):
+    """The config of several WeightOptions of a layer and its activity_regularizer, in the order in
+    which Keras writes it."""
+    config = {}
+    for kind in ("initializer", "regularizer", "constraint"):
+        for of_weight in options:
+            config |= of_weight.config([kind])
+        if kind == "regularizer":
+            of_activity = regularizers.serialize(layer.activity_regularizer)
+            config["activity_regularizer"] = of_activity
+    return config

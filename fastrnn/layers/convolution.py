@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 
-from fastrnn import _engine, activations, regularizers
+from fastrnn import _engine, activations
 from fastrnn.layers.base import (
     WeightOptions,
     activated_shape,
     check_activation,
     check_flag,
     check_size,
+    config_of_weights,
 )
 from fastrnn.layers.spatial import Spatial
 from fastrnn.layers.temporal import Windows
@@ -64,6 +65,9 @@ class Convolution(Spatial):
             self.reject_shape(
                 f"with a known number of channels, a multiple of {self.groups}", shape
             )
+        self._check_counts(sizes, shape)
+
+    def _check_counts(self, sizes, shape):
         if any(count is not None and count < 1 for count in self._counts(sizes)):
             self.reject_shape(self.at_least([w.reach for w in self._windows]), shape)
 
@@ -76,6 +80,7 @@ class Convolution(Spatial):
 
     def compute_output_shape(self, input_shape):
         sizes = self.sizes_and_channels(input_shape)[0]
+        self._check_counts(sizes, input_shape)
         shape = self.with_sizes(input_shape[0], self._counts(sizes), self.filters)
         return activated_shape(self.activation, shape)
 
@@ -147,7 +152,5 @@ class Convolution(Spatial):
             "groups": self.groups,
             "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
-            **self._kernel.config(),
-            **self._bias.config(),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+            **config_of_weights(self, self._kernel, self._bias),
         }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn import _engine, activations, regularizers
+from fastrnn import _engine, activations
 from fastrnn.layers.base import (
     WeightOptions,
     activated_shape,
     check_activation,
     check_flag,
+    config_of_weights,
     engine_activation,
 )
 from fastrnn.layers.dense import LINEAR
@@ -61,6 +62,8 @@ class Windowed(Temporal):
 
     def compute_output_shape(self, input_shape):
         timesteps, channels = self.steps_and_channels(input_shape)
+        if timesteps is not None:
+            self._check_steps(timesteps, input_shape)
         shape = self.shape_of(input_shape[0], self._count(timesteps), self._features(channels))
         return activated_shape(self.activation, shape)
 
@@ -97,8 +100,8 @@ class Windowed(Temporal):
         """The config in Keras's order: `first`, the options of all, then those of the weights."""
         config = super().get_config()
         data_format = config.pop("data_format")
-        config.pop("activity_regularizer", None)
-        config |= {
+        return {
+            **config,
             **first,
             "kernel_size": self.kernel_size,
             "strides": self.strides,
@@ -108,18 +111,5 @@ class Windowed(Temporal):
             "dilation_rate": self.dilation_rate,
             "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
-        }
-        of_weights = {}
-        for options in (*weights, self._bias):
-            of_weights |= options.config()
-
-        def kind(name):
-            return {key: of_weights[key] for key in of_weights if key.endswith(name)}
-
-        return {
-            **config,
-            **kind("_initializer"),
-            **kind("_regularizer"),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-            **kind("_constraint"),
+            **config_of_weights(self, *weights, self._bias),
         }
