@@ -68,7 +68,7 @@ def test_conv2d_groups(activation, data_format, parts, rng):
 def test_parts_of_the_batch_add_up(use_bias, monkeypatch, rng):
     x = rng.standard_normal((5, 4, 3, 2)).astype(np.float32)
     layer = L.Conv2D(4, 2, use_bias=use_bias, activation="relu")
-    monkeypatch.setattr(conv2d, "WINDOWS_AT_ONCE", 2 * 4 * 6 * 8)
+    monkeypatch.setattr(conv2d, "WINDOWS_AT_ONCE", 2 * 4 * 6 * 16)
     assert [p.start for p in layer._parts((5, 3, 2, 4), x.shape)] == [0, 2, 4]
     check(layer, x, lambda x, *w: np.maximum(oracle.conv2d_forward(x, *w, *[None][use_bias:]), 0))
 
