@@ -81,6 +81,26 @@ def test_copies_of_a_layer_are_in_no_model():
             again.output  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.Dense(2),
+        lambda: layers.LSTM(2),
+        lambda: layers.Bidirectional(layers.GRU(2)),
+        lambda: layers.Conv1D(2, 2),
+    ],
+)
+def test_copies_of_a_layer_that_was_called(make):
+    x = np.random.default_rng(1).normal(size=(2, 5, 3))
+    layer = make()
+    y = layer(x)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(again(x), y)
+        again.set_weights([2 * w for w in again.get_weights()])
+        assert (again(x) != y).any()
+        np.testing.assert_array_equal(layer(x), y)
+
+
 def test_a_layer_that_was_built_before():
     """As the tutorials do that set an Embedding's weights first."""
     embedding = layers.Embedding(20, 8, trainable=False)

@@ -507,8 +507,9 @@ class Layer:
         return run.gradient_array(self, variable)
 
     def __getstate__(self):
-        """For pickle and copy: the copy is in no model."""
-        return {**self.__dict__, "_model": None}
+        """For pickle and copy: the copy is in no model, and packs its weights itself."""
+        packed = {"_packed": None} if "_packed" in self.__dict__ else {}
+        return {**self.__dict__, "_model": None, **packed}
 
     # --- config ---
 
