@@ -13,11 +13,11 @@ import numpy as np
 from fastrnn import training
 from fastrnn._public import public
 from fastrnn.callbacks import History
-from fastrnn.data import check_batch_size, steps_of
+from fastrnn.data import check_batch_size, inputs_of, parts_by_name, steps_of
 from fastrnn.graph import Graph
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, MODELS, serialize
-from fastrnn.layers.base import LACKS_AN_AXIS, Layer, as_input, unique_name
+from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup, as_indices
@@ -119,6 +119,8 @@ class Model(Layer, metaclass=_Makes):
 
     # --- layers ---
 
+    gives_several = False  # is the model trained to give a list of outputs?
+
     @property
     def layers(self) -> list[Layer]:
         return list(self._layers)
@@ -149,7 +151,7 @@ class Model(Layer, metaclass=_Makes):
         self._runs.clear()
         self._predictor = None
         if self._compiled is not None:
-            self._compiled.resolved, self._compiled.run = None, Run(training=True)
+            self._compiled.changes()
 
     # --- computing ---
 
@@ -202,8 +204,15 @@ class Model(Layer, metaclass=_Makes):
             raise TypeError(unknown_arguments(self.compile, kwargs))
         if metrics is None and _are_metrics(loss_weights):  # the third argument of Keras 2
             loss_weights, metrics = None, loss_weights
+        if self.gives_several:
+            self._compiled = training.CompiledSeveral(
+                self, optimizer, loss, loss_weights, metrics, weighted_metrics, steps_per_execution
+            )
+            self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+            self.steps_per_execution = self._compiled.steps_per_execution
+            return
         if loss_weights not in (None, 1, 1.0, [1], [1.0]):
-            raise ValueError(f"loss_weights: a Sequential has one loss, received {loss_weights!r}")
+            raise ValueError(f"loss_weights: the model has one loss, received {loss_weights!r}")
         loss = self._of_output("loss", loss)
         metrics = self._of_output("metrics", metrics)
         weighted_metrics = self._of_output("weighted_metrics", weighted_metrics)
@@ -219,13 +228,16 @@ class Model(Layer, metaclass=_Makes):
         """What a dict by the output's name holds for it."""
         if not isinstance(given, dict) or not given or "class_name" in given:
             return given
-        expected = self._layers[-1].name if self._layers else None
+        expected = self._output_name()
         if [*given] != [expected]:
             raise ValueError(
                 f"{name}: expected a dict with the name of the output, {expected!r}, received "
                 f"{[*given]}"
             )
         return given[expected]
+
+    def _output_name(self):
+        return self._layers[-1].name if self._layers else None
 
     @property
     def optimizer(self) -> Optimizer:
@@ -245,14 +257,19 @@ class Model(Layer, metaclass=_Makes):
         """The running mean of the loss, and the metrics once a batch has been seen."""
         if self._compiled is None:
             return []
-        loss = Mean("loss")
-        loss.total, loss.count = self._compiled.loss_sum, float(self._compiled.samples)
-        return [loss, *(metric for metric, _ in self._compiled.resolved or ())]
+        means = []
+        for name, head in self._compiled.losses():
+            mean = Mean(name)
+            mean.total, mean.count = head.loss_sum, float(head.samples)
+            means.append(mean)
+        return [*means, *(metric for _, metric in self._compiled.all_metrics())]
 
     @property
     def metrics_names(self) -> list[str]:
-        resolved = (self._compiled and self._compiled.resolved) or []
-        return ["loss", *(metric.name for metric, _ in resolved)]
+        if self._compiled is None:
+            return ["loss"]
+        losses = [name for name, _ in self._compiled.losses()]
+        return [*losses, *(name for name, _ in self._compiled.all_metrics())]
 
     def fit(
         self,
@@ -382,7 +399,7 @@ class Model(Layer, metaclass=_Makes):
         return self._results(compiled.logs(), return_dict)
 
     def predict_on_batch(self, x: ArrayLike) -> np.ndarray:
-        return self.predict(as_input(x, self.input_dtype, "x"), 2**62, verbose=0)
+        return self.predict(inputs_of(self, x), 2**62, verbose=0)
 
     def reset_metrics(self) -> None:
         if self._compiled is not None:
@@ -649,7 +666,7 @@ class Sequential(Model):
         place = self._layers.index(layer)
         return self.symbolic(self._layers[place - 1] if place else None)
 
-    def logits_layer(self):
+    def logits_layer(self, place=0):
         """The layer whose activation, the network's last operation, a loss may take over."""
         return self._layers[-1]
 
@@ -895,6 +912,10 @@ class Functional(Model):
         return self._several[0]
 
     @property
+    def gives_several(self):
+        return self._several[1]
+
+    @property
     def input_dtype(self):
         """int32 of an input of which all readers take indices."""
         dtypes = [
@@ -914,14 +935,23 @@ class Functional(Model):
             return node.outputs[0]
         return node.inputs[0] if node.single else [*node.inputs]
 
-    def logits_layer(self):
-        (slot,) = self._graph.outputs
+    def logits_layer(self, place=0):
+        slot = self._graph.outputs[place]
         (call,) = [call for call in self._graph.calls if slot in call.outputs] or [None]
         alone = self._graph.readers[slot] == 1
         return call.layer if call and alone and not call.number and not call.several else None
 
+    def _output_name(self):
+        return self.output_names[0]
+
     def build(self, input_shape: Any = None) -> None:
         pass
+
+    def __call__(self, inputs, *arguments, **kwargs):
+        if isinstance(inputs, dict):
+            inputs = parts_by_name("inputs", inputs, self.input_names)
+            inputs = self._inputs_of(inputs)
+        return super().__call__(inputs, *arguments, **kwargs)
 
     def compute_output_shape(self, input_shape):
         given = input_shape if self.takes_several else [input_shape]

@@ -128,14 +128,14 @@ class Activation(Layer):
         return activated_shape(self.activation, input_shape)
 
     def forward(self, x, run, mask=None):
-        if run.logits_of is self:
+        if self in run.logits_of:
             return x
         y = np.ascontiguousarray(self.activation(x), np.float32)
         run.saved[self] = x, y
         return y
 
     def backward(self, dy, run, need_dx=True):
-        if run.logits_of is self:
+        if self in run.logits_of:
             return dy
         x, y = run.saved[self]
         gradient = activations.gradient_of(self.activation)(x, y, dy)
