@@ -21,7 +21,7 @@ from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup, as_indices
-from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.recurrent import Recurrent, TakesStates
 from fastrnn.layers.symbolic import Symbolic, source
 from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.metrics import Mean, Metric
@@ -116,6 +116,12 @@ class Model(Layer, metaclass=_Makes):
                 f"{cls.__name__}: subclasses of Model are not supported; make the model with "
                 "Sequential([...]) or Model(inputs, outputs)"
             )
+
+    def __call__(self, inputs, *arguments, **kwargs):
+        one = isinstance(inputs, (list, tuple)) and len(inputs) == 1 and hasattr(inputs[0], "ndim")
+        if one and not self.takes_several and inputs[0].ndim:
+            (inputs,) = inputs
+        return super().__call__(inputs, *arguments, **kwargs)
 
     # --- layers ---
 
@@ -949,8 +955,7 @@ class Functional(Model):
 
     def __call__(self, inputs, *arguments, **kwargs):
         if isinstance(inputs, dict):
-            inputs = parts_by_name("inputs", inputs, self.input_names)
-            inputs = self._inputs_of(inputs)
+            inputs = self._inputs_of(parts_by_name("inputs", inputs, self.input_names))
         return super().__call__(inputs, *arguments, **kwargs)
 
     def compute_output_shape(self, input_shape):
@@ -994,6 +999,63 @@ class Functional(Model):
         dys = dy if self._several[1] else [dy]
         return self._inputs_of(self._graph.backward(dys, run, need_dx))
 
+    # --- looking ---
+
+    @property
+    def weights(self):
+        return [*dict.fromkeys(super().weights)]  # those of a shared layer once
+
+    @property
+    def trainable_weights(self):
+        return [*dict.fromkeys(super().trainable_weights)]
+
+    variables, trainable_variables = weights, trainable_weights
+
+    def get_config(self) -> dict[str, Any]:
+        made = collections.Counter()
+        starts = {t: (name, 0, 0) for t, name in zip(self.inputs, self.input_names, strict=True)}
+        where = {t: [*place] for t, place in starts.items()}
+        nodes = collections.defaultdict(list)
+        for node in sorted(self._graph.nodes, key=lambda node: node.number):
+            if node not in {tensor.node for tensor in self.inputs}:
+                nodes[node.layer].append(node)
+                for tensor in node.outputs:
+                    where[tensor] = [node.layer.name, made[node.layer], tensor.place]
+                made[node.layer] += 1
+
+        def described(tensor):
+            history = {"shape": tensor.shape, "dtype": tensor.dtype, "keras_history": where[tensor]}
+            return {"class_name": "__keras_tensor__", "config": history}
+
+        entries = []
+        for layer in self._layers:
+            inbound = []
+            for node in nodes[layer]:
+                args, kwargs = [described(tensor) for tensor in node.inputs], {}
+                if isinstance(layer, TakesStates) and not node.single:
+                    args, kwargs["initial_state"] = args[:1], args[1:]
+                elif not node.single:
+                    args = [args]
+                inbound.append({"args": args, "kwargs": kwargs})
+            entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "layers": entries,
+            "input_layers": self._inputs_of([where[tensor] for tensor in self.inputs]),
+            "output_layers": self._outputs_of([where[tensor] for tensor in self.outputs]),
+        }
+
+    def described(self) -> dict[str, Any]:
+        """The class and config in the form in which Keras writes them."""
+        return {
+            "module": "keras.src.models.functional",
+            "class_name": "Functional",
+            "config": self.get_config(),
+            "registered_name": "Functional",
+            "build_config": {"input_shape": None},
+        }
+
 
 def _model_between(
     inputs=None, outputs=None, name=None, trainable=True, *, input=None, output=None, **old
@@ -1004,6 +1066,8 @@ def _model_between(
     inputs = inputs if input is None else input
     outputs = outputs if output is None else output
     starts, ends = _tensors("inputs", inputs), _tensors("outputs", outputs)
+    inputs = starts[0] if len(starts) == 1 else inputs  # as Keras, which takes lists of one for it
+    outputs = ends[0] if len(ends) == 1 else outputs
     tensors = Graph(starts, ends).chain()
     if tensors is None:
         return Functional(inputs, outputs, name, trainable)
@@ -1087,7 +1151,7 @@ def _check_queues(method, options):
         raise TypeError(unknown_arguments(method, unknown))
 
 
-MODELS["Sequential"] = Sequential
+MODELS |= {"Sequential": Sequential, "Functional": Functional}
 
 
 def save_model(

@@ -25,6 +25,8 @@ INNER = {
     "fastrnn.training": {
         *(
             "Compiled",
+            "CompiledSeveral",
+            "Head",
             "need_compiled",
             "only_trainer",
             "train_step",

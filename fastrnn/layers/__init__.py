@@ -130,7 +130,7 @@ def deserialize(
         raise ValueError(f"config: expected a dict with class_name and config, received {config!r}")
     name, registered = config.get("class_name"), config.get("registered_name")
     own = None
-    if registered is not None or name not in CLASSES:
+    if name not in MODELS and (registered is not None or name not in CLASSES):
         own = get_registered_object(registered or name, custom_objects)
     if own is not None:
         return own.from_config(config["config"])
