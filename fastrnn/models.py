@@ -1031,7 +1031,7 @@ class Functional(Model):
         for layer in self._layers:
             inbound = []
             for node in nodes[layer]:
-                args, kwargs = [described(tensor) for tensor in node.inputs], {}
+                args, kwargs = [described(tensor) for tensor in node.inputs], {**node.options}
                 if isinstance(layer, TakesStates) and not node.single:
                     args, kwargs["initial_state"] = args[:1], args[1:]
                 elif not node.single:

@@ -280,3 +280,87 @@ def test_model_from_config():
     again = models.Model.from_config(model.get_config())
     assert [type(layer) for layer in again.layers] == [layers.LSTM, layers.Dense]
     assert again.output_shape == (None, 2)
+
+
+# --- files of graphs ------------------------------------------------------------------------------
+
+
+def translator():
+    """Two inputs, a shared layer, states that start a decoder, attention, two outputs."""
+    source, target = Input((6, 3), name="source"), Input((4, 3), name="target")
+    shared = layers.Dense(5, activation="tanh", name="shared")
+    encoded, h, c = layers.LSTM(5, return_sequences=True, return_state=True)(shared(source))
+    decoded = layers.LSTM(5, return_sequences=True)(shared(target), initial_state=[h, c])
+    found = layers.Attention()([decoded, encoded], use_causal_mask=True)
+    words = layers.Dense(7, activation="softmax", name="words")
+    joined = layers.Concatenate()([decoded, found])
+    pooled = layers.GlobalMaxPooling1D()(joined)
+    model = Model([source, target], [words(joined), layers.Dense(1, name="score")(pooled)])
+    model.compile(
+        "adam",
+        {"words": "sparse_categorical_crossentropy", "score": "mse"},
+        loss_weights={"score": 0.25},
+        metrics={"words": ["accuracy"]},
+    )
+    return model
+
+
+def translations(count=8):
+    rng = np.random.default_rng(5)
+    x = [rng.normal(size=(count, n, 3)).astype(np.float32) for n in (6, 4)]
+    return x, [rng.integers(0, 7, (count, 4)), rng.normal(size=(count, 1)).astype(np.float32)]
+
+
+def test_dicts_and_lists_of_arrays():
+    model, (x, y) = translator(), translations()
+    by_name = {"target": x[1], "source": x[0]}
+    for one, other in zip(model.predict(x), model.predict(by_name), strict=True):
+        np.testing.assert_array_equal(one, other)
+    results = model.evaluate(by_name, {"score": y[1], "words": y[0]}, return_dict=True, verbose=0)
+    assert [*results] == ["loss", "words_loss", "score_loss", "words_accuracy"]
+    assert results["loss"] == pytest.approx(results["words_loss"] + 0.25 * results["score_loss"])
+    history = model.fit(x, y, epochs=40, batch_size=2, validation_split=0.25, verbose=0).history
+    assert history["loss"][-1] < 0.9 * history["loss"][0] and "val_score_loss" in history
+    batches = [(([a, b]), [c, d]) for a, b, c, d in zip(*x, *y, strict=True)]
+    batches = [([p[None] for p in x], [p[None] for p in y]) for x, y in batches]
+    model.fit(iter(batches), verbose=0)
+    with pytest.raises(ValueError, match=r"x: expected a list of 2 arrays, .*'source', 'target'"):
+        model.fit(x[0], y)
+    with pytest.raises(
+        ValueError, match=r"x: expected a dict with keys of .* received \['nothing'"
+    ):
+        model.predict({"nothing": x[0]})
+    with pytest.raises(ValueError, match="output 'words': y: expected class numbers"):
+        model.fit(x, y[::-1])
+    with pytest.raises(ValueError, match="class_weight: expected None for a model of several"):
+        model.fit(x, y, class_weight={0: 1.0})
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5", "pickle", "json", "clone"])
+def test_graphs_come_back(tmp_path, ending):
+    model, (x, y) = translator(), translations()
+    model.fit(x, y, verbose=0)
+    if ending == "pickle":
+        again = pickle.loads(pickle.dumps(model))
+    elif ending in ("json", "clone"):
+        again = model.from_config(model.get_config())
+        if ending == "json":
+            again = models.model_from_json(model.to_json())
+        again.set_weights(model.get_weights())
+    else:
+        model.save(tmp_path / f"model{ending}")
+        again = models.load_model(tmp_path / f"model{ending}")
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    for one, other in zip(again.predict(x), model.predict(x), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    if ending not in ("json", "clone"):
+        assert again.train_on_batch(x, y) == pytest.approx(model.train_on_batch(x, y), rel=1e-5)
+        for one, other in zip(again.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_what_other_formats_cannot_hold(tmp_path):
+    model = translator()
+    for write in (fastrnn.to_onnx, fastrnn.to_c):
+        with pytest.raises(ValueError, match="model: expected a Sequential"):
+            write(model, tmp_path / "file")

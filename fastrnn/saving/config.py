@@ -133,7 +133,8 @@ class Loader:
                         raise ValueError(f"layer {name!r}: expected an Input without inputs")
                     inputs = _each_of(call.inputs, known.__getitem__)
                     states = _each_of(call.states, known.__getitem__)
-                    outputs = layer(inputs, initial_state=states) if states else layer(inputs)
+                    options = {"initial_state": states} if states else {}
+                    outputs = layer(inputs, **options, **call.options)
                 for at, tensor in enumerate(outputs if isinstance(outputs, list) else [outputs]):
                     known[name, number, at] = tensor
         ends = []
@@ -310,10 +311,11 @@ def _each(value, convert):
 
 class Call:
     """A call of a layer in a config. inputs: (layer's name, call, place) of a tensor, or a list of
-    such; states: the list of a recurrent layer's initial states, or None."""
+    such; states: the list of a recurrent layer's initial states, or None; options: what else the
+    call said."""
 
-    def __init__(self, inputs, states, mask):
-        self.inputs, self.states, self.mask = inputs, states, mask
+    def __init__(self, inputs, states, mask, options):
+        self.inputs, self.states, self.mask, self.options = inputs, states, mask, options
 
     def tensors(self):
         inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
@@ -372,7 +374,9 @@ class Nodes:
         the last one's output is the model's; else None."""
         following = {}
         for (name, _), call in self.calls.items():
-            if isinstance(call.inputs, list) or call.states or call.inputs in following:
+            if isinstance(call.inputs, list) or call.states or call.options:
+                return None
+            if call.inputs in following:
                 return None
             following[call.inputs] = name
         starts = [n for n, entry in self.entries.items() if entry["class_name"] == "InputLayer"]
@@ -401,30 +405,36 @@ def _call(node, name):
             args = [kwargs.pop("inputs", kwargs.pop("sequences", None))]
         if len(args) == 2 and states is None:
             args, states = args[:1], args[1]
-        others = {key: v for key, v in kwargs.items() if v is not None and v is not False}
-        if len(args) != 1 or others:
-            raise ValueError(
-                f"{where}: expected tensors alone, received {[*others] or args!r:.100}"
-            )
+        others = _options(kwargs, where)
+        if len(args) != 1:
+            raise ValueError(f"{where}: expected one argument, received {args!r:.100}")
         return Call(
             _structure(args[0], where),
             None if states is None else _as_list(_structure(states, where)),
             None if mask is None else _each_mask(mask, f"mask of layer {name!r}"),
+            others,
         )
     if not isinstance(node, list) or not node:
         raise ValueError(f"{where}: expected a list, received {node!r:.100}")
-    states, tensors = None, []
+    states, tensors, others = None, [], {}
     for part in node:  # Keras 2: [layer, call, place, arguments]
         if not isinstance(part, list) or not 3 <= len(part) <= 4:
             raise ValueError(f"{where}: expected [layer, call, place, ...], received {part!r:.100}")
         options = dict(part[3]) if len(part) == 4 and isinstance(part[3], dict) else {}
         found = options.pop("initial_state", None)
         states = states if found is None else _as_list(_structure(found, where))
-        others = {key: v for key, v in options.items() if v is not None and v is not False}
-        if others:
-            raise ValueError(f"{where}: expected tensors alone, received {[*others]}")
+        others |= _options(options, where)
         tensors.append(_structure(part[:3], where))
-    return Call(tensors if len(tensors) > 1 else tensors[0], states, None)
+    return Call(tensors if len(tensors) > 1 else tensors[0], states, None, others)
+
+
+def _options(given, where):
+    """Those of a call that say anything: switches and numbers."""
+    options = {key: v for key, v in given.items() if v is not None and v is not False}
+    for key, value in options.items():
+        if not isinstance(value, (bool, int, float, str)):
+            raise ValueError(f"{where}: expected {key!r} to be a number, received {value!r:.100}")
+    return options
 
 
 def _inbound_of_mask(nodes, name):

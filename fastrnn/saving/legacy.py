@@ -151,8 +151,10 @@ def update_compile_config(config: dict) -> dict:
     optimizer = config.get("optimizer_config")
     if not isinstance(optimizer, dict):
         raise ValueError(f"optimizer_config: expected a dict, received {optimizer!r}")
+    weights = config.get("loss_weights")
     return {
         "optimizer": optimizer,
+        "loss_weights": weights if isinstance(weights, (list, dict)) and len(weights) > 1 else None,
         "loss": _entries(config.get("loss"), _loss),
         "metrics": _entries(config.get("metrics"), _metric),
         "weighted_metrics": _entries(config.get("weighted_metrics"), _metric),
@@ -162,6 +164,8 @@ def update_compile_config(config: dict) -> dict:
 def _entries(value, convert):
     if isinstance(value, list):
         return [_entries(entry, convert) for entry in value]
+    if isinstance(value, dict) and "class_name" not in value:
+        return {key: _entries(entry, convert) for key, entry in value.items()}
     return convert(value)
 
 
