@@ -1034,6 +1034,9 @@ class Functional(Model):
                 args, kwargs = [described(tensor) for tensor in node.inputs], {**node.options}
                 if isinstance(layer, TakesStates) and not node.single:
                     args, kwargs["initial_state"] = args[:1], args[1:]
+                elif layer._tensors_by_name:
+                    kwargs |= dict(zip(("attention_mask",), args[3:], strict=False))
+                    args = args[:3]
                 elif not node.single:
                     args = [args]
                 inbound.append({"args": args, "kwargs": kwargs})

@@ -292,6 +292,7 @@ def translator():
     encoded, h, c = layers.LSTM(5, return_sequences=True, return_state=True)(shared(source))
     decoded = layers.LSTM(5, return_sequences=True)(shared(target), initial_state=[h, c])
     found = layers.Attention()([decoded, encoded], use_causal_mask=True)
+    found = layers.MultiHeadAttention(2, 3)(found, encoded, key=encoded, use_causal_mask=True)
     words = layers.Dense(7, activation="softmax", name="words")
     joined = layers.Concatenate()([decoded, found])
     pooled = layers.GlobalMaxPooling1D()(joined)

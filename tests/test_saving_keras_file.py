@@ -305,6 +305,17 @@ def test_functional_chains():
     layers[2]["inbound_nodes"] = node("nothing")
     with pytest.raises(ValueError, match=r"layers \['second'\]: inputs missing"):
         model_from_json(json.dumps({"class_name": "Functional", "config": config}))
+    layers.append({**L.serialize(L.Dense(1, name="idle")), "name": "idle", "inbound_nodes": []})
+    layers[1]["inbound_nodes"] = node("start") + node("second")
+    layers[2]["inbound_nodes"] = node("first")
+    with pytest.raises(ValueError, match="'first' .*expected input of shape .None, 3., received"):
+        model_from_json(json.dumps({"class_name": "Functional", "config": config}))
+    layers[1]["inbound_nodes"] = [{"args": [], "kwargs": {}}]
+    with pytest.raises(
+        ValueError, match="inputs of layer 'first': expected tensors, received none"
+    ):
+        model_from_json(json.dumps({"class_name": "Functional", "config": config}))
+    layers[1]["inbound_nodes"] = node("start")
     layers[2]["inbound_nodes"] = node("second")
     with pytest.raises(ValueError, match=r"layers \['second'\]: inputs missing"):
         model_from_json(json.dumps({"class_name": "Functional", "config": config}))

@@ -131,10 +131,9 @@ class Loader:
                 with values_of(f"layer {name!r}", value_errors=False):
                     if isinstance(layer, layers.InputLayer):
                         raise ValueError(f"layer {name!r}: expected an Input without inputs")
-                    inputs = _each_of(call.inputs, known.__getitem__)
-                    states = _each_of(call.states, known.__getitem__)
-                    options = {"initial_state": states} if states else {}
-                    outputs = layer(inputs, **options, **call.options)
+                    args = [_each_of(arg, known.__getitem__) for arg in call.args]
+                    named = {k: _each_of(v, known.__getitem__) for k, v in call.named.items()}
+                    outputs = layer(*args, **named, **call.options)
                 for at, tensor in enumerate(outputs if isinstance(outputs, list) else [outputs]):
                     known[name, number, at] = tensor
         ends = []
@@ -310,16 +309,15 @@ def _each(value, convert):
 
 
 class Call:
-    """A call of a layer in a config. inputs: (layer's name, call, place) of a tensor, or a list of
-    such; states: the list of a recurrent layer's initial states, or None; options: what else the
-    call said."""
+    """A call of a layer in a config. args, named: its tensors by position and by name, each (name
+    of a layer, call, place) or a list of such; options: what else it said; mask: as named."""
 
-    def __init__(self, inputs, states, mask, options):
-        self.inputs, self.states, self.mask, self.options = inputs, states, mask, options
+    def __init__(self, args, named, options, mask=None):
+        self.args, self.named, self.options, self.mask = args, named, options, mask
 
     def tensors(self):
-        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [*inputs, *(self.states or ())]
+        for structure in (*self.args, *self.named.values()):
+            yield from structure if isinstance(structure, list) else (structure,)
 
 
 class Nodes:
@@ -354,9 +352,9 @@ class Nodes:
         for (name, _), call in self.calls.items():
             entry = self.entries[name]
             if entry["class_name"] == "Embedding" and entry["config"].get("mask_zero"):
-                makers[call.inputs] = 0
+                makers[call.args[0]] = 0
             elif entry["class_name"] == "Masking":
-                makers[call.inputs] = entry["config"].get("mask_value", 0)
+                makers[call.args[0]] = entry["config"].get("mask_value", 0)
         for (name, _), call in self.calls.items():
             for mask in call.mask if isinstance(call.mask, list) else [call.mask]:
                 if mask is None:
@@ -374,16 +372,17 @@ class Nodes:
         the last one's output is the model's; else None."""
         following = {}
         for (name, _), call in self.calls.items():
-            if isinstance(call.inputs, list) or call.states or call.options:
+            (first, *others) = call.args
+            if isinstance(first, list) or others or call.named or call.options:
                 return None
-            if call.inputs in following:
+            if first in following:
                 return None
-            following[call.inputs] = name
+            following[first] = name
         starts = [n for n, entry in self.entries.items() if entry["class_name"] == "InputLayer"]
         if len(starts) != 1 or len(self.calls) != len(self.entries) - 1:
             return None
         found, name = [], starts[0]
-        while name is not None:
+        while name is not None and len(found) < len(self.entries):
             found.append(name)
             name = following.get((name, 0, 0))
         output = _structure(self.config.get("output_layers"), "output_layers")
@@ -400,32 +399,35 @@ def _call(node, name):
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise ValueError(f"{where}: expected args and kwargs")
         kwargs = dict(kwargs)
-        states, mask = kwargs.pop("initial_state", None), kwargs.pop("mask", None)
+        mask = kwargs.pop("mask", None)
         if not args:
             args = [kwargs.pop("inputs", kwargs.pop("sequences", None))]
-        if len(args) == 2 and states is None:
-            args, states = args[:1], args[1]
-        others = _options(kwargs, where)
-        if len(args) != 1:
-            raise ValueError(f"{where}: expected one argument, received {args!r:.100}")
+        if not args or args[0] is None:
+            raise ValueError(f"{where}: expected tensors, received none")
+        named = {
+            key: _structure(kwargs.pop(key), where)
+            for key, value in [*kwargs.items()]
+            if isinstance(value, (dict, list))
+        }
         return Call(
-            _structure(args[0], where),
-            None if states is None else _as_list(_structure(states, where)),
+            [_structure(arg, where) for arg in args if arg is not None],
+            named,
+            _options(kwargs, where),
             None if mask is None else _each_mask(mask, f"mask of layer {name!r}"),
-            others,
         )
     if not isinstance(node, list) or not node:
         raise ValueError(f"{where}: expected a list, received {node!r:.100}")
-    states, tensors, others = None, [], {}
+    tensors, named, others = [], {}, {}
     for part in node:  # Keras 2: [layer, call, place, arguments]
         if not isinstance(part, list) or not 3 <= len(part) <= 4:
             raise ValueError(f"{where}: expected [layer, call, place, ...], received {part!r:.100}")
         options = dict(part[3]) if len(part) == 4 and isinstance(part[3], dict) else {}
-        found = options.pop("initial_state", None)
-        states = states if found is None else _as_list(_structure(found, where))
+        for key, value in [*options.items()]:
+            if isinstance(value, list):
+                named[key] = _structure(options.pop(key), where)
         others |= _options(options, where)
         tensors.append(_structure(part[:3], where))
-    return Call(tensors if len(tensors) > 1 else tensors[0], states, None, others)
+    return Call([tensors if len(tensors) > 1 else tensors[0]], named, others)
 
 
 def _options(given, where):
@@ -466,10 +468,6 @@ def _each_mask(mask, what):
     if isinstance(mask, list) and not (mask and isinstance(mask[0], str)):
         return [None if part is None else _structure(part, what) for part in mask]
     return _structure(mask, what)
-
-
-def _as_list(value):
-    return value if isinstance(value, list) else [value]
 
 
 def _each_of(value, function):
