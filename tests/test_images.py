@@ -352,7 +352,8 @@ def test_older_spellings():
         ),
         (
             lambda: L.Conv2D(4, 3)(np.zeros((2, 5, 3))),
-            r"expected input of shape \('batch', 'height', 'width', 'channels'\), received",
+            r"of shape \('batch', 'height', 'width', 'channels'\), received \(None, 5, 3\); "
+            r"x\[..., None\] gives each pixel one channel, x\[None\] is one image$",
         ),
         (
             lambda: L.Conv2D(4, 3, data_format="channels_first").build((None, None, 5, 5)),

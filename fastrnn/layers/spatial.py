@@ -9,6 +9,9 @@ from fastrnn.layers.base import Layer, check_size
 if TYPE_CHECKING:
     from fastrnn._types import DataFormat, LayerOptions, SpatialOptions, Unpack
 
+# What users of arrays (images, height, width) or (height, width, channels) look for.
+LACKS_CHANNELS = "; x[..., None] gives each pixel one channel, x[None] is one image"
+
 
 def check_data_format(value):
     """ "channels_last" or "channels_first", by default the first; raise for anything else."""
@@ -69,7 +72,10 @@ class Images(Spatial):
 
     def check_input_shape(self, shape):
         if len(shape) != 4:
-            self.reject_shape(self.with_sizes("batch", ("height", "width"), "channels"), shape)
+            self.reject_shape(
+                self.with_sizes("batch", ("height", "width"), "channels"), shape,
+                LACKS_CHANNELS * (len(shape) == 3),
+            )  # fmt: skip
 
 
 def data_format_of(value, kwargs):
