@@ -253,7 +253,6 @@ def test_class_weights_of_time_steps():
         fit(keras, labels, class_weight=classes)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 def test_adapt_to_lists():
     layer = fastrnn.layers.Normalization()
     layer.adapt([[1, 2], [3, 4]])
@@ -262,6 +261,7 @@ def test_adapt_to_lists():
         keras.layers.Normalization().adapt([[1, 2], [3, 4]])
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 def test_saving_into_a_new_folder(tmp_path):
     def model(library):
         return library.Sequential([library.Input((2,)), library.layers.Dense(1)])
