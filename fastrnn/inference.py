@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastrnn._types import Whole
-    from fastrnn.models import Sequential
+    from fastrnn.models import Model
 
 SHAPES_KEPT = 8
 
@@ -30,7 +30,7 @@ class Predictor:
     set of them. out: an array that takes the outputs.
     Errors: ValueError for a shape that does not fit the model or `out`."""
 
-    def __init__(self, model: Sequential, prepare: bool = False):
+    def __init__(self, model: Model, prepare: bool = False):
         self._model = model
         self._prepare = prepare
         self._dtype = model.input_dtype
@@ -130,7 +130,7 @@ class Stepper(Predictor):
     Errors: ValueError for a model of which a step's output depends on later steps, for a shape that
     does not fit, and for a padded step (Masking, mask_zero)."""
 
-    def __init__(self, model: Sequential, streams: Whole):
+    def __init__(self, model: Model, streams: Whole):
         self.streams = check_size("streams", streams)
         super().__init__(model, prepare=True)
         self._repeatable = False

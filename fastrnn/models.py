@@ -87,14 +87,14 @@ class Model(Layer, metaclass=_Makes):
     supports_masking = True
     _hidden_names = Layer._hidden_names | {
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
-        "fixed_axes", "forward", "give_run", "gradient_array", "logits_layer", "propagate",
-        "reject_shape", "symbolic", "take_run", "described",
+        "fixed_axes", "forward", "give_run", "gives_several", "gradient_array", "input_of",
+        "logits_layer", "propagate", "reject_shape", "symbolic", "take_run", "described",
     }  # fmt: skip
 
     def __init__(
         self,
-        inputs: Any = None,
-        outputs: Any = None,
+        inputs: Symbolic | Sequence[Symbolic] | None = None,
+        outputs: Symbolic | Sequence[Symbolic] | None = None,
         name: str | None = None,
         trainable: bool = True,
         **old: Unpack[ModelOptions],
@@ -103,7 +103,7 @@ class Model(Layer, metaclass=_Makes):
         self._layers: list[Layer] = []
         self._runs = collections.deque()
         self._predictor: Any = None
-        self._compiled = None  # what compile made, training.Compiled
+        self._compiled: Any = None  # what compile made, training.Compiled
         self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1
         self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.initial_epoch = 0
@@ -163,12 +163,12 @@ class Model(Layer, metaclass=_Makes):
 
     def compile_inference(self) -> Predictor:
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""
-        self.build()
+        self.build(None)
         return Predictor(self, prepare=True)
 
     def stream(self, streams: Whole = 1) -> Stepper:
         """A Stepper: feed it the next time steps of so many streams at once, for their outputs."""
-        self.build()
+        self.build(None)
         return Stepper(self, streams)
 
     def take_run(self):
@@ -247,7 +247,7 @@ class Model(Layer, metaclass=_Makes):
 
     @property
     def optimizer(self) -> Optimizer:
-        return self._compiled and self._compiled.optimizer  # type: ignore[return-value]
+        return self._compiled and self._compiled.optimizer
 
     @property
     def loss(self) -> Any:
@@ -500,9 +500,7 @@ class Model(Layer, metaclass=_Makes):
         print_summary(self, line_length, positions, print_fn, **kwargs)
 
     @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], custom_objects: CustomObjects = None
-    ) -> Sequential:
+    def from_config(cls, config: Mapping[str, Any], custom_objects: CustomObjects = None) -> Model:
         """The model of a functional or sequential model's config."""
         from fastrnn.saving.config import Loader
 
@@ -517,6 +515,10 @@ class Model(Layer, metaclass=_Makes):
         from fastrnn.saving import pickling
 
         return pickling.reduce(self)
+
+    def described(self) -> dict[str, Any]:
+        """The class and config in the form in which Keras writes them."""
+        raise NotImplementedError
 
     def to_json(self, **kwargs: Any) -> str:
         """The architecture, without weights, as JSON text; kwargs are json.dumps's."""
@@ -863,7 +865,7 @@ class Sequential(Model):
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any] | Sequence[Any], custom_objects: CustomObjects = None
-    ) -> Sequential:
+    ) -> Model:
         """A model from get_config's dict, Keras's, or the bare list of layers of Keras 1 and 2."""
         from fastrnn.saving.config import Loader
 
@@ -1173,14 +1175,14 @@ def load_model(
     custom_objects: CustomObjects = None,
     compile: bool = True,
     safe_mode: bool = True,
-) -> Sequential:
+) -> Model:
     """The model in a .keras or .h5 file (fastrnn.saving.load_model)."""
     from fastrnn import saving
 
     return saving.load_model(filepath, custom_objects, compile, safe_mode)
 
 
-def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = None) -> Sequential:
+def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = None) -> Model:
     """A model, with new weights, from what to_json of fastrnn or any Keras gave."""
     from fastrnn.saving import config
 
@@ -1189,18 +1191,23 @@ def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = No
 
 
 def clone_model(
-    model: Sequential,
+    model: Model,
     input_tensors: Symbolic | Sequence[Symbolic] | None = None,
     clone_function: Callable[[Layer], Layer] | None = None,
 ) -> Sequential:
     """A model of the same layers, with new weights. input_tensors: an Input for it to begin with;
     clone_function(layer): the layer in a layer's place. As keras.models.clone_model."""
-    if not isinstance(model, Sequential):
+    if not isinstance(model, Model):
         raise ValueError(f"model: expected a model, received {model!r}")
     if input_tensors is None and clone_function is None:
         classes = {type(layer).__name__: type(layer) for layer in model.layers}
         own = {name: cls for name, cls in classes.items() if name not in CLASSES}
-        return Sequential.from_config(model.get_config(), own)
+        return type(model).from_config(model.get_config(), own)
+    if not isinstance(model, Sequential):
+        raise ValueError(
+            f"clone_function, input_tensors: expected None for {model.name!r}, which is no chain of "
+            "layers"
+        )
     clone = Sequential(name=model.name, trainable=model.trainable)
     if input_tensors is not None:
         start, *others = _tensors("input_tensors", input_tensors)

@@ -173,7 +173,10 @@ class Layer:
     _call_options = ()  # what it may say: keywords of forward and compute_output_shape
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
     _hidden_names = frozenset(
-        {"check_call", "check_mask", "has_states", "plan", "repair_rank", "sublayers"}
+        {
+            *("check_call", "check_mask", "has_states", "plan", "repair_rank", "sizes_of_states"),
+            *("sublayers", "takes_several"),
+        }
     )  # what dir() does not show
 
     def __init__(

@@ -351,19 +351,33 @@ def test_only_float32():
         fastrnn.layers.Dense(2, dtype="float64")
 
 
-def test_models_are_chains():
+def test_calls_in_models():
     for library, raises in ((keras, False), (fastrnn, True)):
-        one, two = library.Input((3,)), library.Input((3,))
+        one = library.Input((3,))
         dense = library.layers.Dense(3)
-        branching = (
-            lambda library=library, one=one, two=two: library.Model([one, two], one),
-            lambda dense=dense, one=one: dense(dense(one)),
+        for call in (
             lambda dense=dense, one=one: dense(one, training=False),
             lambda library=library: type("Own", (library.Model,), {}),
-        )
-        for call in branching:
+        ):
             with pytest.raises((ValueError, TypeError)) if raises else contextlib.nullcontext():
                 call()
+
+
+def test_masks_beside_initial_states():
+    x = np.array([[1, 2, 0, 0]], np.int32)
+    outputs = []
+    for library in (keras, fastrnn):
+        words, state = library.Input((4,), dtype="int32"), library.Input((2,))
+        vectors = library.layers.Embedding(3, 2, mask_zero=True)(words)
+        rnn = library.layers.SimpleRNN(2, return_sequences=True)
+        model = library.Model([words, state], rnn(vectors, initial_state=[state]))
+        model.set_weights([np.full(weight.shape, 0.5) for weight in model.get_weights()])
+        (y,) = np.asarray(model.predict([x, np.ones((1, 2), np.float32)], verbose=0))
+        outputs.append(y)
+    theirs, ours = outputs
+    np.testing.assert_allclose(ours[:2], theirs[:2], atol=1e-6)
+    np.testing.assert_array_equal(ours[2:], ours[[1, 1]])  # masked steps repeat the last
+    assert np.abs(theirs[2] - theirs[1]).max() > 1e-3
 
 
 def test_no_lora():
