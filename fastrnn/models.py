@@ -1205,8 +1205,8 @@ def clone_model(
         return type(model).from_config(model.get_config(), own)
     if not isinstance(model, Sequential):
         raise ValueError(
-            f"clone_function, input_tensors: expected None for {model.name!r}, which is no chain of "
-            "layers"
+            f"clone_function, input_tensors: expected None for {model.name!r}, which is no chain "
+            "of layers"
         )
     clone = Sequential(name=model.name, trainable=model.trainable)
     if input_tensors is not None:

@@ -363,23 +363,6 @@ def test_calls_in_models():
                 call()
 
 
-def test_masks_beside_initial_states():
-    x = np.array([[1, 2, 0, 0]], np.int32)
-    outputs = []
-    for library in (keras, fastrnn):
-        words, state = library.Input((4,), dtype="int32"), library.Input((2,))
-        vectors = library.layers.Embedding(3, 2, mask_zero=True)(words)
-        rnn = library.layers.SimpleRNN(2, return_sequences=True)
-        model = library.Model([words, state], rnn(vectors, initial_state=[state]))
-        model.set_weights([np.full(weight.shape, 0.5) for weight in model.get_weights()])
-        (y,) = np.asarray(model.predict([x, np.ones((1, 2), np.float32)], verbose=0))
-        outputs.append(y)
-    theirs, ours = outputs
-    np.testing.assert_allclose(ours[:2], theirs[:2], atol=1e-6)
-    np.testing.assert_array_equal(ours[2:], ours[[1, 1]])  # masked steps repeat the last
-    assert np.abs(theirs[2] - theirs[1]).max() > 1e-3
-
-
 def test_no_lora():
     assert keras.layers.Dense(2, lora_rank=1).lora_rank == 1
     with pytest.raises(ValueError, match="lora_rank"):
