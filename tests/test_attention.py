@@ -181,6 +181,11 @@ def test_shapes_configs_and_errors():
         L.Attention()([np.ones((2, 3, 4)), np.ones((3, 3, 4))])
     with pytest.raises(ValueError, match="score_mode: expected 'dot' or 'concat'"):
         L.Attention(score_mode="sum")
+    for x in (Input((3, 4)), np.ones((2, 3, 4))):
+        with pytest.raises(ValueError, match="use_causal_mask: expected True or False"):
+            L.Attention()([x, x], use_causal_mask="yes")
+        with pytest.raises(ValueError, match="return_attention_scores: expected True or False"):
+            L.MultiHeadAttention(1, 2)(x, x, return_attention_scores=2)
     with pytest.raises(ValueError, match="dropout: expected a number from 0 to 1"):
         L.Attention(dropout=2)
 

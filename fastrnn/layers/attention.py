@@ -404,7 +404,7 @@ class _Heads(Layer):
                 f"layer {self.name!r} ({type(self).__name__}): expected query and value, received "
                 "the query alone"
             )
-        options = {name: arguments.pop(name) for name in self._call_options if name in arguments}
+        options = self._options(arguments)
         if mask is not None and not is_symbolic(mask):
             options["attention_mask"], mask = np.asarray(mask), None
         tensors = [inputs, value]

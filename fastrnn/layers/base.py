@@ -170,7 +170,7 @@ class Layer:
     _positional = ()  # what may follow the inputs in a call
     takes_several = False  # may the inputs be a list?
     _tensors_by_name = ()  # what a call may give beside the inputs, to follow them in the list
-    _call_options = ()  # what it may say: keywords of forward and compute_output_shape
+    _call_options = ()  # flags of a call: keywords of forward and compute_output_shape
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
     _hidden_names = frozenset(
         {
@@ -416,12 +416,16 @@ class Layer:
 
     def _inputs_and_options(self, inputs, arguments):
         """Both taken out of the arguments of a call by name."""
-        options = {name: arguments.pop(name) for name in self._call_options if name in arguments}
+        options = self._options(arguments)
         if self._tensors_by_name:
             inputs = [inputs, *(arguments.pop(name, None) for name in self._tensors_by_name)]
             while len(inputs) > 1 and inputs[-1] is None:
                 inputs.pop()
         return inputs, options
+
+    def _options(self, arguments):
+        given = [name for name in self._call_options if name in arguments]
+        return {name: check_flag(name, arguments.pop(name)) for name in given}
 
     def _arrays_of(self, inputs, masks):
         """Arrays of inputs and masks, which fit."""

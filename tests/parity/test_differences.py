@@ -64,6 +64,19 @@ def test_every_difference_has_a_test():
 # --- where Keras on TensorFlow is mistaken --------------------------------------------------------
 
 
+def test_masks_beside_initial_states():
+    ids, start = np.array([[1, 2, 0, 0]]), np.zeros((1, 2), np.float32)
+    for api in (fastrnn, keras):
+        layers = api.layers
+        words, state = api.Input((4,), dtype="int32"), api.Input((2,))
+        x = layers.Embedding(5, 3, mask_zero=True)(words)
+        gru = layers.GRU(2, return_sequences=True)
+        y = np.asarray(api.Model([words, state], gru(x, initial_state=state))([ids, start]))
+        assert (y[0, 1] == y[0, 3]).all() == (api is fastrnn)
+        y = np.asarray(api.Model(words, gru(x))(ids))
+        assert (y[0, 1] == y[0, 3]).all()
+
+
 def test_time_distributed_after_two_lengths():
     shapes = []
     for api in (fastrnn, keras):

@@ -12,12 +12,27 @@ keras = pytest.importorskip("keras", reason="compares with Keras: needs the extr
 
 SEQUENCE, VECTOR, IMAGE, INDICES = (6, 4), (5,), (6, 5, 4), "indices"
 TWO = [SEQUENCE, SEQUENCE]
+PAIR = (SEQUENCE, SEQUENCE)  # two arguments of a call, no list
 
 # For each class: constructor examples (library -> layer), and the shape of an input.
 LAYERS = {
     "Activation": (SEQUENCE, [lambda m: m.layers.Activation("softplus")]),
     "ActivityRegularization": (SEQUENCE, [lambda m: m.layers.ActivityRegularization(0.1)]),
     "Add": (TWO, [lambda m: m.layers.Add()]),
+    "AdditiveAttention": (
+        TWO,
+        [
+            lambda m: m.layers.AdditiveAttention(),
+            lambda m: m.layers.AdditiveAttention(False, 0.5, seed=3),
+        ],
+    ),
+    "Attention": (
+        TWO,
+        [
+            lambda m: m.layers.Attention(),
+            lambda m: m.layers.Attention(True, "concat", 0.2, 3, name="at"),
+        ],
+    ),
     "Average": (TWO, [lambda m: m.layers.Average()]),
     "AveragePooling1D": (
         SEQUENCE,
@@ -159,6 +174,27 @@ LAYERS = {
         [
             lambda m: m.layers.GlobalMaxPooling1D(),
             lambda m: m.layers.GlobalMaxPooling1D("channels_first", True),
+        ],
+    ),
+    "GroupQueryAttention": (
+        PAIR,
+        [
+            lambda m: m.layers.GroupQueryAttention(3, 4, 2),
+            lambda m: m.layers.GroupQueryAttention(
+                3, 4, 1, 0.5, False, 2, None, "he_normal", use_gate=True, bias_regularizer="l2",
+                kernel_constraint="max_norm", activity_regularizer="l1", seed=1,
+            ),
+        ],
+    ),
+    "MultiHeadAttention": (
+        PAIR,
+        [
+            lambda m: m.layers.MultiHeadAttention(2, 3),
+            lambda m: m.layers.MultiHeadAttention(
+                2, 3, 4, 0.5, False, (2, 3), (1,), 2, None, "he_normal", use_gate=True,
+                bias_regularizer="l2", kernel_constraint="max_norm", activity_regularizer="l1",
+                seed=1,
+            ),
         ],
     ),
     "GroupNormalization": (
@@ -402,7 +438,7 @@ def inputs(shape, rng):
     if shape is INDICES:
         x = rng.integers(0, 9, (7, 6))
     else:
-        shape = shape[0] if shape is TWO else shape
+        shape = shape[0] if shape is TWO or shape is PAIR else shape
         x = rng.integers(0, 2, (7, *shape))
     wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), np.float32)
     wide[..., ::2] = x
@@ -415,13 +451,20 @@ def inputs(shape, rng):
         yield x.astype(bool)
 
 
+def called(layer, shape, x):
+    """With x for all its inputs."""
+    if shape is PAIR:
+        return layer(x, x)
+    return layer([x, x] if shape is TWO else x)
+
+
 def pair(make, shape, rng):
     """A model of each library with the same weights."""
     models = []
     for module in (fastrnn, keras):
-        if shape is TWO:
+        if shape is TWO or shape is PAIR:
             start = module.layers.Input(shape[0])
-            models.append(module.Model(start, make(module)([start, start])))
+            models.append(module.Model(start, called(make(module), shape, start)))
             continue
         start = module.layers.Input((6,) if shape is INDICES else shape)
         models.append(module.Sequential([start, make(module)]))
@@ -444,7 +487,7 @@ def test_input_dtypes(name, shape, make, rng, tally):
         y = own.predict(x, verbose=0)
         assert y.dtype == expected.dtype
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(own.layers[-1]([x, x] if shape is TWO else x), y)
+        np.testing.assert_array_equal(called(own.layers[-1], shape, x), y)
         np.testing.assert_array_equal(x, before)
     tally.compared("input dtypes")
 
