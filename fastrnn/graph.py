@@ -86,7 +86,13 @@ class Graph:
 
     def dtypes(self, slot):
         """Those that the readers of a slot want."""
-        return {call.layer.input_dtype for call in self.calls if slot in call.inputs}
+        found = set()
+        for call in self.calls:
+            wanted = call.layer.input_dtype  # a list of a model of several inputs
+            for place, other in enumerate(call.inputs):
+                if other == slot:
+                    found.add(wanted[place] if isinstance(wanted, list) else wanted)
+        return found
 
     def shapes(self, given, check=False):
         """The outputs' shapes for shapes of the inputs; check: raise where one does not fit."""

@@ -365,3 +365,41 @@ def test_what_other_formats_cannot_hold(tmp_path):
     for write in (fastrnn.to_onnx, fastrnn.to_c):
         with pytest.raises(ValueError, match="model: expected a Sequential"):
             write(model, tmp_path / "file")
+
+
+def test_predictors_of_several_inputs():
+    model, (x, _) = translator(), translations(3)
+    predict = model.compile_inference()
+    for count in (1, 3, 1):
+        given = [part[:count] for part in x]
+        for one, other in zip(predict(given), model(given), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+    for one, other in zip(predict({"target": x[1], "source": x[0]}), predict(x), strict=True):
+        np.testing.assert_array_equal(one, other)
+    before = predict(x)[0]
+    model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    assert np.abs(predict(x)[0] - before).max() > 1e-3
+    with pytest.raises(ValueError, match="x: expected a list of 2 arrays"):
+        predict(x[0])
+    with pytest.raises(ValueError, match="input 'target' .* expected shape"):
+        predict([x[0], x[0]])
+    with pytest.raises(ValueError, match="stream: model .* expected one input"):
+        model.stream()
+
+
+def test_models_of_several_inputs_within_models():
+    inner, (x, _) = translator(), translations(4)
+    inputs = [Input((6, 3)), Input((4, 3))]
+    words, score = inner(inputs)
+    outer = Model(inputs, layers.Concatenate()([layers.Flatten()(words), score]))
+    words, score = inner(x)
+    found = outer.predict(x, verbose=0)
+    np.testing.assert_allclose(found, np.hstack([words.reshape(4, -1), score]), atol=1e-6)
+    outer.compile("sgd", "mse")
+    before = inner.get_weights()
+    outer.fit(x, np.zeros_like(found), verbose=0)
+    changed = [(w != v).any() for w, v in zip(before, inner.get_weights(), strict=True)]
+    assert sum(changed) > 0.8 * len(changed)  # not the biases of keys, which softmax ignores
+    again = Model.from_config(outer.get_config())
+    again.set_weights(outer.get_weights())
+    np.testing.assert_allclose(again.predict(x, verbose=0), outer.predict(x, verbose=0), atol=1e-6)

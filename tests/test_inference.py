@@ -444,7 +444,12 @@ def test_stream_of_indices_follows_new_weights(rng):
         (lambda: [L.ZeroPadding1D(), L.LSTM(3)], "ZeroPadding1D may need several"),
         (lambda: [L.Cropping1D(), L.LSTM(3)], "Cropping1D may need several"),
         (
-            lambda: [L.Reshape((6, 2, 2, 1)), L.TimeDistributed(L.Conv2D(3, 2)), L.LSTM(3)],
+            lambda: [
+                L.Reshape((6, 2, 2, 1)),
+                L.TimeDistributed(L.Conv2D(3, 2)),
+                L.TimeDistributed(L.Flatten()),
+                L.LSTM(3),
+            ],
             "Reshape may need several",
         ),
         (lambda: [L.Rescaling(np.ones((6, 1))), L.LSTM(3)], "Rescaling may need several"),
