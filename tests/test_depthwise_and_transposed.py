@@ -6,6 +6,8 @@ import pytest
 from test_conv_pooling_norm import check
 
 from fastrnn import layers as L
+from fastrnn.run import Run
+from fastrnn.saving.legacy import update_layer
 
 FORMATS = pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 
@@ -70,8 +72,6 @@ def test_conv1d_transpose_activations(activation, data_format, rng):
 
 
 def test_transposed_is_the_gradient_of_the_convolution(rng):
-    from fastrnn.run import Run
-
     x = rng.standard_normal((2, 12, 3)).astype(np.float32)
     for options in ({"strides": 3, "padding": "same"}, {"dilation_rate": 2}):
         convolution = L.Conv1D(4, 3, use_bias=False, **options)
@@ -183,3 +183,24 @@ def test_masks_are_dropped(rng):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_shapes_by_their_older_names():
+    for layer in (
+        L.Conv1DTranspose(2, 3, input_dim=5, input_length=9),
+        L.DepthwiseConv1D(3, input_dim=5, input_length=9),
+        L.SeparableConv1D(2, 3, input_dim=5, input_length=9),
+    ):
+        assert layer.batch_input_shape == (None, 9, 5)
+
+
+@pytest.mark.parametrize("name", ["Conv1DTranspose", "DepthwiseConv1D", "SeparableConv1D"])
+def test_configs_of_keras_2(name):
+    options = {"kernel_size": 3} if name == "DepthwiseConv1D" else {"filters": 2, "kernel_size": 3}
+    layer = getattr(L, name)(**options)
+    of_kernel = {"kernel_initializer": "zeros", "kernel_regularizer": None}
+    old = {**(of_kernel if name == "SeparableConv1D" else {}), "groups": 1}
+    _, config = update_layer(name, {**layer.get_config(), **old}, 2)
+    assert type(layer).from_config(config).get_config() == layer.get_config()
+    with pytest.raises(ValueError, match="groups"):
+        type(layer).from_config(update_layer(name, {**config, "groups": 2}, 2)[1])
