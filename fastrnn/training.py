@@ -320,18 +320,16 @@ def _logits_layer(model, activation, place=0):
 
 
 def _losses(model, x, y, sample_weight, run, propagate, gradient=True):
-    """Forward and losses: (the loss, or the list of it and those of the outputs; y_pred, mask and,
-    where wanted, the gradient of the outputs; lists for a model that gives several)."""
+    """Forward, for which it sets run.logits_of, and losses: (the loss, or the list of it and those
+    of the outputs; y_pred; where wanted the gradient of the outputs; mask), lists for a model that
+    gives several."""
     compiled = model._compiled
     if model.gives_several:
         return _several_losses(model, x, y, sample_weight, run, propagate, gradient)
     loss = compiled.loss_for(y, model.output_shape)
     fused = _logits_layer(model, loss.fused_activation)
     run.logits_of = () if fused is None else (fused,)
-    try:
-        out, mask = propagate()
-    finally:
-        run.logits_of = ()
+    out, mask = propagate()
     return *_loss(loss, y, out, sample_weight, mask, fused is not None, gradient), mask
 
 
@@ -357,10 +355,7 @@ def _several_losses(model, x, y, sample_weight, run, propagate, gradient):
         fused.append(_logits_layer(model, loss.fused_activation, place))
     fused = [layer if fused.count(layer) == 1 else None for layer in fused]
     run.logits_of = tuple(layer for layer in fused if layer is not None)
-    try:
-        outs, masks = propagate()
-    finally:
-        run.logits_of = ()
+    outs, masks = propagate()
     values, y_pred, dys = [0.0], [], []
     for place, head in enumerate(compiled.heads):
         if head.loss is None:
@@ -433,6 +428,7 @@ def test_step(model, x, y, sample_weight, run):
     found, y_pred, _, mask = _losses(
         model, x, y, sample_weight, run, lambda: _infer(model, x, run), gradient=False
     )
+    run.logits_of = ()
     more = sum(run.losses) + sum(
         float(v.regularizer(v.value)) for v in model.trainable_weights if v.regularizer is not None
     )
