@@ -8,8 +8,11 @@ import fastrnn
 
 keras = pytest.importorskip("keras", reason="compares with Keras itself")
 
-# Keras takes a list of one array for one, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs` doesn't match")
+pytestmark = [
+    # Keras takes a list of one array for one, and says so; saves TensorFlow's variables.
+    pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs` doesn't match"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+]
 
 GRAPHS = 60
 UNITS = 3
