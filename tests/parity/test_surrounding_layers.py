@@ -410,7 +410,7 @@ def test_outputs_gradients_and_masks(name, seed, tally):
     assert [w.name for w in own.weights] == [w.name for w in theirs.weights]
     weights = [rng.standard_normal(w.shape).astype(np.float32) for w in theirs.weights]
     if weights and name == "Normalization":
-        weights = [weights[0], abs(weights[1]), np.array(0)]
+        weights = [weights[0], np.asarray(abs(weights[1])), np.array(0)]
     for weight, value in zip(theirs.weights, weights, strict=True):
         if "variance" in weight.name:
             np.abs(value, out=value)
