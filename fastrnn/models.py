@@ -1194,7 +1194,7 @@ def clone_model(
     model: Model,
     input_tensors: Symbolic | Sequence[Symbolic] | None = None,
     clone_function: Callable[[Layer], Layer] | None = None,
-) -> Sequential:
+) -> Model:
     """A model of the same layers, with new weights. input_tensors: an Input for it to begin with;
     clone_function(layer): the layer in a layer's place. As keras.models.clone_model."""
     if not isinstance(model, Model):
