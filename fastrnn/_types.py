@@ -15,6 +15,7 @@ Identifier = str | Config | Callable[..., Any] | None  # a name, a config, a cla
 Initializer = Identifier | np.ndarray
 Shape = SupportsIndex | Sequence[SupportsIndex | None]
 Sizes = SupportsIndex | Sequence[SupportsIndex]
+Edges = SupportsIndex | Sequence[Sizes]
 Axes = SupportsIndex | Sequence[SupportsIndex]
 DataFormat = Literal["channels_last", "channels_first"] | None
 CustomObjects = Mapping[str, Any] | None
@@ -79,11 +80,33 @@ class ConvolutionOptions(WeightedOptions, total=False):
     border_mode: str
 
 
+class WindowedOptions(Options, total=False):
+    weights: Sequence[Any] | None
+
+
+class SpatialOptions(LayerOptions, total=False):
+    dim_ordering: str
+
+
+class Convolution2DOptions(WeightedOptions, total=False):
+    subsample: Sizes
+    border_mode: str
+    dim_ordering: str
+
+
+class Pooling2DOptions(SpatialOptions, total=False):
+    border_mode: str
+
+
 class PoolingOptions(LayerOptions, total=False):
     pool_length: Sizes
     stride: Sizes
     subsample_length: Sizes
     border_mode: str
+
+
+class UpSamplingOptions(LayerOptions, total=False):
+    length: SupportsIndex
 
 
 class EmbeddingOptions(ShapeOptions, total=False):
@@ -110,6 +133,10 @@ class NormalizationOptions(LayerOptions, total=False):
 class NoiseOptions(LayerOptions, total=False):
     p: float
     sigma: float
+
+
+class SpatialNoiseOptions(NoiseOptions, total=False):
+    dim_ordering: str
 
 
 class DecayingOptions(TypedDict, total=False):

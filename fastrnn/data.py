@@ -12,8 +12,92 @@ from fastrnn.layers.base import as_input, as_numbers
 _TO_DENSE = ("toarray", "to_tensor")  # methods of SciPy's sparse arrays, of ragged tensors
 
 
+def each(function, value):
+    """function(value), of each array where it is a list, None where there is none."""
+    if type(value) is list:
+        return [each(function, part) for part in value]
+    return None if value is None else function(value)
+
+
+def shape_of(arrays):
+    return each(np.shape, arrays)
+
+
+def samples_of(arrays):
+    return len(arrays[0] if type(arrays) is list else arrays)
+
+
+def built_for(x):
+    """The input shape, or shapes, to build a model with for such a batch."""
+    return each(lambda a: (None, *a.shape[1:]), x)
+
+
+def parts_by_name(name, given, names):
+    """The parts of a list, or of a dict by these names, in order; None where a dict has none."""
+    if isinstance(given, dict):
+        if unknown := [key for key in given if key not in names]:
+            raise ValueError(f"{name}: expected a dict with keys of {names}, received {unknown}")
+        return [given.get(key) for key in names]
+    if not isinstance(given, (list, tuple)) or len(given) != len(names):
+        count = f" of {len(given)}" if isinstance(given, (list, tuple)) else ""
+        raise ValueError(
+            f"{name}: expected a list of {len(names)} arrays, for {names}, received "
+            f"{type(given).__name__}{count}"
+        )
+    return list(given)
+
+
+def inputs_of(model, x):
+    """x as the model takes it: an array, or a list of them."""
+    if not model.takes_several:
+        return model.repair_rank(as_input(single(x, "x"), model.input_dtype, "x"))
+    parts = parts_by_name("x", x, model.input_names)
+    if missing := [n for n, part in zip(model.input_names, parts, strict=True) if part is None]:
+        raise ValueError(f"x: expected arrays for {model.input_names}, received none for {missing}")
+    dtypes = model.input_dtype
+    return model.repair_rank(
+        [as_input(single(a, "x"), dtype, "x") for a, dtype in zip(parts, dtypes, strict=True)]
+    )
+
+
+def targets_of(model, y):
+    """y as numbers: an array, or a list with one, or None, for each output."""
+    if y is None:
+        return None
+    if not model.gives_several:
+        return as_target(single(y, "y"))
+    return each(lambda a: as_target(single(a, "y")), parts_by_name("y", y, model.output_names))
+
+
+def weights_of(model, sample_weight):
+    """As targets_of; an array for a model of several outputs is that of each."""
+    if sample_weight is None:
+        return None
+    if not model.gives_several:
+        return np.asarray(single(sample_weight, "sample_weight"), np.float32)
+    if isinstance(sample_weight, (list, tuple, dict)):
+        parts = parts_by_name("sample_weight", sample_weight, model.output_names)
+    else:
+        parts = [sample_weight] * len(model.output_names)
+    return each(lambda a: np.asarray(single(a, "sample_weight"), np.float32), parts)
+
+
+def check_samples(x, y, sample_weight, hint=""):
+    """Raise ValueError unless all arrays have as many samples."""
+    samples = samples_of(x)
+    for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        for array in value if type(value) is list else (value,):
+            if array is not None and (array.ndim < 1 or len(array) != samples):
+                raise ValueError(
+                    f"{name}: expected as many samples as x ({samples}){hint}, received shape "
+                    f"{array.shape}"
+                )
+    return samples
+
+
 class ArrayBatches:
-    """Batches of (x, y, sample_weight) cut from arrays with the samples on the first axis.
+    """Batches of (x, y, sample_weight) cut from arrays with the samples on the first axis, or from
+    lists of arrays where the model has several inputs or outputs.
 
     shuffle: a new order each time it is iterated; "batch": of the samples within each batch.
     steps: into how many batches to cut where no batch_size is given. Errors: ValueError for lengths
@@ -22,40 +106,58 @@ class ArrayBatches:
     endless = False
 
     def __init__(self, x, y, sample_weight, batch_size, shuffle, model, steps=None):
-        self.x = model.repair_rank(as_input(single(x, "x"), model.input_dtype, "x"))
-        if self.x.ndim < 1:
+        self.x = inputs_of(model, x)
+        if any(part.ndim < 1 for part in self._parts(self.x)):
             raise ValueError(
                 "x: expected an array with samples on the first axis, received a number"
             )
-        self.y = None if y is None else as_target(single(y, "y"))
-        self.sample_weight = None
-        if sample_weight is not None:
-            self.sample_weight = np.asarray(single(sample_weight, "sample_weight"), np.float32)
-        self.samples = len(self.x)
-        for name, array in (("y", self.y), ("sample_weight", self.sample_weight)):
-            if array is not None and (array.ndim < 1 or len(array) != self.samples):
-                lists = any(isinstance(given, (list, tuple)) for given in (x, y))
-                raise ValueError(
-                    f"{name}: expected as many samples as x ({self.samples}), received shape "
-                    f"{array.shape}"
-                    + lists
-                    * "; a model has one input and one output, so a list is one array"
-                )
+        self.y = targets_of(model, y)
+        self.sample_weight = weights_of(model, sample_weight)
+        try:
+            self.samples = check_samples(self.x, self.y, self.sample_weight)
+        except ValueError as error:
+            lists = any(isinstance(given, (list, tuple)) for given in (x, y))
+            if lists and not model.takes_several and not model.gives_several:
+                hint = "; a model has one input and one output, so a list is one array"
+                raise ValueError(str(error) + hint) from None
+            raise
         if self.samples == 0:
-            raise ValueError(f"x: expected at least one sample, received shape {self.x.shape}")
+            raise ValueError(f"x: expected at least one sample, received shape {shape_of(self.x)}")
         if batch_size is None and steps:
             batch_size = -(-self.samples // steps)
         self.batch_size = check_batch_size(batch_size)
         self.shuffle = check_shuffle(shuffle)
         self.steps = -(-self.samples // self.batch_size)
-        self._buffers = [None] * 3
+        self._buffers = {}
+
+    @staticmethod
+    def _parts(value):
+        return value if type(value) is list else [value]
 
     def first(self):
         """x and y of the first samples, as many as in a batch."""
-        return self.x[: self.batch_size], None if self.y is None else self.y[: self.batch_size]
+
+        def begin(array):
+            return array[: self.batch_size]
+
+        return each(begin, self.x), each(begin, self.y)
 
     def __iter__(self):
-        arrays = (self.x, self.y, self.sample_weight)
+        arrays = [self.x, self.y, self.sample_weight]
+        if not any(type(value) is list for value in arrays):
+            yield from self._batches(arrays)
+            return
+        flat, ends = [], []
+        for value in arrays:
+            flat += self._parts(value)
+            ends.append(len(flat))
+        for parts in self._batches(flat):
+            yield tuple(
+                list(parts[begin:end]) if type(value) is list else parts[begin]
+                for value, begin, end in zip(arrays, [0, *ends], ends, strict=False)
+            )
+
+    def _batches(self, arrays):
         size = self.batch_size
         if not self.shuffle or self.samples == 1:
             for start in range(0, self.samples, size):
@@ -74,7 +176,7 @@ class ArrayBatches:
     def _take(self, n, array, places):
         if array is None:
             return None
-        buffer = self._buffers[n]
+        buffer = self._buffers.get(n)
         if buffer is None:
             shape = (min(self.batch_size, self.samples), *array.shape[1:])
             buffer = self._buffers[n] = np.empty(shape, array.dtype)
@@ -131,16 +233,9 @@ class IteratedBatches:
                 "parts"
             )
         x, y, weight = (*parts, None, None)[:3]
-        x = as_input(single(x, "x"), self.model.input_dtype, "x")
-        x = self.model.repair_rank(x)
-        y = None if y is None else as_target(single(y, "y"))
-        weight = None if weight is None else np.asarray(single(weight, "sample_weight"), np.float32)
-        for name, array in (("y", y), ("sample_weight", weight)):
-            if array is not None and (array.ndim < 1 or len(array) != len(x)):
-                raise ValueError(
-                    f"{name}: expected as many samples as x ({len(x)}) in a batch, received shape "
-                    f"{array.shape}"
-                )
+        x, y = inputs_of(self.model, x), targets_of(self.model, y)
+        weight = weights_of(self.model, weight)
+        check_samples(x, y, weight, " in a batch")
         return x, y, weight
 
 
@@ -228,6 +323,10 @@ def class_weights(y, class_weight, sample_weight, output_shape):
     y holds labels or, on a last axis as the outputs, 1 for the class."""
     if class_weight is None:
         return sample_weight
+    if type(y) is list:
+        raise ValueError(
+            "class_weight: expected None for a model of several outputs; sample_weight takes a list"
+        )
     if not isinstance(class_weight, dict) or not class_weight:
         raise ValueError(
             f"class_weight: expected a dict of class: weight, received {class_weight!r}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import layers, variable
+from fastrnn.data import inputs_of
 from fastrnn.layers.base import as_input, check_size
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.run import Run
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastrnn._types import Whole
-    from fastrnn.models import Sequential
+    from fastrnn.models import Model
 
 SHAPES_KEPT = 8
 
@@ -30,10 +31,11 @@ class Predictor:
     set of them. out: an array that takes the outputs.
     Errors: ValueError for a shape that does not fit the model or `out`."""
 
-    def __init__(self, model: Sequential, prepare: bool = False):
+    def __init__(self, model: Model, prepare: bool = False):
         self._model = model
         self._prepare = prepare
         self._dtype = model.input_dtype
+        self._several = model.takes_several
         self._plans = {}  # shape -> plans that no thread is using
         self._seen = None, None  # the last change of any weight, and the model's versions after it
         self._repeatable = not model.has_states
@@ -43,7 +45,9 @@ class Predictor:
         return f"<Predictor of {model.name!r}: {model.input_shape} -> {model.output_shape}>"
 
     def __call__(self, x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
-        if type(x) is not np.ndarray or x.dtype != self._dtype:
+        if self._several:
+            x = inputs_of(self._model, x)
+        elif type(x) is not np.ndarray or x.dtype != self._dtype:
             x = as_input(x, self._dtype)
         for _ in range(2 if self._repeatable else 0):
             change, version = self._seen
@@ -70,7 +74,7 @@ class Predictor:
         else:
             out[...] = y
         if version is self._seen[1]:
-            self._plans.setdefault(plan[0].shape, collections.deque()).append(plan)
+            self._plans.setdefault(plan[4], collections.deque()).append(plan)
         return out  # type: ignore[return-value]
 
     def _look_at_weights(self):
@@ -86,32 +90,40 @@ class Predictor:
 
     def _run(self, x, version):
         """The plan, of weights of this version, that has taken x to its outputs."""
-        free, plan = self._plans.get(x.shape), None
+        shape = tuple([part.shape for part in x]) if self._several else x.shape
+        free, plan = self._plans.get(shape), None
         if free:
             try:
                 plan = free.pop()
             except IndexError:  # another thread was faster
                 pass
         if plan is None or plan[3] is not version:
-            repaired = self._model.repair_rank(x)
+            repaired = x if self._several else self._model.repair_rank(x)
             if repaired is not x:
                 return self._run(repaired, version)
-            plan = self._plan(x.shape, version)
-        plan[0][...] = x
+            plan = self._plan(shape, version)
+        if self._several:
+            for source, part in zip(plan[0], x, strict=True):
+                source[...] = part
+        else:
+            plan[0][...] = x
         for step in plan[1]:
             step()
         return plan
 
     def _plan(self, shape, version):
-        self._check(shape)
+        self._check([*shape] if self._several else shape)
         kept = list(self._plans)
         if shape not in kept:
             for oldest in kept[: 1 - SHAPES_KEPT]:
                 self._plans.pop(oldest, None)
-        source = np.zeros(shape, self._dtype)
+        if self._several:
+            source = [np.zeros(*part) for part in zip(shape, self._dtype, strict=True)]
+        else:
+            source = np.zeros(shape, self._dtype)
         steps = []
         y = self._model.plan(source, steps, self._new_run())
-        return source, steps, y, version
+        return source, steps, y, version, shape
 
     def _check(self, shape):
         self._model.check_call(shape)
@@ -130,8 +142,10 @@ class Stepper(Predictor):
     Errors: ValueError for a model of which a step's output depends on later steps, for a shape that
     does not fit, and for a padded step (Masking, mask_zero)."""
 
-    def __init__(self, model: Sequential, streams: Whole):
+    def __init__(self, model: Model, streams: Whole):
         self.streams = check_size("streams", streams)
+        if model.takes_several:
+            raise ValueError(f"stream: model {model.name!r}: expected one input")
         super().__init__(model, prepare=True)
         self._repeatable = False
         self._recurrent, self._masks = [], []
@@ -254,6 +268,11 @@ def _each_step_alone(layer):
         return all(axis in (-1, len(layer.input_shape) - 1) for axis in axes)
     if isinstance(layer, layers.Softmax):
         return layer.options["axis"] in (-1, len(layer.input_shape) - 1)
+    if isinstance(layer, (layers.UnitNormalization, layers.RMSNormalization)):
+        rank = len(layer.input_shape)
+        return layer.axes(rank) == (rank - 1,)
+    if isinstance(layer, (layers.Rescaling, layers.Normalization)):
+        return set(layer.fixed_axes) <= {-1}
     return type(layer) in EACH_STEP
 
 
@@ -261,5 +280,5 @@ EACH_STEP = {
     layers.InputLayer, layers.Embedding, layers.Masking, layers.Dense, layers.TimeDistributed,
     layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Dropout,
     layers.SpatialDropout1D, layers.GaussianDropout, layers.GaussianNoise,
-    layers.ActivityRegularization,
+    layers.ActivityRegularization, layers.Identity,
 }  # fmt: skip

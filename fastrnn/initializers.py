@@ -143,8 +143,8 @@ class RandomUniform(_RandomInitializer):
 
     @tensor
     def __call__(self, shape, dtype="float32") -> np.ndarray:
-        ends = sorted((self.minval, self.maxval))
-        values = generator(self.seed).uniform(*ends, _shape(shape))
+        low, high = sorted((self.minval, self.maxval))
+        values = generator(self.seed).uniform(low, high, _shape(shape))
         return values.astype(_dtype(dtype))
 
 

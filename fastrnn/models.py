@@ -1,4 +1,4 @@
-"""Sequential: layers one after another (keras.Sequential)."""
+"""Models: Sequential, layers one after another, and Functional, any graph of them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import numpy as np
 from fastrnn import training
 from fastrnn._public import public
 from fastrnn.callbacks import History
-from fastrnn.data import check_batch_size, steps_of
+from fastrnn.data import check_batch_size, inputs_of, parts_by_name, steps_of
+from fastrnn.graph import Graph
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, MODELS, serialize
-from fastrnn.layers.base import LACKS_AN_AXIS, Layer, as_input, unique_name
+from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
-from fastrnn.layers.embedding import Embedding, Lookup
-from fastrnn.layers.recurrent import Recurrent
-from fastrnn.layers.symbolic import Symbolic
+from fastrnn.layers.embedding import Embedding, Lookup, as_indices
+from fastrnn.layers.recurrent import Recurrent, TakesStates
+from fastrnn.layers.symbolic import Symbolic, source
 from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.metrics import Mean, Metric
 from fastrnn.regularizers import gradient_of
@@ -58,44 +59,73 @@ _OF_QUEUES = (
 )
 
 
-class Sequential(Layer):
-    """A stack of layers, each with one input and, except for the last, one output.
+class _Makes(type):
+    """Model(inputs, outputs) makes a Sequential or a Functional, which are Models."""
 
-    If the last layer has several outputs (return_state, merge_mode=None), the model returns the
-    list of them, and cannot be trained.
-    layers: a list of layers; an Input, or input_shape on the first layer, makes the model build at
-    once, otherwise it builds on its first data. A Sequential is itself a layer and may be added to
-    another. Source: https://keras.io/api/models/sequential/
+    def __call__(cls, *tensors, **options):
+        if cls is Model:
+            return _model_between(*tensors, **options)
+        return super().__call__(*tensors, **options)
+
+
+class Model(Layer, metaclass=_Makes):
+    """Model(inputs, outputs): the layers from `Input(...)` to outputs of layers, called on each
+    other.
+
+        inputs = Input(shape=(None,))
+        x = Embedding(20000, 128)(inputs)
+        x = Bidirectional(LSTM(64))(x)
+        model = Model(inputs, Dense(1, activation="sigmoid")(x))
+
+    inputs, outputs: one tensor, or lists of them. The inputs may be outputs of layers too: the
+    model then begins after them; models share layers. A chain of layers is a Sequential. What all
+    models have is here: training, prediction, files.
+    Raises ValueError where outputs need more than the inputs, TypeError for subclasses.
+    Source: https://keras.io/api/models/model/
     """
 
     supports_masking = True
     _hidden_names = Layer._hidden_names | {
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
-        "fixed_axes", "forward", "give_run", "gradient_array", "propagate", "reject_shape",
-        "symbolic", "take_run", "described",
+        "fixed_axes", "forward", "give_run", "gives_several", "gradient_array", "input_of",
+        "logits_layer", "propagate", "reject_shape", "symbolic", "take_run", "described",
     }  # fmt: skip
 
     def __init__(
         self,
-        layers: Sequence[Layer | Symbolic] | None = None,
-        trainable: bool = True,
+        inputs: Symbolic | Sequence[Symbolic] | None = None,
+        outputs: Symbolic | Sequence[Symbolic] | None = None,
         name: str | None = None,
+        trainable: bool = True,
+        **old: Unpack[ModelOptions],
     ):
         super().__init__(name=name, trainable=trainable)
-        self._input_layer: Any = None
-        self._layers = []
+        self._layers: list[Layer] = []
         self._runs = collections.deque()
         self._predictor: Any = None
-        self._compiled = None  # what compile made, training.Compiled
+        self._compiled: Any = None  # what compile made, training.Compiled
         self.run_eagerly, self.jit_compile, self.steps_per_execution = False, "auto", 1
         self.stop_training = self.stop_evaluating = self.stop_predicting = False
         self.initial_epoch = 0
         self.history = None
         self._trainer = None  # (process, thread) that trains it
-        for layer in layers or ():
-            self.add(layer)
+
+    def __init_subclass__(cls):
+        if Model in cls.__bases__ and not cls.__module__.startswith("fastrnn."):
+            raise TypeError(
+                f"{cls.__name__}: subclasses of Model are not supported; make the model with "
+                "Sequential([...]) or Model(inputs, outputs)"
+            )
+
+    def __call__(self, inputs, *arguments, **kwargs):
+        one = isinstance(inputs, (list, tuple)) and len(inputs) == 1 and hasattr(inputs[0], "ndim")
+        if one and not self.takes_several and inputs[0].ndim:
+            (inputs,) = inputs
+        return super().__call__(inputs, *arguments, **kwargs)
 
     # --- layers ---
+
+    gives_several = False  # is the model trained to give a list of outputs?
 
     @property
     def layers(self) -> list[Layer]:
@@ -108,87 +138,6 @@ class Sequential(Layer):
     @property
     def batch_dependent(self):
         return any(layer.batch_dependent for layer in self._layers)
-
-    @property
-    def input_dtype(self):
-        return self._layers[0].input_dtype if self._layers else np.float32
-
-    def add(self, layer: Layer | Symbolic) -> None:
-        """Put a layer on top of the stack."""
-        if isinstance(layer, Symbolic) and len(layer.layers) == 1:
-            (layer,) = layer.layers
-        if not isinstance(layer, Layer):
-            raise ValueError(f"layer: expected a layer, received {layer!r}")
-        if layer is self or self in _models_within(layer):
-            raise ValueError(f"layer: expected another model than {self.name!r} itself")
-        if isinstance(layer, InputLayer):
-            if self._layers or self._input_layer:
-                raise ValueError("an Input has to be the first entry of a Sequential")
-            self._input_layer = layer
-            return
-        if any(layer is other or layer.name == other.name for other in self._layers):
-            raise ValueError(f"layer: expected a name of its own, received {layer.name!r} again")
-        if not self._layers and self._input_layer is None and layer.batch_input_shape is not None:
-            self._input_layer = InputLayer(batch_shape=layer.batch_input_shape)
-        if not self._layers and isinstance(layer, Sequential) and layer._input_layer:
-            self._input_layer = self._input_layer or layer._input_layer
-        was_built = self.built
-        self._layers.append(layer)
-        self.built = False
-        self.compiled_changes()
-        if was_built or self._input_layer is not None:
-            try:
-                self.build(self.input_shape or self._input_layer.batch_input_shape)
-            except ValueError:
-                self._layers.pop()
-                self.built = was_built
-                raise
-        layer._model = weakref.ref(self)
-
-    def pop(self) -> Layer:
-        """Remove the last layer and return it."""
-        if not self._layers:
-            raise TypeError("pop: there are no layers in the model")
-        layer = self._layers.pop()
-        self.compiled_changes()
-        if self.built and self._layers:
-            self.output_shape = self._layers[-1].output_shape
-        elif not self._layers:
-            self.built, self.input_shape, self.output_shape = False, None, None
-        return layer
-
-    def compiled_changes(self):
-        """The stack has changed: metrics and buffers start anew."""
-        self._runs.clear()
-        self._predictor = None
-        if self._compiled is not None:
-            self._compiled.resolved, self._compiled.run = None, Run(training=True)
-
-    def symbolic(self, last=None):
-        """What the layer `last` puts out (default: what the model gets), to be given to Model."""
-        self.build()
-        if self._input_layer is None:
-            self._input_layer = InputLayer(batch_shape=self.input_shape)
-        tensor = Symbolic([self._input_layer], self.input_shape)
-        for layer in self._layers[: 0 if last is None else self._layers.index(last) + 1]:
-            tensor = tensor.then(layer)
-        return tensor
-
-    @property
-    def input(self):
-        return self.symbolic()
-
-    @property
-    def output(self):
-        return self.symbolic(self._layers[-1]) if self._layers else self.input
-
-    @property
-    def inputs(self):
-        return [self.input]
-
-    @property
-    def outputs(self):
-        return [self.output]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         if (name is None) == (index is None):
@@ -203,180 +152,23 @@ class Sequential(Layer):
         names = [layer.name for layer in self._layers]
         raise ValueError(f"name: expected one of {names}, received {name!r}")
 
-    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
-        if self.built:
-            return
-        if input_shape is None:
-            if self._input_layer is None:
-                raise ValueError("input_shape: expected a shape, as the model has no Input")
-            input_shape = self._input_layer.batch_input_shape
-        if not self._layers:
-            raise ValueError(f"model {self.name!r} has no layers")
-        super().build(tuple(input_shape))
-
-    def create_weights(self, input_shape):
-        shape, below = input_shape, None
-        for layer in self._layers:
-            if isinstance(shape, list):
-                raise ValueError(
-                    f"layer {layer.name!r}: expected one input, received the {len(shape)} outputs "
-                    "of the layer below"
-                )
-            try:
-                if layer.built:
-                    layer.check_input_shape(shape)
-                layer.build(shape)
-            except ValueError as error:
-                hint, text = "", str(error).removesuffix(LACKS_AN_AXIS)
-                if below is None:
-                    raise
-                if not getattr(below, "return_sequences", True):
-                    hint = f"; with return_sequences=True, {below.name!r} gives all time steps"
-                raise ValueError(text + hint) from None
-            shape = layer.output_shape = layer.compute_output_shape(shape)
-            below = layer
-
-    def compute_output_shape(self, input_shape):
-        for layer in self._layers:
-            input_shape = layer.compute_output_shape(input_shape)
-        return input_shape
-
-    def __call__(self, inputs, *arguments, mask=None, training=None, **kwargs):
-        if isinstance(inputs, dict):
-            inputs = self._of_input(inputs)
-        return super().__call__(inputs, *arguments, mask=mask, training=training, **kwargs)
-
-    def _of_input(self, given):
-        """What a dict by the input's name holds for it."""
-        expected = self._input_layer.name if self._input_layer else None
-        if [*given] != [expected]:
-            raise ValueError(
-                f"inputs: expected an array, or a dict with the name of the input, {expected!r}, "
-                f"received a dict of {[*given]}"
-            )
-        return given[expected]
-
-    def repair_rank(self, x):
-        declared = self._input_layer.batch_input_shape if self._input_layer else self.input_shape
-        if declared is None or x.ndim == len(declared):
-            return x
-        if x.ndim == len(declared) + 1 and x.shape[-1] == 1:
-            return x[..., 0]
-        if x.ndim == len(declared) - 1 and declared[-1] == 1:
-            return x[..., None]
-        return x
-
-    def check_call(self, shape):
-        if self._input_layer is not None:
-            declared = self._input_layer.batch_input_shape
-            if not _fits(shape, declared):
-                lacks_batch = _fits(shape, declared[1:])
-                self.reject_shape(declared, shape, "; x[None] is one sample" * lacks_batch)
-        for layer in self._layers:
-            layer.check_call(shape)
-            shape = layer.compute_output_shape(shape)
-
-    def compute_mask(self, inputs, mask=None):
-        raise NotImplementedError("a Sequential computes its mask while it runs")
+    def compiled_changes(self):
+        """The stack has changed: metrics and buffers start anew."""
+        self._runs.clear()
+        self._predictor = None
+        if self._compiled is not None:
+            self._compiled.changes()
 
     # --- computing ---
 
-    def propagate(self, x, run, mask=None):
-        """(output, mask) for a batch that fits the model."""
-        for i, layer in enumerate(self._layers):
-            if isinstance(layer, Sequential):
-                x, mask = layer.propagate(x, run, mask)
-                continue
-            y = Lookup(layer, x) if self._looks_up(i, run) else layer.forward(x, run, mask)
-            mask = layer.compute_mask(x, mask)
-            if mask is not None and mask.all():
-                mask = None  # the same, and faster
-            x = y
-            if layer.activity_regularizer is not None and not isinstance(y, list):
-                run.losses.append(float(layer.activity_regularizer(y)) / len(y))
-                run.saved[layer, "output"] = y
-        return x, mask
-
-    def _looks_up(self, i, run):
-        """Is layer i an Embedding whose vectors only a recurrent layer above will see?"""
-        layer = self._layers[i]
-        if type(layer) is not Embedding or layer.activity_regularizer is not None:
-            return False
-        for above in self._layers[i + 1 :]:
-            drops = type(above) in (Dropout, SpatialDropout1D)
-            if run.training or not drops or above.activity_regularizer is not None:
-                return type(above).forward in (Recurrent.forward, Bidirectional.forward)
-        return False
-
-    def forward(self, x, run, mask=None):
-        return self.propagate(x, run, mask)[0]
-
-    def backward(self, dy, run, need_dx=True):
-        last = 0
-        if not need_dx:
-            needed = [i for i, la in enumerate(self._layers) if la.trainable_weights]
-            if not needed:
-                return None
-            last = needed[0]
-        for i in range(len(self._layers) - 1, last - 1, -1):
-            layer = self._layers[i]
-            if layer.activity_regularizer is not None:
-                y = run.saved[layer, "output"]
-                dy = dy + gradient_of(layer.activity_regularizer, y) / np.float32(len(y))
-            dy = layer.backward(dy, run, need_dx or i > last)
-        return dy
-
-    def call(self, x, run, mask):
-        return self.forward(x, run, mask)
-
-    def plan(self, x, steps, run):
-        leaves = self._leaves()
-        makers = [] if run.states else [layer for layer in leaves if _makes_mask(layer)]
-        if not makers:
-            return self._plan_unmasked(x, steps, run)
-        first = leaves[0]
-        if makers != [first] or type(first) not in (Embedding, Masking):
-            return super().plan(x, steps, run)
-        unmasked = []
-        y = self._plan_unmasked(x, unmasked, run)
-
-        def step():
-            if _masks_nothing(first, x):
-                for one in unmasked:
-                    one()
-            elif isinstance(y, list):
-                for kept, output in zip(y, self.forward(x, run), strict=True):
-                    np.copyto(kept, output)
-            else:
-                np.copyto(y, self.forward(x, run))
-
-        steps.append(step)
-        return y
-
-    def _plan_unmasked(self, x, steps, run):
-        """plan for inputs of which no layer masks a step."""
-        for i, layer in enumerate(self._layers):
-            if type(layer) is Sequential:
-                x = layer._plan_unmasked(x, steps, run)
-            elif self._looks_up(i, run):
-                x = Lookup(layer, x)
-            elif type(layer) is not Masking or run.states:
-                x = _plan(layer, x, steps, run)
-        return x
-
-    def _leaves(self):
-        """The layers in order, those of inner models in their places."""
-        inner = [la._leaves() if isinstance(la, Sequential) else [la] for la in self._layers]
-        return [leaf for leaves in inner for leaf in leaves]
-
     def compile_inference(self) -> Predictor:
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""
-        self.build()
+        self.build(None)
         return Predictor(self, prepare=True)
 
     def stream(self, streams: Whole = 1) -> Stepper:
         """A Stepper: feed it the next time steps of so many streams at once, for their outputs."""
-        self.build()
+        self.build(None)
         return Stepper(self, streams)
 
     def take_run(self):
@@ -418,8 +210,15 @@ class Sequential(Layer):
             raise TypeError(unknown_arguments(self.compile, kwargs))
         if metrics is None and _are_metrics(loss_weights):  # the third argument of Keras 2
             loss_weights, metrics = None, loss_weights
+        if self.gives_several:
+            self._compiled = training.CompiledSeveral(
+                self, optimizer, loss, loss_weights, metrics, weighted_metrics, steps_per_execution
+            )
+            self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+            self.steps_per_execution = self._compiled.steps_per_execution
+            return
         if loss_weights not in (None, 1, 1.0, [1], [1.0]):
-            raise ValueError(f"loss_weights: a Sequential has one loss, received {loss_weights!r}")
+            raise ValueError(f"loss_weights: the model has one loss, received {loss_weights!r}")
         loss = self._of_output("loss", loss)
         metrics = self._of_output("metrics", metrics)
         weighted_metrics = self._of_output("weighted_metrics", weighted_metrics)
@@ -435,7 +234,7 @@ class Sequential(Layer):
         """What a dict by the output's name holds for it."""
         if not isinstance(given, dict) or not given or "class_name" in given:
             return given
-        expected = self._layers[-1].name if self._layers else None
+        expected = self._output_name()
         if [*given] != [expected]:
             raise ValueError(
                 f"{name}: expected a dict with the name of the output, {expected!r}, received "
@@ -443,9 +242,12 @@ class Sequential(Layer):
             )
         return given[expected]
 
+    def _output_name(self):
+        return self._layers[-1].name if self._layers else None
+
     @property
     def optimizer(self) -> Optimizer:
-        return self._compiled and self._compiled.optimizer  # type: ignore[return-value]
+        return self._compiled and self._compiled.optimizer
 
     @property
     def loss(self) -> Any:
@@ -461,14 +263,19 @@ class Sequential(Layer):
         """The running mean of the loss, and the metrics once a batch has been seen."""
         if self._compiled is None:
             return []
-        loss = Mean("loss")
-        loss.total, loss.count = self._compiled.loss_sum, float(self._compiled.samples)
-        return [loss, *(metric for metric, _ in self._compiled.resolved or ())]
+        means = []
+        for name, head in self._compiled.losses():
+            mean = Mean(name)
+            mean.total, mean.count = head.loss_sum, float(head.samples)
+            means.append(mean)
+        return [*means, *(metric for _, metric in self._compiled.all_metrics())]
 
     @property
     def metrics_names(self) -> list[str]:
-        resolved = (self._compiled and self._compiled.resolved) or []
-        return ["loss", *(metric.name for metric, _ in resolved)]
+        if self._compiled is None:
+            return ["loss"]
+        losses = [name for name, _ in self._compiled.losses()]
+        return [*losses, *(name for name, _ in self._compiled.all_metrics())]
 
     def fit(
         self,
@@ -598,7 +405,7 @@ class Sequential(Layer):
         return self._results(compiled.logs(), return_dict)
 
     def predict_on_batch(self, x: ArrayLike) -> np.ndarray:
-        return self.predict(as_input(x, self.input_dtype, "x"), 2**62, verbose=0)
+        return self.predict(inputs_of(self, x), 2**62, verbose=0)
 
     def reset_metrics(self) -> None:
         if self._compiled is not None:
@@ -692,36 +499,13 @@ class Sequential(Layer):
         """Print a table of the layers, their output shapes and parameter counts."""
         print_summary(self, line_length, positions, print_fn, **kwargs)
 
-    def get_config(self) -> dict[str, Any]:
-        layers = [serialize(layer) for layer in self._layers]
-        if self._input_layer is not None:
-            layers.insert(0, serialize(self._input_layer))
-        config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
-        config["layers"] = layers
-        if self.input_shape is not None:
-            config["build_input_shape"] = self.input_shape
-        return config
-
-    def described(self) -> dict[str, Any]:
-        """The class and config in the form in which Keras writes them."""
-        described = {
-            "module": "keras",
-            "class_name": "Sequential",
-            "config": self.get_config(),
-            "registered_name": None,
-        }
-        if self.input_shape is not None:  # Keras takes one with any build_config for a built one
-            described["build_config"] = {"input_shape": self.input_shape}
-        return described
-
     @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any] | Sequence[Any], custom_objects: CustomObjects = None
-    ) -> Sequential:
-        """A model from get_config's dict, Keras's, or the bare list of layers of Keras 1 and 2."""
+    def from_config(cls, config: Mapping[str, Any], custom_objects: CustomObjects = None) -> Model:
+        """The model of a functional or sequential model's config."""
         from fastrnn.saving.config import Loader
 
-        return Loader(custom_objects).model({"class_name": "Sequential", "config": config})
+        name = "Functional" if "input_layers" in config else "Sequential"
+        return Loader(custom_objects).model({"class_name": name, "config": config})
 
     # --- copies and files ---
 
@@ -731,6 +515,10 @@ class Sequential(Layer):
         from fastrnn.saving import pickling
 
         return pickling.reduce(self)
+
+    def described(self) -> dict[str, Any]:
+        """The class and config in the form in which Keras writes them."""
+        raise NotImplementedError
 
     def to_json(self, **kwargs: Any) -> str:
         """The architecture, without weights, as JSON text; kwargs are json.dumps's."""
@@ -777,6 +565,536 @@ class Sequential(Layer):
         saving.load_weights(self, filepath, skip_mismatch, by_name)
 
 
+class Sequential(Model):
+    """A stack of layers, each with one input and, except for the last, one output.
+
+    If the last layer has several outputs (return_state, merge_mode=None), the model returns the
+    list of them, and cannot be trained.
+    layers: a list of layers; an Input, or input_shape on the first layer, makes the model build at
+    once, otherwise it builds on its first data. A Sequential is itself a layer and may be added to
+    another. Source: https://keras.io/api/models/sequential/
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer | Symbolic] | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ):
+        super().__init__(name=name, trainable=trainable)
+        self._input_layer: Any = None
+        self._tensors: list[Symbolic] = []  # what the model gets, what the first layer gives, ...
+        for layer in layers or ():
+            self.add(layer)
+
+    # --- layers ---
+
+    @property
+    def input_dtype(self):
+        return self._layers[0].input_dtype if self._layers else np.float32
+
+    def add(self, layer: Layer | Symbolic) -> None:
+        """Put a layer on top of the stack."""
+        tensor = None
+        if isinstance(layer, Symbolic) and isinstance(layer.layer, InputLayer):
+            tensor, layer = layer, layer.layer
+        if not isinstance(layer, Layer):
+            raise ValueError(f"layer: expected a layer, received {layer!r}")
+        if layer is self or self in _models_within(layer):
+            raise ValueError(f"layer: expected another model than {self.name!r} itself")
+        if isinstance(layer, InputLayer):
+            if self._layers or self._input_layer:
+                raise ValueError("an Input has to be the first entry of a Sequential")
+            self._input_layer = layer
+            self._tensors = [] if tensor is None else [tensor]
+            return
+        if any(layer is other or layer.name == other.name for other in self._layers):
+            raise ValueError(f"layer: expected a name of its own, received {layer.name!r} again")
+        if not self._layers and self._input_layer is None and layer.batch_input_shape is not None:
+            self._input_layer = InputLayer(batch_shape=layer.batch_input_shape)
+        if not self._layers and isinstance(layer, Sequential) and layer._input_layer:
+            self._input_layer = self._input_layer or layer._input_layer
+        was_built = self.built
+        self._layers.append(layer)
+        self.built = False
+        self.compiled_changes()
+        if was_built or self._input_layer is not None:
+            try:
+                self.build(self.input_shape or self._input_layer.batch_input_shape)
+            except ValueError:
+                self._layers.pop()
+                self.built = was_built
+                raise
+        layer._model = weakref.ref(self)
+
+    def pop(self) -> Layer:
+        """Remove the last layer and return it."""
+        if not self._layers:
+            raise TypeError("pop: there are no layers in the model")
+        layer = self._layers.pop()
+        del self._tensors[1 + len(self._layers) :]
+        self.compiled_changes()
+        if self.built and self._layers:
+            self.output_shape = self._layers[-1].output_shape
+        elif not self._layers:
+            self.built, self.input_shape, self.output_shape = False, None, None
+        return layer
+
+    def symbolic(self, last=None):
+        """What the layer `last` puts out (default: what the model gets), to be given to Model."""
+        self.build()
+        if self._input_layer is None:
+            self._input_layer = InputLayer(batch_shape=self.input_shape)
+        if not self._tensors:
+            self._tensors = [source(self._input_layer, self._input_layer.batch_input_shape)]
+        wanted = 0 if last is None else self._layers.index(last) + 1
+        while len(self._tensors) <= wanted:
+            layer = self._layers[len(self._tensors) - 1]
+            self._tensors.append(layer(self._tensors[-1]))
+        return self._tensors[wanted]
+
+    @property
+    def input(self):
+        return self.symbolic()
+
+    @property
+    def output(self):
+        return self.symbolic(self._layers[-1]) if self._layers else self.input
+
+    @property
+    def inputs(self):
+        return [self.input]
+
+    @property
+    def outputs(self):
+        output = self.output
+        return output if isinstance(output, list) else [output]
+
+    def input_of(self, layer):
+        place = self._layers.index(layer)
+        return self.symbolic(self._layers[place - 1] if place else None)
+
+    def logits_layer(self, place=0):
+        """The layer whose activation, the network's last operation, a loss may take over."""
+        return self._layers[-1]
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        if self.built:
+            return
+        if input_shape is None:
+            if self._input_layer is None:
+                raise ValueError("input_shape: expected a shape, as the model has no Input")
+            input_shape = self._input_layer.batch_input_shape
+        if not self._layers:
+            raise ValueError(f"model {self.name!r} has no layers")
+        super().build(tuple(input_shape))
+
+    def create_weights(self, input_shape):
+        shape, below = input_shape, None
+        for layer in self._layers:
+            if isinstance(shape, list):
+                raise ValueError(
+                    f"layer {layer.name!r}: expected one input, received the {len(shape)} outputs "
+                    "of the layer below"
+                )
+            try:
+                if layer.built:
+                    layer.check_input_shape(shape)
+                layer.build(shape)
+            except ValueError as error:
+                hint, text = "", str(error).removesuffix(LACKS_AN_AXIS)
+                if below is None:
+                    raise
+                if not getattr(below, "return_sequences", True):
+                    hint = f"; with return_sequences=True, {below.name!r} gives all time steps"
+                raise ValueError(text + hint) from None
+            shape = layer.output_shape = layer.compute_output_shape(shape)
+            below = layer
+
+    def compute_output_shape(self, input_shape):
+        for layer in self._layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    def __call__(self, inputs, *arguments, mask=None, training=None, **kwargs):
+        if isinstance(inputs, dict):
+            inputs = self._of_input(inputs)
+        return super().__call__(inputs, *arguments, mask=mask, training=training, **kwargs)
+
+    def _of_input(self, given):
+        """What a dict by the input's name holds for it."""
+        expected = self._input_layer.name if self._input_layer else None
+        if [*given] != [expected]:
+            raise ValueError(
+                f"inputs: expected an array, or a dict with the name of the input, {expected!r}, "
+                f"received a dict of {[*given]}"
+            )
+        return given[expected]
+
+    def repair_rank(self, x):
+        declared = self._input_layer.batch_input_shape if self._input_layer else self.input_shape
+        if declared is None or x.ndim == len(declared):
+            return x
+        return _repaired(x, declared)
+
+    def check_call(self, shape):
+        if self._input_layer is not None:
+            declared = self._input_layer.batch_input_shape
+            if not _fits(shape, declared):
+                lacks_batch = _fits(shape, declared[1:])
+                self.reject_shape(declared, shape, "; x[None] is one sample" * lacks_batch)
+        for layer in self._layers:
+            layer.check_call(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def compute_mask(self, inputs, mask=None):
+        raise NotImplementedError("a Sequential computes its mask while it runs")
+
+    # --- computing ---
+
+    def propagate(self, x, run, mask=None):
+        """(output, mask) for a batch that fits the model."""
+        for i, layer in enumerate(self._layers):
+            if isinstance(layer, Sequential):
+                x, mask = layer.propagate(x, run, mask)
+                continue
+            y = Lookup(layer, x) if self._looks_up(i, run) else layer.forward(x, run, mask)
+            mask = layer.compute_mask(x, mask)
+            if mask is not None and mask.all():
+                mask = None  # the same, and faster
+            x = y
+            if layer.activity_regularizer is not None and not isinstance(y, list):
+                run.losses.append(float(layer.activity_regularizer(y)) / len(y))
+                run.saved[layer, "output"] = y
+        return x, mask
+
+    def _looks_up(self, i, run):
+        """Is layer i an Embedding whose vectors only a recurrent layer above will see?"""
+        layer = self._layers[i]
+        if type(layer) is not Embedding or layer.activity_regularizer is not None:
+            return False
+        for above in self._layers[i + 1 :]:
+            drops = type(above) in (Dropout, SpatialDropout1D)
+            if run.training or not drops or above.activity_regularizer is not None:
+                return type(above).forward in (Recurrent.forward, Bidirectional.forward)
+        return False
+
+    def forward(self, x, run, mask=None):
+        return self.propagate(x, run, mask)[0]
+
+    def backward(self, dy, run, need_dx=True):
+        last = 0
+        if not need_dx:
+            needed = [i for i, la in enumerate(self._layers) if la.trainable_weights]
+            if not needed:
+                return None
+            last = needed[0]
+        for i in range(len(self._layers) - 1, last - 1, -1):
+            layer = self._layers[i]
+            if layer.activity_regularizer is not None:
+                y = run.saved[layer, "output"]
+                dy = dy + gradient_of(layer.activity_regularizer, y) / np.float32(len(y))
+            dy = layer.backward(dy, run, need_dx or i > last)
+        return dy
+
+    def call(self, x, run, mask):
+        return self.forward(x, run, mask)
+
+    def plan(self, x, steps, run):
+        leaves = self._leaves()
+        makers = [] if run.states else [layer for layer in leaves if _makes_mask(layer)]
+        if not makers:
+            return self._plan_unmasked(x, steps, run)
+        first = leaves[0]
+        if makers != [first] or type(first) not in (Embedding, Masking):
+            return super().plan(x, steps, run)
+        unmasked = []
+        y = self._plan_unmasked(x, unmasked, run)
+
+        def step():
+            if _masks_nothing(first, x):
+                for one in unmasked:
+                    one()
+            elif isinstance(y, list):
+                for kept, output in zip(y, self.forward(x, run), strict=True):
+                    np.copyto(kept, output)
+            else:
+                np.copyto(y, self.forward(x, run))
+
+        steps.append(step)
+        return y
+
+    def _plan_unmasked(self, x, steps, run):
+        """plan for inputs of which no layer masks a step."""
+        for i, layer in enumerate(self._layers):
+            if type(layer) is Sequential:
+                x = layer._plan_unmasked(x, steps, run)
+            elif self._looks_up(i, run):
+                x = Lookup(layer, as_indices(x, steps))
+            elif type(layer) is not Masking or run.states:
+                x = _plan(layer, x, steps, run)
+        return x
+
+    def _leaves(self):
+        """The layers in order, those of inner models in their places."""
+        inner = [la._leaves() if isinstance(la, Sequential) else [la] for la in self._layers]
+        return [leaf for leaves in inner for leaf in leaves]
+
+    def get_config(self) -> dict[str, Any]:
+        layers = [serialize(layer) for layer in self._layers]
+        if self._input_layer is not None:
+            layers.insert(0, serialize(self._input_layer))
+        config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+        config["layers"] = layers
+        if self.input_shape is not None:
+            config["build_input_shape"] = self.input_shape
+        return config
+
+    def described(self) -> dict[str, Any]:
+        """The class and config in the form in which Keras writes them."""
+        described = {
+            "module": "keras",
+            "class_name": "Sequential",
+            "config": self.get_config(),
+            "registered_name": None,
+        }
+        if self.input_shape is not None:  # Keras takes one with any build_config for a built one
+            described["build_config"] = {"input_shape": self.input_shape}
+        return described
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any] | Sequence[Any], custom_objects: CustomObjects = None
+    ) -> Model:
+        """A model from get_config's dict, Keras's, or the bare list of layers of Keras 1 and 2."""
+        from fastrnn.saving.config import Loader
+
+        return Loader(custom_objects).model({"class_name": "Sequential", "config": config})
+
+
+class Functional(Model):
+    """The model of a graph of layers, which Model(inputs, outputs) makes. inputs and outputs are
+    one tensor each, or lists; arrays are given and come in the same order, and may also be given as
+    a dict by the names of the `Input`s."""
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True):
+        super().__init__(name=name or unique_name("functional"), trainable=trainable)
+        self.inputs, self.outputs = _tensors("inputs", inputs), _tensors("outputs", outputs)
+        self._several = isinstance(inputs, (list, tuple)), isinstance(outputs, (list, tuple))
+        self._graph = Graph(self.inputs, self.outputs)
+        starts = {
+            tensor.layer: tensor.layer
+            if isinstance(tensor.layer, InputLayer)
+            else InputLayer(batch_shape=tensor.shape)
+            for tensor in self.inputs
+        }
+        self._layers = [starts.get(layer, layer) for layer in self._graph.layers]
+        names = collections.Counter(layer.name for layer in self._layers)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"outputs: expected layers with names of their own, received {twice}")
+        self.input_names = [starts[tensor.layer].name for tensor in self.inputs]
+        self.output_names = [tensor.name for tensor in self.outputs]
+        self.input_shape = self._inputs_of([tensor.shape for tensor in self.inputs])
+        self.output_shape = self._outputs_of([tensor.shape for tensor in self.outputs])
+        self.built = True
+        for layer in self._layers:
+            layer._model = weakref.ref(self)
+
+    def _inputs_of(self, values):
+        """A list of values for the inputs, or the one of them where the model takes no list."""
+        return list(values) if self._several[0] else values[0]
+
+    def _outputs_of(self, values):
+        return list(values) if self._several[1] else values[0]
+
+    @property
+    def input(self):
+        return self._inputs_of(self.inputs)
+
+    @property
+    def output(self):
+        return self._outputs_of(self.outputs)
+
+    @property
+    def takes_several(self):
+        return self._several[0]
+
+    @property
+    def gives_several(self):
+        return self._several[1]
+
+    @property
+    def input_dtype(self):
+        """int32 of an input of which all readers take indices."""
+        dtypes = [
+            np.int32 if types == {np.int32} else np.float32
+            for types in (self._graph.dtypes(slot) for slot in self._graph.inputs)
+        ]
+        return self._inputs_of(dtypes)
+
+    def symbolic(self, last):
+        """What the layer `last` puts out in its first call."""
+        node = next(node for node in self._graph.nodes if node.layer is last)
+        return node.outputs[0] if len(node.outputs) == 1 else [*node.outputs]
+
+    def input_of(self, layer):
+        node = next(node for node in self._graph.nodes if node.layer is layer)
+        if not node.inputs:
+            return node.outputs[0]
+        return node.inputs[0] if node.single else [*node.inputs]
+
+    def logits_layer(self, place=0):
+        slot = self._graph.outputs[place]
+        (call,) = [call for call in self._graph.calls if slot in call.outputs] or [None]
+        alone = self._graph.readers[slot] == 1
+        return call.layer if call and alone and not call.number and not call.several else None
+
+    def _output_name(self):
+        return self.output_names[0]
+
+    def build(self, input_shape: Any = None) -> None:
+        pass
+
+    def __call__(self, inputs, *arguments, **kwargs):
+        if isinstance(inputs, dict):
+            inputs = self._inputs_of(parts_by_name("inputs", inputs, self.input_names))
+        return super().__call__(inputs, *arguments, **kwargs)
+
+    def compute_output_shape(self, input_shape):
+        given = input_shape if self.takes_several else [input_shape]
+        return self._outputs_of(self._graph.shapes(given))
+
+    def check_call(self, shape):
+        shapes = shape if self.takes_several else [shape]
+        if len(shapes) != len(self.inputs):
+            raise ValueError(
+                f"inputs: expected {len(self.inputs)} arrays, {self.input_names}, received "
+                f"{len(shapes)}"
+            )
+        for given, tensor, name in zip(shapes, self.inputs, self.input_names, strict=True):
+            if 0 in given:
+                raise ValueError(f"inputs: expected at least one element, received shape {given}")
+            if not _fits(given, tensor.shape):
+                raise ValueError(
+                    f"input {name!r} of {self.name!r}: expected shape {tensor.shape}, received "
+                    f"{tuple(given)}"
+                )
+        self._graph.shapes(shapes, check=True)
+
+    def repair_rank(self, x):
+        if self.takes_several:
+            return [_repaired(a, t.shape) for a, t in zip(x, self.inputs, strict=True)]
+        return _repaired(x, self.inputs[0].shape)
+
+    def propagate(self, x, run, mask=None):
+        """(output, mask) for a batch that fits the model, or lists of them."""
+        if self.takes_several:
+            ys, masks = self._graph.forward(x, run, mask)
+        else:
+            ys, masks = self._graph.forward([x], run, None if mask is None else [mask])
+        return self._outputs_of(ys), self._outputs_of(masks)
+
+    def forward(self, x, run, mask=None):
+        return self.propagate(x, run, mask)[0]
+
+    def backward(self, dy, run, need_dx=True):
+        dys = dy if self._several[1] else [dy]
+        return self._inputs_of(self._graph.backward(dys, run, need_dx))
+
+    # --- looking ---
+
+    @property
+    def weights(self):
+        return [*dict.fromkeys(super().weights)]  # those of a shared layer once
+
+    @property
+    def trainable_weights(self):
+        return [*dict.fromkeys(super().trainable_weights)]
+
+    variables, trainable_variables = weights, trainable_weights
+
+    def get_config(self) -> dict[str, Any]:
+        made = collections.Counter()
+        starts = {t: (name, 0, 0) for t, name in zip(self.inputs, self.input_names, strict=True)}
+        where = {t: [*place] for t, place in starts.items()}
+        nodes = collections.defaultdict(list)
+        for node in sorted(self._graph.nodes, key=lambda node: node.number):
+            if node not in {tensor.node for tensor in self.inputs}:
+                nodes[node.layer].append(node)
+                for tensor in node.outputs:
+                    where[tensor] = [node.layer.name, made[node.layer], tensor.place]
+                made[node.layer] += 1
+
+        def described(tensor):
+            history = {"shape": tensor.shape, "dtype": tensor.dtype, "keras_history": where[tensor]}
+            return {"class_name": "__keras_tensor__", "config": history}
+
+        entries = []
+        for layer in self._layers:
+            inbound = []
+            for node in nodes[layer]:
+                args, kwargs = [described(tensor) for tensor in node.inputs], {**node.options}
+                if isinstance(layer, TakesStates) and not node.single:
+                    args, kwargs["initial_state"] = args[:1], args[1:]
+                elif layer._tensors_by_name:
+                    kwargs |= dict(zip(("attention_mask",), args[3:], strict=False))
+                    args = args[:3]
+                elif not node.single:
+                    args = [args]
+                inbound.append({"args": args, "kwargs": kwargs})
+            entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "layers": entries,
+            "input_layers": self._inputs_of([where[tensor] for tensor in self.inputs]),
+            "output_layers": self._outputs_of([where[tensor] for tensor in self.outputs]),
+        }
+
+    def described(self) -> dict[str, Any]:
+        """The class and config in the form in which Keras writes them."""
+        return {
+            "module": "keras.src.models.functional",
+            "class_name": "Functional",
+            "config": self.get_config(),
+            "registered_name": "Functional",
+            "build_config": {"input_shape": None},
+        }
+
+
+def _model_between(
+    inputs=None, outputs=None, name=None, trainable=True, *, input=None, output=None, **old
+):
+    """The Sequential of a chain of layers, or the Functional of another graph."""
+    if old:
+        raise TypeError(f"Model: unknown arguments {sorted(old)}")
+    inputs = inputs if input is None else input
+    outputs = outputs if output is None else output
+    starts, ends = _tensors("inputs", inputs), _tensors("outputs", outputs)
+    inputs = starts[0] if len(starts) == 1 else inputs  # as Keras, which takes lists of one for it
+    outputs = ends[0] if len(ends) == 1 else outputs
+    tensors = Graph(starts, ends).chain()
+    if tensors is None:
+        return Functional(inputs, outputs, name, trainable)
+    model = Sequential(name=name or unique_name("functional"), trainable=trainable)
+    is_input = isinstance(starts[0].layer, InputLayer)
+    model.add(starts[0] if is_input else InputLayer(batch_shape=starts[0].shape))
+    for tensor in tensors:
+        model.add((tensor[0] if isinstance(tensor, list) else tensor).layer)
+    if is_input:
+        model._tensors += tensors
+    return model
+
+
+def _repaired(x, declared):
+    """x with a last axis of size 1 more or less, where that gives it the declared rank."""
+    if x.ndim == len(declared) + 1 and x.shape[-1] == 1:
+        return x[..., 0]
+    if x.ndim == len(declared) - 1 and declared[-1] == 1:
+        return x[..., None]
+    return x
+
+
 def _makes_mask(layer) -> bool:
     """Can steps be masked above this layer that are not below? A user's compute_mask may do so."""
     if getattr(layer, "mask_zero", False) or isinstance(layer, Masking):
@@ -813,87 +1131,6 @@ def _are_metrics(given) -> bool:
     return any(isinstance(metric, str) or callable(metric) for metric in listed)
 
 
-class _Sequentials(type):
-    def __instancecheck__(cls, instance):
-        return isinstance(instance, Sequential)
-
-
-if TYPE_CHECKING:  # checkers take what a class makes for one of its instances
-
-    class _Base(Sequential):
-        def __init__(self, *tensors: Any, **options: Any) -> None: ...
-
-else:
-
-    class _Base(metaclass=_Sequentials):
-        pass
-
-
-class Model(_Base):
-    """Model(inputs, outputs): the Sequential of the layers from `Input(...)` to an output.
-
-        inputs = Input(shape=(None,))
-        x = Embedding(20000, 128)(inputs)
-        x = Bidirectional(LSTM(64))(x)
-        model = Model(inputs, Dense(1, activation="sigmoid")(x))
-
-    Each layer is called on the output of the one before. inputs may be the output of a layer too:
-    the model then begins after it; models share layers. Every Sequential is an instance of Model.
-    Raises ValueError where outputs do not come from inputs through a chain of layers, TypeError for
-    subclasses. Source: https://keras.io/api/models/model/
-    """
-
-    def __new__(
-        cls,
-        inputs: Symbolic | Sequence[Symbolic] | None = None,
-        outputs: Symbolic | Sequence[Symbolic] | None = None,
-        name: str | None = None,
-        trainable: bool = True,
-        **old: Unpack[ModelOptions],
-    ) -> Model:
-        start, *others = _tensors("inputs", old.pop("input", inputs))
-        ends = _tensors("outputs", old.pop("output", outputs))
-        if old:
-            raise TypeError(f"Model: unknown arguments {sorted(old)}")
-        if others:
-            raise ValueError(f"inputs: expected one, received {1 + len(others)}")
-        end = ends[0]
-        top = end.layers[-1]
-        if len(ends) > 1 or end.place is not None:
-            shapes = top.compute_output_shape(end.layers[-2].output_shape)
-            if any(e.layers[-1] is not top for e in ends) or [e.place for e in ends] != [
-                *range(len(shapes))
-            ]:
-                raise ValueError(f"outputs: expected one, or all of one layer, received {ends}")
-        known = len(start.layers)
-        if end.layers[:known] != start.layers or len(end.layers) == known:
-            raise ValueError(
-                f"outputs: expected the output of a chain of layers that begins with {start}, "
-                f"received {end}, which comes from {[layer.name for layer in end.layers]}"
-            )
-        model = Sequential(name=name or unique_name("functional"), trainable=trainable)
-        model.add(start if known == 1 else InputLayer(batch_shape=start.shape))
-        for layer in end.layers[known:]:
-            model.add(layer)
-        return model  # type: ignore[return-value]
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], custom_objects: CustomObjects = None
-    ) -> Sequential:
-        """The model of a functional or sequential model's config."""
-        from fastrnn.saving.config import Loader
-
-        name = "Functional" if "input_layers" in config else "Sequential"
-        return Loader(custom_objects).model({"class_name": name, "config": config})
-
-    def __init_subclass__(cls):
-        raise TypeError(
-            f"{cls.__name__}: subclasses of Model are not supported; make the model with "
-            "Sequential([...]) or Model(inputs, outputs)"
-        )
-
-
 def _fits(shape, declared) -> bool:
     return len(shape) == len(declared) and all(
         size in (None, given) for size, given in zip(declared, shape, strict=True)
@@ -919,7 +1156,7 @@ def _check_queues(method, options):
         raise TypeError(unknown_arguments(method, unknown))
 
 
-MODELS["Sequential"] = Sequential
+MODELS |= {"Sequential": Sequential, "Functional": Functional}
 
 
 def save_model(
@@ -938,14 +1175,14 @@ def load_model(
     custom_objects: CustomObjects = None,
     compile: bool = True,
     safe_mode: bool = True,
-) -> Sequential:
+) -> Model:
     """The model in a .keras or .h5 file (fastrnn.saving.load_model)."""
     from fastrnn import saving
 
     return saving.load_model(filepath, custom_objects, compile, safe_mode)
 
 
-def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = None) -> Sequential:
+def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = None) -> Model:
     """A model, with new weights, from what to_json of fastrnn or any Keras gave."""
     from fastrnn.saving import config
 
@@ -954,18 +1191,23 @@ def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = No
 
 
 def clone_model(
-    model: Sequential,
+    model: Model,
     input_tensors: Symbolic | Sequence[Symbolic] | None = None,
     clone_function: Callable[[Layer], Layer] | None = None,
-) -> Sequential:
+) -> Model:
     """A model of the same layers, with new weights. input_tensors: an Input for it to begin with;
     clone_function(layer): the layer in a layer's place. As keras.models.clone_model."""
-    if not isinstance(model, Sequential):
+    if not isinstance(model, Model):
         raise ValueError(f"model: expected a model, received {model!r}")
     if input_tensors is None and clone_function is None:
         classes = {type(layer).__name__: type(layer) for layer in model.layers}
         own = {name: cls for name, cls in classes.items() if name not in CLASSES}
-        return Sequential.from_config(model.get_config(), own)
+        return type(model).from_config(model.get_config(), own)
+    if not isinstance(model, Sequential):
+        raise ValueError(
+            f"clone_function, input_tensors: expected None for {model.name!r}, which is no chain "
+            "of layers"
+        )
     clone = Sequential(name=model.name, trainable=model.trainable)
     if input_tensors is not None:
         start, *others = _tensors("input_tensors", input_tensors)

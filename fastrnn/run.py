@@ -11,7 +11,7 @@ class Run:
 
     training: whether dropout drops and batch statistics are used and learned.
     saved: what a layer's forward keeps for its backward, by layer.
-    logits_of: the layer whose activation the loss computes itself, or None.
+    logits_of: the layers whose activations the losses compute themselves.
     losses: terms that activity regularizers add to the loss.
     updates: (variable, share, target) of batch statistics: what training moves, and how far, beside
     the optimizer; see apply_updates.
@@ -30,7 +30,7 @@ class Run:
         self.filled = None
         self._packed = {}
         self._added = []
-        self.logits_of = None
+        self.logits_of = ()
         self.losses = []
         self.updates = []
         self.states = {}
@@ -97,6 +97,8 @@ class Run:
 
     def add_gradients(self):
         """Add what the last backward of a layer wrote beside the gradients of its weights."""
+        if not self._added:
+            return
         for variable, more in self._added:
             variable.gradient += more
         self._added.clear()

@@ -13,7 +13,17 @@ import numpy as np
 from fastrnn import _engine, activations, checks, losses, metrics, optimizers
 from fastrnn._public import public
 from fastrnn.callbacks import CallbackList, Logs
-from fastrnn.data import ArrayBatches, batches, check_batch_size, class_weights, single
+from fastrnn.data import (
+    ArrayBatches,
+    batches,
+    built_for,
+    check_batch_size,
+    class_weights,
+    each,
+    parts_by_name,
+    shape_of,
+    single,
+)
 from fastrnn.layers.base import WeightOptions, check_size
 from fastrnn.layers.core import Activation
 from fastrnn.layers.dense import Dense
@@ -28,51 +38,24 @@ __all__ = ["loss_and_gradients"]
 public(__name__)
 
 
-class Compiled:
-    """What compile gives a model: optimizer, loss and metrics, and their state while training."""
+class Head:
+    """The loss and the metrics of one output, and their state while training."""
 
-    def __init__(
-        self, model, optimizer, loss, metric_names, weighted_metrics, steps_per_execution=1
-    ):
-        self.optimizer = optimizers.get(optimizer)
+    def __init__(self, loss, metric_names, weighted_metrics):
         self.loss = loss if loss in ("crossentropy", "ce") else losses.resolve(loss, (1,), (1,))
         self.metrics = [(m, False) for m in _flat(metric_names)]
         self.metrics += [(m, True) for m in _flat(weighted_metrics)]
         for metric, _ in self.metrics:
             metrics.check(metric)
-        if steps_per_execution == "auto":
-            steps_per_execution = 1
-        self.steps_per_execution = check_size("steps_per_execution", steps_per_execution)
         self.resolved = None
-        self.store = None
-        self.notice = None  # a warning for the first training
-        self.run = Run(training=True)
         self.loss_sum, self.samples = 0.0, 0
 
-    def prepare(self, model):
-        """Put the weights that are trained into one flat store."""
-        if self.notice is not None:
-            notice, self.notice = self.notice, None
-            warnings.warn(notice, stacklevel=4)
-        variables = model.trainable_weights
-        store = self.store
-        if store is None or not all(v.store is store for v in variables):
-            for other in {id(v.store): v.store for v in variables if v.store}.values():
-                other.release()
-            self.store = Store(variables)
-
-    def loss_for(self, model, y):
+    def loss_for(self, y, output_shape):
         """The loss; "crossentropy" is one of three, depending on shapes."""
-        if isinstance(model.output_shape, list):
-            raise ValueError(
-                f"model {model.name!r}: expected one output to train or evaluate, the last layer "
-                f"has {len(model.output_shape)}; return_state=True and merge_mode=None are for "
-                "inference"
-            )
         if self.loss is None:
             return _NoLoss()
         if isinstance(self.loss, str):
-            self.loss = losses.resolve(self.loss, y.shape, model.output_shape)
+            self.loss = losses.resolve(self.loss, y.shape, output_shape)
         return self.loss
 
     def resolve(self, y, y_pred):
@@ -108,12 +91,136 @@ class Compiled:
             else:
                 metric.update_state(y, y_pred, weight)
 
+    def mean_loss(self):
+        return self.loss_sum / max(self.samples, 1)
+
+
+class Compiled(Head):
+    """What compile gives a model of one output: optimizer, loss and metrics, and their state."""
+
+    def __init__(
+        self, model, optimizer, loss, metric_names, weighted_metrics, steps_per_execution=1
+    ):
+        super().__init__(loss, metric_names, weighted_metrics)
+        self.optimizer = optimizers.get(optimizer)
+        if steps_per_execution == "auto":
+            steps_per_execution = 1
+        self.steps_per_execution = check_size("steps_per_execution", steps_per_execution)
+        self.store = None
+        self.notice = None  # a warning for the first training
+        self.run = Run(training=True)
+
+    def prepare(self, model):
+        """Put the weights that are trained into one flat store."""
+        if self.notice is not None:
+            notice, self.notice = self.notice, None
+            warnings.warn(notice, stacklevel=4)
+        variables = model.trainable_weights
+        store = self.store
+        if store is None or not all(v.store is store for v in variables):
+            for other in {id(v.store): v.store for v in variables if v.store}.values():
+                other.release()
+            self.store = Store(variables)
+
+    def changes(self):
+        """The model has other layers: metrics and buffers start anew."""
+        self.resolved, self.run = None, Run(training=True)
+
+    def check_targets(self, model, y, x_shape):
+        loss = self.loss_for(y, model.output_shape)
+        shape = model.compute_output_shape(x_shape)
+        if isinstance(shape, list):
+            raise ValueError(
+                f"model {model.name!r}: expected one output to train or evaluate, the last layer "
+                f"has {len(shape)}; Model(inputs, outputs) makes a model of these that can be"
+            )
+        loss.check_shapes(np.shape(y), (x_shape[0], *shape[1:]))
+
+    def losses(self):
+        """(name, what has its mean) of the losses that logs show."""
+        return [("loss", self)]
+
+    def all_metrics(self):
+        """(name, metric) of the metrics that have seen a batch."""
+        return [(metric.name, metric) for metric, _ in self.resolved or ()]
+
     def logs(self):
-        logs = Logs(loss=self.loss_sum / max(self.samples, 1))
-        for metric, _ in self.resolved or ():
+        logs = Logs(**{name: head.mean_loss() for name, head in self.losses()})
+        for name, metric in self.all_metrics():
             result = metric.result()
-            logs[metric.name] = float(result) if np.ndim(result) == 0 else result
+            logs[name] = float(result) if np.ndim(result) == 0 else result
         return logs
+
+
+class CompiledSeveral(Compiled):
+    """What compile gives a model of a list of outputs: a Head for each, and the loss, which is the
+    sum of theirs times loss_weights."""
+
+    def __init__(
+        self, model, optimizer, loss, loss_weights, metric_names, weighted_metrics, steps=1
+    ):
+        super().__init__(model, optimizer, None, None, None, steps)
+        names = self.names = model.output_names
+        one = loss is None or isinstance(loss, str) or not isinstance(loss, (list, tuple, dict))
+        if isinstance(loss, dict) and "class_name" in loss:
+            one = True
+        self.given_loss = loss
+        parts = [loss] * len(names) if one else parts_by_name("loss", loss, names)
+        weights = [1.0] * len(names)
+        if loss_weights is not None:
+            given = parts_by_name("loss_weights", loss_weights, names)
+            weights = [1.0 if w is None else checks.number("loss_weights", w) for w in given]
+        self.loss_weights = weights
+        kinds = []
+        for name, given in (("metrics", metric_names), ("weighted_metrics", weighted_metrics)):
+            kinds.append([None] * len(names) if not given else parts_by_name(name, given, names))
+        self.heads = [Head(*head) for head in zip(parts, *kinds, strict=True)]
+        self.loss = [head.loss for head in self.heads] if any(parts) else None
+
+    def changes(self):
+        super().changes()
+        for head in self.heads:
+            head.resolved = None
+
+    def check_targets(self, model, y, x_shape):
+        shapes = model.compute_output_shape(x_shape)
+        samples = (x_shape[0] if isinstance(x_shape, list) else x_shape)[0]
+        for name, head, part, shape in zip(self.names, self.heads, y, shapes, strict=True):
+            if head.loss is None:
+                continue
+            if part is None:
+                raise ValueError(f"y: expected targets for output {name!r}, received None")
+            try:
+                head.loss_for(part, shape).check_shapes(np.shape(part), (samples, *shape[1:]))
+            except ValueError as error:
+                raise ValueError(f"output {name!r}: {error}") from None
+
+    def losses(self):
+        heads = zip(self.names, self.heads, strict=True)
+        with_loss = [(f"{name}_loss", head) for name, head in heads if head.loss is not None]
+        return [("loss", self), *(with_loss if len(with_loss) > 1 else ())]
+
+    def all_metrics(self):
+        return [
+            (f"{name}_{metric.name}", metric)
+            for name, head in zip(self.names, self.heads, strict=True)
+            for metric, _ in head.resolved or ()
+        ]
+
+    def reset(self):
+        super().reset()
+        for head in self.heads:
+            head.reset()
+
+    def update(self, values, y, y_pred, sample_weight, mask):
+        """values: the loss, then those of the outputs."""
+        samples = len(y_pred[0])
+        self.loss_sum += values[0] * samples
+        self.samples += samples
+        nothing = [None] * len(self.heads)
+        parts = (values[1:], y or nothing, y_pred, sample_weight or nothing, mask)
+        for head, *part in zip(self.heads, *parts, strict=True):
+            head.update(*part)
 
 
 def _flat(entries):
@@ -195,35 +302,91 @@ def _need_targets(model, y):
 def _check(model, x, y):
     """Build the model for a batch, and raise ValueError unless the batch fits it and its loss."""
     _need_targets(model, y)
-    model.build((None, *x.shape[1:]))
-    model.check_call(x.shape)
-    loss = model._compiled.loss_for(model, y)
-    loss.check_shapes(np.shape(y), (len(x), *model.compute_output_shape(x.shape)[1:]))
+    model.build(built_for(x))
+    shape = shape_of(x)
+    model.check_call(shape)
+    model._compiled.check_targets(model, y, shape)
 
 
-def _logits_layer(model, activation):
-    """The layer whose activation, the network's last operation, the loss can take over; or None."""
+def _logits_layer(model, activation, place=0):
+    """The layer whose activation, the last operation of an output, the loss can take over."""
     if activation is None:
         return None
-    layer = model.layers[-1]
+    layer = model.logits_layer(place)
     while isinstance(layer, TimeDistributed) and layer.activity_regularizer is None:
         layer = layer.layer
     suits = isinstance(layer, (Dense, Activation)) and layer.activity_regularizer is None
     return layer if suits and layer.activation is getattr(activations, activation) else None
 
 
-def _gradients(model, x, y, sample_weight, need_dx=False):
-    """Forward, loss and backward: fills the store's gradients; returns (loss, y_pred, mask, dx)."""
+def _losses(model, x, y, sample_weight, run, propagate, gradient=True):
+    """Forward, for which it sets run.logits_of, and losses: (the loss, or the list of it and those
+    of the outputs; y_pred; where wanted the gradient of the outputs; mask), lists for a model that
+    gives several."""
     compiled = model._compiled
-    loss, run = compiled.loss_for(model, y), compiled.run
-    run.losses.clear(), run.updates.clear()
-    run.logits_of = _logits_layer(model, loss.fused_activation)
-    out, mask = model.propagate(x, run)
-    if run.logits_of is not None:
-        value, y_pred, dy = loss.fused(y, out, sample_weight, mask)
-    else:
+    if model.gives_several:
+        return _several_losses(model, x, y, sample_weight, run, propagate, gradient)
+    loss = compiled.loss_for(y, model.output_shape)
+    fused = _logits_layer(model, loss.fused_activation)
+    run.logits_of = () if fused is None else (fused,)
+    out, mask = propagate()
+    return *_loss(loss, y, out, sample_weight, mask, fused is not None, gradient), mask
+
+
+def _loss(loss, y, out, sample_weight, mask, fused, gradient):
+    """(value, y_pred, gradient of out or None)"""
+    if fused:
+        value, y_pred, dy = loss.fused(y, out, sample_weight, mask, gradient=gradient)
+        return value, y_pred, dy
+    if gradient:
         value, dy = loss.value_and_gradient(y, out, sample_weight, mask)
-        y_pred = out
+        return value, out, dy
+    return float(loss(y, out, sample_weight, mask)), out, None
+
+
+def _several_losses(model, x, y, sample_weight, run, propagate, gradient):
+    compiled = model._compiled
+    count = len(compiled.heads)
+    y, weights = y or [None] * count, sample_weight or [None] * count
+    found, fused = [], []
+    for place, head in enumerate(compiled.heads):
+        loss = head.loss_for(y[place], model.output_shape[place])
+        found.append(loss)
+        fused.append(_logits_layer(model, loss.fused_activation, place))
+    fused = [layer if fused.count(layer) == 1 else None for layer in fused]
+    run.logits_of = tuple(layer for layer in fused if layer is not None)
+    outs, masks = propagate()
+    values, y_pred, dys = [0.0], [], []
+    for place, head in enumerate(compiled.heads):
+        if head.loss is None:
+            value, pred, dy = 0.0, outs[place], None
+        else:
+            value, pred, dy = _loss(
+                found[place], y[place], outs[place], weights[place], masks[place],
+                fused[place] is not None, gradient,
+            )  # fmt: skip
+        factor = compiled.loss_weights[place]
+        if dy is not None and factor != 1.0:
+            dy *= np.float32(factor)
+        values[0] += factor * value
+        values.append(value)
+        y_pred.append(pred)
+        dys.append(dy)
+    return values, y_pred, dys, masks
+
+
+def _gradients(model, x, y, sample_weight, need_dx=False):
+    """Forward, loss and backward: fills the store's gradients; returns (loss, y_pred, mask, dx),
+    the loss with those of the outputs where there are several."""
+    compiled = model._compiled
+    run = compiled.run
+    run.losses.clear(), run.updates.clear()
+    found, y_pred, dy, mask = _losses(
+        model, x, y, sample_weight, run, lambda: model.propagate(x, run)
+    )
+    value = found[0] if model.gives_several else found
+    if model.gives_several and any(part is None for part in dy):
+        compiled.store.gradients[...] = 0  # of layers that no loss depends on
     for term in run.losses:
         value += term
     dx = model.backward(dy, run, need_dx)
@@ -231,7 +394,7 @@ def _gradients(model, x, y, sample_weight, need_dx=False):
         if variable.regularizer is not None:
             value += float(variable.regularizer(variable.value))
             variable.gradient += gradient_of(variable.regularizer, variable.value)
-    return value, y_pred, mask, dx
+    return [value, *found[1:]] if model.gives_several else value, y_pred, mask, dx
 
 
 def train_step(model, x, y, sample_weight):
@@ -262,19 +425,15 @@ def _infer(model, x, run):
 
 
 def test_step(model, x, y, sample_weight, run):
-    compiled = model._compiled
-    loss = compiled.loss_for(model, y)
-    run.logits_of = _logits_layer(model, loss.fused_activation)
-    out, mask = _infer(model, x, run)
-    if run.logits_of is not None:
-        value, y_pred, _ = loss.fused(y, out, sample_weight, mask, gradient=False)
-    else:
-        value, y_pred = float(loss(y, out, sample_weight, mask)), out
-    run.logits_of = None
-    value += sum(run.losses) + sum(
+    found, y_pred, _, mask = _losses(
+        model, x, y, sample_weight, run, lambda: _infer(model, x, run), gradient=False
+    )
+    run.logits_of = ()
+    more = sum(run.losses) + sum(
         float(v.regularizer(v.value)) for v in model.trainable_weights if v.regularizer is not None
     )
-    compiled.update(value, y, y_pred, sample_weight, mask)
+    found = [found[0] + more, *found[1:]] if model.gives_several else found + more
+    model._compiled.update(found, y, y_pred, sample_weight, mask)
 
 
 def loss_and_gradients(model, x, y, sample_weight=None):
@@ -284,12 +443,13 @@ def loss_and_gradients(model, x, y, sample_weight=None):
     with only_trainer(model):
         (x, y, sample_weight), *_ = _one_batch(model, x, y, sample_weight)
         compiled.prepare(model)
-        need_dx = x.dtype == np.float32
+        need_dx = type(x) is list or x.dtype == np.float32
         value, _, _, dx = _gradients(model, x, y, sample_weight, need_dx)
+        value = value[0] if model.gives_several else value
         with Change([variable for variable, *_ in model._compiled.run.updates]):
             model._compiled.run.apply_updates()
     gradients = [v.gradient.copy() for v in model.trainable_weights]
-    return value, gradients, None if dx is None else dx.copy()
+    return value, gradients, each(np.copy, dx)
 
 
 def _one_batch(model, x, y, sample_weight):
@@ -331,14 +491,14 @@ def _fit(
             validation_data, validation_batch_size or batch_size, model, validation_steps
         )
     elif validation_split:
-        (x, y, sample_weight), held = _split(x, y, sample_weight, validation_split)
+        (x, y, sample_weight), held = _split(model, x, y, sample_weight, validation_split)
         validation = _validation_batches(
             held, validation_batch_size or batch_size, model, validation_steps
         )
     data = batches(x, y, sample_weight, batch_size, shuffle, model, steps_per_epoch)
     if isinstance(data, ArrayBatches):
         _need_targets(model, data.y)
-        model.build((None, *data.x.shape[1:]))
+        model.build(built_for(data.x))
         data.sample_weight = class_weights(
             data.y, class_weight, data.sample_weight, model.output_shape
         )
@@ -506,21 +666,31 @@ def _validation_batches(given, batch_size, model, steps):
     return batches(given, None, None, batch_size, False, model, steps)
 
 
-def _split(x, y, sample_weight, share):
+def _split(model, x, y, sample_weight, share):
     """The last `share` of the samples is held out, before any shuffling."""
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ValueError(f"validation_split: expected a number from 0 to 1, received {share!r}")
-    if not (hasattr(x, "__array__") or isinstance(x, (list, tuple))):
+    if not (hasattr(x, "__array__") or isinstance(x, (list, tuple, dict))):
         raise ValueError("validation_split: expected arrays as x and y; x yields whole batches")
+    several = {"x": model.takes_several, "y": model.gives_several}
+    several["sample_weight"] = several["y"] and isinstance(sample_weight, (list, tuple, dict))
     given = {"x": x, "y": y, "sample_weight": sample_weight}
-    arrays = [None if a is None else np.asarray(single(a, name)) for name, a in given.items()]
-    kept = int(len(arrays[0]) * (1 - share))
-    if kept in (0, len(arrays[0])):
+    arrays = []
+    for name, value in given.items():
+        if several[name] and value is not None:
+            names = model.input_names if name == "x" else model.output_names
+            parts = parts_by_name(name, value, names)
+            arrays.append([None if a is None else np.asarray(single(a, name)) for a in parts])
+        else:
+            arrays.append(None if value is None else np.asarray(single(value, name)))
+    samples = len(arrays[0][0] if several["x"] else arrays[0])
+    kept = int(samples * (1 - share))
+    if kept in (0, samples):
         raise ValueError(
-            f"validation_split: {share} of {len(arrays[0])} samples leaves one part without any"
+            f"validation_split: {share} of {samples} samples leaves one part without any"
         )
-    first = [None if a is None else a[:kept] for a in arrays]
-    return first, [None if a is None else a[kept:] for a in arrays]
+    first = [each(lambda array: array[:kept], value) for value in arrays]
+    return first, [each(lambda array: array[kept:], value) for value in arrays]
 
 
 # --- evaluate and predict -------------------------------------------------------------------------
@@ -580,8 +750,8 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
     whole_y, parts, done, outputs = None, [], 0, []
     for step, (batch, _, _) in enumerate(itertools.islice(data, steps)):
         if step == 0 or not isinstance(data, ArrayBatches):
-            model.build((None, *batch.shape[1:]))
-            model.check_call(batch.shape)
+            model.build(built_for(batch))
+            model.check_call(shape_of(batch))
         if callbacks and step % group == 0:
             callbacks.on_predict_batch_begin(step)
         y, _ = _infer(model, batch, run)

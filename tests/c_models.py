@@ -89,6 +89,7 @@ def time_distributed(dice, steps, width):
     inner = dice.one_of(
         [dense, layer_normalization, KINDS["BatchNormalization"], KINDS["Activation"]]
         + [KINDS[name] for name in ("Dropout", "GaussianNoise", "GaussianDropout")]
+        + [KINDS["Rescaling"], KINDS["Normalization"]]
     )
     return None if steps is None else L.TimeDistributed(inner(dice, None, width))
 
@@ -121,6 +122,13 @@ KINDS = {
     "GaussianNoise": lambda dice, steps, width: L.GaussianNoise(0.3),
     "GaussianDropout": lambda dice, steps, width: L.GaussianDropout(0.3),
     "ActivityRegularization": lambda dice, steps, width: L.ActivityRegularization(0.1),
+    "Normalization": lambda dice, steps, width: L.Normalization(
+        dice.one_of([None, -1]), invert=dice.chance(0.5)
+    ),
+    "Identity": lambda dice, steps, width: L.Identity(),
+    "Rescaling": lambda dice, steps, width: L.Rescaling(
+        dice.one_of([0.5, -2, np.linspace(-1, 1, width)]), 0.1
+    ),
 }
 # Rare by chance, or what grows and masks and keeps state, which the others are put between.
 OFTEN = [*KINDS, *["LSTM", "GRU", "Bidirectional", "Masking", "RepeatVector"] * 2]

@@ -491,6 +491,51 @@ def conv1d_forward(x, kernel, bias, *, strides=1, padding="valid", dilation_rate
     return y if bias is None else y + bias
 
 
+def pixels(shape, size, strides, padding, dilation_rate=(1, 1)):
+    """For each window of images (B, H, W, C), by row and column: its pixels, None beyond the
+    edges, by place."""
+    axes = zip(shape[1:3], size, strides, dilation_rate, strict=True)
+    rows, columns = (windows(n, k, step, padding, apart) for n, k, step, apart in axes)
+    for i, down in enumerate(rows):
+        for j, across in enumerate(columns):
+            yield i, j, [[None if None in (h, w) else (h, w) for w in across] for h in down]
+
+
+def counted(shape, size, strides, padding, dilation_rate=(1, 1)):
+    """(rows, columns) of windows."""
+    *_, (i, j, _) = pixels(shape, size, strides, padding, dilation_rate)
+    return i + 1, j + 1
+
+
+def conv2d_forward(
+    x, kernel, bias, *, strides=(1, 1), padding="valid", dilation_rate=(1, 1), groups=1
+):
+    """(B, H, W, C), kernel (height, width, C / groups, filters) -> (B, rows, columns, filters)"""
+    *size, width, filters = kernel.shape
+    share = filters // groups
+    options = size, strides, padding, dilation_rate
+    y = np.zeros((len(x), *counted(x.shape, *options), filters))
+    for i, j, window in pixels(x.shape, *options):
+        for place in np.ndindex(*size):
+            if (pixel := window[place[0]][place[1]]) is None:
+                continue
+            for g in range(groups):
+                part = slice(g * share, (g + 1) * share)
+                inputs = x[:, pixel[0], pixel[1], g * width : (g + 1) * width]
+                y[:, i, j, part] += inputs @ kernel[place][:, part]
+    return y if bias is None else y + bias
+
+
+def pooling2d_forward(x, reduce, pool_size, strides=None, padding="valid"):
+    """(B, H, W, C) -> (B, rows, columns, C), reduce being np.max or np.mean"""
+    options = pool_size, strides or pool_size, padding
+    y = np.zeros((len(x), *counted(x.shape, *options), x.shape[3]))
+    for i, j, window in pixels(x.shape, *options):
+        inside = [pixel for row in window for pixel in row if pixel is not None]
+        y[:, i, j] = reduce([x[:, h, w] for h, w in inside], axis=0)
+    return y
+
+
 # Losses: (y_true, y_pred) of equal shape (..., n) -> values (...), and dvalues (..., n), the
 # derivative of each value with respect to its own row of y_pred.
 

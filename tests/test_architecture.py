@@ -11,7 +11,7 @@ ORDER = """
     plot preprocessing tensors derivative datasets utils
     schedules constraints activations regularizers initializers layers
     loss_functions losses metric confusion_metrics metrics optimizers
-    callbacks data summary inference training models saving interop
+    callbacks data summary graph inference training models saving interop
     sklearn as_keras examples __init__ cli __main__
 """.split()
 

@@ -83,7 +83,15 @@ MODELS = {
     ),
     "normal": (
         SEQUENCE,
-        [L.BatchNormalization(), L.Activation("softsign"), L.LayerNormalization(rms_scaling=True)],
+        [
+            L.BatchNormalization(),
+            L.Activation("softsign"),
+            L.Normalization(),
+            L.Normalization(mean=1, variance=4, invert=True),
+            L.Rescaling(0.5, [0.1, -0.2, 0.3, 0.4, -0.5]),
+            L.Identity(),
+            L.LayerNormalization(rms_scaling=True),
+        ],
     ),
     "encoder": (
         SEQUENCE,
@@ -553,6 +561,10 @@ def test_allocations_that_fail(name, sanitized, tmp_path):
 def test_layers_without_a_place_in_the_library_are_named():
     for layer, words in (
         (L.Conv1D(3, 2, name="window"), "'window'.*Conv1D"),
+        (L.DepthwiseConv1D(2, name="deep"), "'deep'.*DepthwiseConv1D"),
+        (L.SeparableConv1D(3, 2, name="apart"), "'apart'.*SeparableConv1D"),
+        (L.Conv1DTranspose(3, 2, name="up"), "'up'.*Conv1DTranspose"),
+        (L.Flatten("channels_first", name="flat"), "'flat'.*channels last"),
         (L.Dense(3, "gelu", name="odd"), "'odd'.*gelu"),
         (L.LSTM(3, stateful=True, name="kept"), "'kept'.*state"),
         (L.Bidirectional(L.LSTM(3), merge_mode=None, name="two"), "'two'.*several outputs"),

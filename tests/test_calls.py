@@ -12,6 +12,14 @@ from fastrnn.variable import Store
 LAYERS = {
     "dense": lambda: layers.Dense(3, activation="tanh"),
     "conv": lambda: layers.Conv1D(3, 2, padding="same", activation="sigmoid"),
+    "conv2d": lambda: fastrnn.Sequential(
+        [
+            layers.Reshape((4, 3, 1)),
+            layers.Conv2D(2, 2, padding="same", activation="sigmoid"),
+            layers.Conv2D(1, 3, strides=(1, 1), padding="same"),
+            layers.Reshape((4, 3)),
+        ]
+    ),
     "lstm": lambda: layers.LSTM(3, return_sequences=True),
     "gru": lambda: layers.GRU(3, return_sequences=True),
     "rnn": lambda: layers.SimpleRNN(3, return_sequences=True, activation="softsign"),

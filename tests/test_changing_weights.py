@@ -11,6 +11,7 @@ from fastrnn import variable
 
 WORDS = np.random.default_rng(0).integers(1, 30, (4, 12)).astype(np.int32)
 STEPS = np.random.default_rng(0).standard_normal((4, 12, 3)).astype(np.float32)
+VIDEOS = np.random.default_rng(0).standard_normal((4, 5, 6, 4, 2)).astype(np.float32)
 MODELS = {
     "words": (WORDS, [L.Embedding(30, 40, mask_zero=True), L.LSTM(16), L.Dense(5)]),
     "looked up": (WORDS, [L.Embedding(30, 40), L.Bidirectional(L.GRU(16)), L.Dense(5)]),
@@ -19,6 +20,14 @@ MODELS = {
         [
             L.Conv1D(6, 3), L.BatchNormalization(), L.LayerNormalization(),
             L.LSTM(8, activation="gelu"), L.Dense(5, activation="swish"), L.Dense(2),
+        ],
+    ),
+    "videos": (
+        VIDEOS,
+        [
+            L.TimeDistributed(fastrnn.Sequential([L.Conv2D(6, 2), L.BatchNormalization()])),
+            L.TimeDistributed(L.Conv2D(2, 3, strides=2)), L.TimeDistributed(L.Flatten()),
+            L.GRU(8), L.Dense(2),
         ],
     ),
 }  # fmt: skip

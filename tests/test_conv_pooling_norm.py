@@ -17,8 +17,10 @@ def check(layer, x, reference):
     float64 and channels last."""
     first = getattr(layer, "data_format", "") == "channels_first"
 
-    def turned(array):
-        return np.ascontiguousarray(array.swapaxes(1, 2) if first and array.ndim == 3 else array)
+    def turned(array, back=False):
+        if not first or array.ndim < 3:
+            return np.ascontiguousarray(array)
+        return np.ascontiguousarray(np.moveaxis(array, *((1, -1) if back else (-1, 1))))
 
     rng = np.random.default_rng(5)
     layer(turned(x))
@@ -26,14 +28,14 @@ def check(layer, x, reference):
         weight.assign(rng.standard_normal(weight.shape))
         weight.gradient = np.full(weight.shape, np.nan, np.float32)
     run = Run(training=True)
-    y = turned(layer.forward(turned(x), run)).copy()
+    y = turned(layer.forward(turned(x), run), back=True).copy()
     arrays = [a.astype(np.float64) for a in (x, *layer.get_weights())]
     expected = reference(*arrays)
     assert y.shape == expected.shape and y.dtype == np.float32
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6 * abs(expected).max())
 
     dy = rng.standard_normal(y.shape).astype(np.float32)
-    dx = turned(layer.backward(turned(dy).copy(), run))
+    dx = turned(layer.backward(turned(dy).copy(), run), back=True)
     gradients = [dx, *(w.gradient for w in layer.weights)]
     for array, gradient in zip(arrays, gradients, strict=True):
         numeric = numeric_gradient(lambda: (reference(*arrays) * dy).sum(), array)
@@ -224,6 +226,7 @@ def test_older_spellings():
         (lambda: L.Conv1D(4, 3, padding="full"), "padding: expected one of .*received 'full'"),
         (lambda: L.Conv1D(4, 3, groups=2)(np.zeros((2, 5, 3))), "a multiple of 2, received"),
         (lambda: L.Conv1D(4, 3)(np.zeros((2, 2, 3))), "with at least 3 time steps, received"),
+        (lambda: L.Conv1D(4, 3).compute_output_shape((None, 2, 3)), "with at least 3 time steps"),
         (lambda: L.Conv1D(4, 3)(np.zeros((2, 3))), "expected input of shape"),
         (lambda: L.MaxPooling1D(3)(np.zeros((2, 2, 3))), "with at least 3 time steps, received"),
         (lambda: L.MaxPooling1D(2, strides=0), "strides: expected a whole number >= 1"),

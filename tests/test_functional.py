@@ -1,4 +1,4 @@
-"""Models of layers called on each other: a chain is a Sequential, all else is refused by name."""
+"""Models of layers called on each other: a chain is a Sequential, all else a graph."""
 
 import copy
 import pickle
@@ -81,6 +81,26 @@ def test_copies_of_a_layer_are_in_no_model():
             again.output  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.Dense(2),
+        lambda: layers.LSTM(2),
+        lambda: layers.Bidirectional(layers.GRU(2)),
+        lambda: layers.Conv1D(2, 2),
+    ],
+)
+def test_copies_of_a_layer_that_was_called(make):
+    x = np.random.default_rng(1).normal(size=(2, 5, 3))
+    layer = make()
+    y = layer(x)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(again(x), y)
+        again.set_weights([2 * w for w in again.get_weights()])
+        assert (again(x) != y).any()
+        np.testing.assert_array_equal(layer(x), y)
+
+
 def test_a_layer_that_was_built_before():
     """As the tutorials do that set an Embedding's weights first."""
     embedding = layers.Embedding(20, 8, trainable=False)
@@ -139,11 +159,12 @@ def test_all_outputs_of_the_last_layer():
     found = Model(inputs, outputs).predict(x, verbose=0)
     for one, other in zip(found, lstm(x), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    for some in (outputs[0], outputs[1:], outputs[::-1], [outputs[0], layers.LSTM(4)(inputs)]):
-        with pytest.raises(ValueError, match="outputs: expected one, or all of one layer"):
-            Model(inputs, some)
-    with pytest.raises(ValueError, match="layer 'top': .* one of the outputs of 'lstm"):
-        layers.Dense(1, name="top")(outputs[0])
+    for some in (outputs[0], outputs[1:], outputs[::-1], [outputs[0], lstm(inputs)[0]]):
+        ys = Model(inputs, some).predict(x, verbose=0)
+        if some is outputs[0]:
+            ys, some = [ys], [some]
+        for y, tensor in zip(ys, some, strict=True):
+            np.testing.assert_allclose(y, found[tensor.place], atol=1e-6)
 
 
 def test_arrays_are_still_computed():
@@ -178,28 +199,23 @@ def test_what_needs_values(use):
         use(x)
 
 
-def test_what_is_no_chain():
+def test_calls_that_are_refused():
     one, two = Input((6, 3), name="one"), Input((6, 3), name="two")
     x, y = layers.LSTM(4, name="x")(one), layers.LSTM(4, name="y")(two)
     join = layers.Dense(2, name="join")
-    with pytest.raises(ValueError, match="layer 'join': expected the output of one layer, rec.* 2"):
+    with pytest.raises(ValueError, match=r"layer 'join' \(Dense\): expected one input, received 2"):
         join([x, y])
     assert join([x]).shape == (None, 2)
-    with pytest.raises(ValueError, match="layer 'z': .* received initial_state= too"):
-        layers.LSTM(4, name="z")(one, initial_state=[x, x])
+    with pytest.raises(ValueError, match=r"layer 'z' \(LSTM\): expected 2 initial states"):
+        layers.LSTM(4, name="z")(one, initial_state=[x])
     with pytest.raises(ValueError, match="layer 'z': .* received training= too"):
         layers.LSTM(4, name="z")(one, training=False)
-    dense = layers.Dense(4, name="again")
-    with pytest.raises(ValueError, match="layer 'again': expected to be called once"):
-        dense(dense(x))
-    with pytest.raises(ValueError, match="inputs: expected one, received 2"):
-        Model([one, two], x)
-    with pytest.raises(ValueError, match="begins with .*'two'.*, which comes from .'one', 'x'"):
+    with pytest.raises(
+        ValueError, match="outputs: expected what comes of the inputs alone.* 'one'"
+    ):
         Model(two, x)
-    with pytest.raises(ValueError, match="outputs: expected the output of a chain"):
-        Model(one, one)
-    with pytest.raises(ValueError, match="outputs: expected one, or all of one layer"):
-        Model(one, [x, layers.Dense(2)(x)])
+    with pytest.raises(ValueError, match="expected layers with names of their own.*'x'"):
+        Model([one, two], [x, layers.LSTM(4, name="x")(two)])
     for inputs, outputs in ((None, x), (one, None), (one, X), ([], x), ((6, 3), x)):
         with pytest.raises(ValueError, match=r"puts: expected Input\(...\) or the output of a"):
             Model(inputs, outputs)
@@ -207,6 +223,17 @@ def test_what_is_no_chain():
         Model(one, x, outs=x)
     with pytest.raises(ValueError, match="layer: expected a layer, received <Symbolic"):
         Sequential([x])
+
+
+def test_small_graphs():
+    one = Input((6, 3))
+    x = layers.LSTM(4)(one)
+    y = layers.Dense(2)(x)
+    given = np.random.default_rng(2).normal(size=(5, 6, 3)).astype(np.float32)
+    states, out = Model(one, [x, y]).predict(given, verbose=0)
+    np.testing.assert_allclose(states, Model(one, x).predict(given, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(out, Model(one, y).predict(given, verbose=0), atol=1e-6)
+    np.testing.assert_array_equal(Model(one, one).predict(given, verbose=0), given)
 
 
 def test_subclasses():
@@ -253,3 +280,126 @@ def test_model_from_config():
     again = models.Model.from_config(model.get_config())
     assert [type(layer) for layer in again.layers] == [layers.LSTM, layers.Dense]
     assert again.output_shape == (None, 2)
+
+
+# --- files of graphs ------------------------------------------------------------------------------
+
+
+def translator():
+    """Two inputs, a shared layer, states that start a decoder, attention, two outputs."""
+    source, target = Input((6, 3), name="source"), Input((4, 3), name="target")
+    shared = layers.Dense(5, activation="tanh", name="shared")
+    encoded, h, c = layers.LSTM(5, return_sequences=True, return_state=True)(shared(source))
+    decoded = layers.LSTM(5, return_sequences=True)(shared(target), initial_state=[h, c])
+    found = layers.Attention()([decoded, encoded], use_causal_mask=True)
+    found = layers.MultiHeadAttention(2, 3)(found, encoded, key=encoded, use_causal_mask=True)
+    words = layers.Dense(7, activation="softmax", name="words")
+    joined = layers.Concatenate()([decoded, found])
+    pooled = layers.GlobalMaxPooling1D()(joined)
+    model = Model([source, target], [words(joined), layers.Dense(1, name="score")(pooled)])
+    model.compile(
+        "adam",
+        {"words": "sparse_categorical_crossentropy", "score": "mse"},
+        loss_weights={"score": 0.25},
+        metrics={"words": ["accuracy"]},
+    )
+    return model
+
+
+def translations(count=8):
+    rng = np.random.default_rng(5)
+    x = [rng.normal(size=(count, n, 3)).astype(np.float32) for n in (6, 4)]
+    return x, [rng.integers(0, 7, (count, 4)), rng.normal(size=(count, 1)).astype(np.float32)]
+
+
+def test_dicts_and_lists_of_arrays():
+    model, (x, y) = translator(), translations()
+    by_name = {"target": x[1], "source": x[0]}
+    for one, other in zip(model.predict(x), model.predict(by_name), strict=True):
+        np.testing.assert_array_equal(one, other)
+    results = model.evaluate(by_name, {"score": y[1], "words": y[0]}, return_dict=True, verbose=0)
+    assert [*results] == ["loss", "words_loss", "score_loss", "words_accuracy"]
+    assert results["loss"] == pytest.approx(results["words_loss"] + 0.25 * results["score_loss"])
+    history = model.fit(x, y, epochs=40, batch_size=2, validation_split=0.25, verbose=0).history
+    assert history["loss"][-1] < 0.9 * history["loss"][0] and "val_score_loss" in history
+    batches = [(([a, b]), [c, d]) for a, b, c, d in zip(*x, *y, strict=True)]
+    batches = [([p[None] for p in x], [p[None] for p in y]) for x, y in batches]
+    model.fit(iter(batches), verbose=0)
+    with pytest.raises(ValueError, match=r"x: expected a list of 2 arrays, .*'source', 'target'"):
+        model.fit(x[0], y)
+    with pytest.raises(
+        ValueError, match=r"x: expected a dict with keys of .* received \['nothing'"
+    ):
+        model.predict({"nothing": x[0]})
+    with pytest.raises(ValueError, match="output 'words': y: expected class numbers"):
+        model.fit(x, y[::-1])
+    with pytest.raises(ValueError, match="class_weight: expected None for a model of several"):
+        model.fit(x, y, class_weight={0: 1.0})
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5", "pickle", "json", "clone"])
+def test_graphs_come_back(tmp_path, ending):
+    model, (x, y) = translator(), translations()
+    model.fit(x, y, verbose=0)
+    if ending == "pickle":
+        again = pickle.loads(pickle.dumps(model))
+    elif ending in ("json", "clone"):
+        again = model.from_config(model.get_config())
+        if ending == "json":
+            again = models.model_from_json(model.to_json())
+        again.set_weights(model.get_weights())
+    else:
+        model.save(tmp_path / f"model{ending}")
+        again = models.load_model(tmp_path / f"model{ending}")
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    for one, other in zip(again.predict(x), model.predict(x), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    if ending not in ("json", "clone"):
+        assert again.train_on_batch(x, y) == pytest.approx(model.train_on_batch(x, y), rel=1e-5)
+        for one, other in zip(again.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_what_other_formats_cannot_hold(tmp_path):
+    model = translator()
+    for write in (fastrnn.to_onnx, fastrnn.to_c):
+        with pytest.raises(ValueError, match="model: expected a Sequential"):
+            write(model, tmp_path / "file")
+
+
+def test_predictors_of_several_inputs():
+    model, (x, _) = translator(), translations(3)
+    predict = model.compile_inference()
+    for count in (1, 3, 1):
+        given = [part[:count] for part in x]
+        for one, other in zip(predict(given), model(given), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+    for one, other in zip(predict({"target": x[1], "source": x[0]}), predict(x), strict=True):
+        np.testing.assert_array_equal(one, other)
+    before = predict(x)[0]
+    model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    assert np.abs(predict(x)[0] - before).max() > 1e-3
+    with pytest.raises(ValueError, match="x: expected a list of 2 arrays"):
+        predict(x[0])
+    with pytest.raises(ValueError, match="input 'target' .* expected shape"):
+        predict([x[0], x[0]])
+    with pytest.raises(ValueError, match="stream: model .* expected one input"):
+        model.stream()
+
+
+def test_models_of_several_inputs_within_models():
+    inner, (x, _) = translator(), translations(4)
+    inputs = [Input((6, 3)), Input((4, 3))]
+    words, score = inner(inputs)
+    outer = Model(inputs, layers.Concatenate()([layers.Flatten()(words), score]))
+    words, score = inner(x)
+    found = outer.predict(x, verbose=0)
+    np.testing.assert_allclose(found, np.hstack([words.reshape(4, -1), score]), atol=1e-6)
+    outer.compile("sgd", "mse")
+    before = inner.get_weights()
+    outer.fit(x, np.zeros_like(found), verbose=0)
+    changed = [(w != v).any() for w, v in zip(before, inner.get_weights(), strict=True)]
+    assert sum(changed) > 0.8 * len(changed)  # not the biases of keys, which softmax ignores
+    again = Model.from_config(outer.get_config())
+    again.set_weights(outer.get_weights())
+    np.testing.assert_allclose(again.predict(x, verbose=0), outer.predict(x, verbose=0), atol=1e-6)

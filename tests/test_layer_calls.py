@@ -38,16 +38,21 @@ def test_arguments_by_position():
     "layer",
     [
         L.LSTM(2), L.GRU(2), L.SimpleRNN(2), L.Bidirectional(L.LSTM(2)), L.Conv1D(2, 2),
+        L.Conv1DTranspose(2, 2), L.DepthwiseConv1D(2), L.SeparableConv1D(2, 2),
         L.GlobalAveragePooling1D(), L.GlobalMaxPooling1D(), L.MaxPooling1D(), L.Dense(2),
         L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)),
-        L.Dropout(0.5), L.Activation("relu"), L.Flatten(), L.Softmax(),
+        L.Dropout(0.5), L.Activation("relu"), L.Flatten(), L.Softmax(), L.Identity(),
+        L.UnitNormalization(), L.RMSNormalization(), L.GroupNormalization(3), L.Rescaling(2),
+        L.Normalization(), L.UpSampling1D(), L.ZeroPadding1D(), L.Cropping1D(), L.Conv2D(2, 2),
+        L.MaxPooling2D(), L.GlobalAveragePooling2D(), L.ZeroPadding2D(), L.SpatialDropout2D(0.5),
     ],
     ids=lambda layer: type(layer).__name__,
 )  # fmt: skip
 def test_a_mask_that_does_not_fit(layer):
+    x = X[:, :, None].repeat(2, axis=2) if type(layer).__name__.endswith("2D") else X
     for shape in ((4, 6), (3, 5), (5, 4)):
         with pytest.raises(ValueError, match="^mask: expected"):
-            layer(X, mask=np.ones(shape, bool))
+            layer(x, mask=np.ones(shape, bool))
 
 
 def test_states():
@@ -94,11 +99,16 @@ NEEDED = {
     "Dense": {"units": 2}, "LSTM": {"units": 2}, "GRU": {"units": 2}, "SimpleRNN": {"units": 2},
     "CuDNNLSTM": {"units": 2}, "CuDNNGRU": {"units": 2},
     "Embedding": {"input_dim": 3, "output_dim": 2}, "Conv1D": {"filters": 2, "kernel_size": 2},
+    "Conv1DTranspose": {"filters": 2, "kernel_size": 2}, "DepthwiseConv1D": {"kernel_size": 2},
+    "SeparableConv1D": {"filters": 2, "kernel_size": 2},
+    "Conv2D": {"filters": 2, "kernel_size": 2}, "SpatialDropout2D": {"rate": 0.5},
     "Dropout": {"rate": 0.5}, "SpatialDropout1D": {"rate": 0.5}, "GaussianDropout": {"rate": 0.5},
     "AlphaDropout": {"rate": 0.5}, "GaussianNoise": {"stddev": 0.5}, "RepeatVector": {"n": 2},
     "Activation": {"activation": "relu"}, "Reshape": {"target_shape": (2,)},
     "Permute": {"dims": (1,)}, "TimeDistributed": {"layer": L.Dense(2)},
-    "Bidirectional": {"layer": L.LSTM(2)},
+    "Bidirectional": {"layer": L.LSTM(2)}, "Rescaling": {"scale": 2}, "Dot": {"axes": 1},
+    "MultiHeadAttention": {"num_heads": 2, "key_dim": 3},
+    "GroupQueryAttention": {"head_dim": 3, "num_query_heads": 2, "num_key_value_heads": 1},
 }  # fmt: skip
 CLASSES = [
     cls for cls in {getattr(L, name) for name in L.__all__}
@@ -107,8 +117,10 @@ CLASSES = [
 CLASSES.sort(key=lambda cls: cls.__name__)
 NONSENSE = (math.nan, math.inf, -1, "x", [], {}, object())
 TAKEN = {  # what is no nonsense there
-    ("axis", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"), ("shared_axes", "[]"),
-    ("dims", "[]"), ("target_shape", "[]"),
+    ("axis", -1), ("axes", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"),
+    ("shared_axes", "[]"),
+    ("dims", "[]"), ("target_shape", "[]"), ("Rescaling scale", -1), ("Rescaling offset", -1),
+    ("GroupNormalization groups", -1), ("attention_axes", -1), ("Normalization axis", "[]"),
 }  # fmt: skip
 
 
@@ -130,7 +142,7 @@ def test_nonsense_is_refused_by_name(cls):
     for name in arguments(cls):
         for value in NONSENSE:
             plain = value if isinstance(value, int) else repr(value)
-            if (name, plain) in TAKEN:
+            if {(name, plain), (f"{cls.__name__} {name}", plain)} & TAKEN:
                 continue
             with pytest.raises((ValueError, TypeError), match=name):
                 cls(**{**needed, name: value})

@@ -8,7 +8,7 @@ from fastrnn import _engine
 from fastrnn import layers as L
 from fastrnn.run import Run
 
-SEQUENCE, VECTOR, INDICES = (4, 5), (6,), "indices"
+SEQUENCE, VECTOR, IMAGE, INDICES = (4, 5), (6,), (5, 4, 4), "indices"
 
 
 def recurrent(**options):
@@ -112,11 +112,135 @@ CASES = {
         lambda: L.Conv1D(3, 2, data_format="channels_first", activation="softmax"),
         SEQUENCE,
     ),
+    "conv transpose": (lambda: L.Conv1DTranspose(3, 3, 2, "same", activation="elu"), SEQUENCE),
+    "conv transpose padding": (
+        lambda: L.Conv1DTranspose(2, 2, 3, output_padding=2, use_bias=False),
+        SEQUENCE,
+    ),
+    "conv transpose dilation": (
+        lambda: L.Conv1DTranspose(3, 3, padding="same", dilation_rate=2, activation="tanh"),
+        SEQUENCE,
+    ),
+    "conv transpose cut": (lambda: L.Conv1DTranspose(3, 4, 2, "same", 0), SEQUENCE),
+    "conv transpose first": (
+        lambda: L.Conv1DTranspose(3, 5, data_format="channels_first", activation="softmax"),
+        SEQUENCE,
+    ),
+    "time distributed conv transpose": (
+        lambda: L.TimeDistributed(L.Conv1DTranspose(2, 3)),
+        (2, 3, 4),
+    ),
+    "depthwise conv": (lambda: L.DepthwiseConv1D(3, activation="tanh"), SEQUENCE),
+    "depthwise conv multiplied": (
+        lambda: L.DepthwiseConv1D(2, 2, "same", depth_multiplier=3, use_bias=False),
+        SEQUENCE,
+    ),
+    "depthwise conv dilation": (
+        lambda: L.DepthwiseConv1D(2, padding="same", dilation_rate=2, activation="softplus"),
+        SEQUENCE,
+    ),
+    "depthwise conv first": (
+        lambda: L.DepthwiseConv1D(2, data_format="channels_first", activation="softmax"),
+        SEQUENCE,
+    ),
+    "separable conv": (lambda: L.SeparableConv1D(3, 3, activation="tanh"), SEQUENCE),
+    "separable conv multiplied": (
+        lambda: L.SeparableConv1D(4, 2, 3, "same", depth_multiplier=2, activation="softplus"),
+        SEQUENCE,
+    ),
+    "separable conv causal": (
+        lambda: L.SeparableConv1D(2, 2, padding="causal", dilation_rate=2, use_bias=False),
+        SEQUENCE,
+    ),
+    "separable conv first": (
+        lambda: L.SeparableConv1D(3, 2, data_format="channels_first", activation="softmax"),
+        SEQUENCE,
+    ),
+    "time distributed separable conv": (
+        lambda: L.TimeDistributed(L.SeparableConv1D(2, 3)),
+        (2, 3, 4),
+    ),
+    "conv2d": (lambda: L.Conv2D(3, 2, activation="tanh"), IMAGE),
+    "conv2d strides": (lambda: L.Conv2D(3, (3, 2), (2, 1), "same", use_bias=False), IMAGE),
+    "conv2d dilated": (lambda: L.Conv2D(3, (2, 3), padding="same", dilation_rate=2), IMAGE),
+    "conv2d groups": (lambda: L.Conv2D(4, 2, groups=2, activation="gelu"), IMAGE),
+    "conv2d first": (
+        lambda: L.Conv2D(3, 2, data_format="channels_first", activation="softmax"),
+        IMAGE,
+    ),
+    "average pooling of images": (lambda: L.AveragePooling2D(3, 2, "same"), IMAGE),
+    "max pooling of images": (lambda: L.MaxPooling2D(2), IMAGE),
+    "max pooling of images first": (
+        lambda: L.MaxPooling2D((3, 2), 1, "same", "channels_first"),
+        IMAGE,
+    ),
+    "global average of images": (lambda: L.GlobalAveragePooling2D(), IMAGE),
+    "global average of images first": (
+        lambda: L.GlobalAveragePooling2D("channels_first", True),
+        IMAGE,
+    ),
+    "global max of images": (lambda: L.GlobalMaxPooling2D(keepdims=True), IMAGE),
+    "global max of images first": (lambda: L.GlobalMaxPooling2D("channels_first"), IMAGE),
+    "spatial dropout of images": (lambda: L.SpatialDropout2D(0.4), IMAGE),
+    "up sampling of images": (lambda: L.UpSampling2D((3, 2)), IMAGE),
+    "up sampling of images first": (lambda: L.UpSampling2D(2, "channels_first"), IMAGE),
+    "zero padding of images": (lambda: L.ZeroPadding2D(((2, 1), (0, 1))), IMAGE),
+    "zero padding of images first": (lambda: L.ZeroPadding2D((1, 2), "channels_first"), IMAGE),
+    "cropping of images": (lambda: L.Cropping2D(((0, 2), (1, 0))), IMAGE),
+    "cropping of images first": (lambda: L.Cropping2D(1, "channels_first"), (3, 5, 4)),
+    "flatten first": (lambda: L.Flatten("channels_first"), IMAGE),
+    "batch normalization of images": (lambda: L.BatchNormalization(), IMAGE),
+    "batch normalization of images first": (lambda: L.BatchNormalization(axis=1), IMAGE),
+    "time distributed conv2d": (lambda: L.TimeDistributed(L.Conv2D(2, 2)), (3, *IMAGE)),
+    "time distributed cnn": (
+        lambda: L.TimeDistributed(
+            fastrnn.Sequential(
+                [
+                    L.Conv2D(3, 2, padding="same"),
+                    L.BatchNormalization(),
+                    L.Activation("tanh"),
+                    L.AveragePooling2D(2),
+                    L.Flatten(),
+                ]
+            )
+        ),
+        (2, *IMAGE),
+    ),
     "spatial dropout": (lambda: L.SpatialDropout1D(0.4), SEQUENCE),
     "gaussian noise": (lambda: L.GaussianNoise(0.4), SEQUENCE),
     "gaussian dropout": (lambda: L.GaussianDropout(0.4), SEQUENCE),
     "activity regularization": (lambda: L.ActivityRegularization(0.0, 0.1), SEQUENCE),
     "permute": (lambda: L.Permute((3, 1, 2)), (2, 3, 4)),
+    "unit normalization": (lambda: L.UnitNormalization(), SEQUENCE),
+    "unit normalization axes": (lambda: L.UnitNormalization([1, -1]), SEQUENCE),
+    "unit normalization middle": (lambda: L.UnitNormalization(1), SEQUENCE),
+    "rms normalization": (lambda: L.RMSNormalization(), SEQUENCE),
+    "rms normalization axes": (lambda: L.RMSNormalization([1, 2], 0.1), SEQUENCE),
+    "group normalization": (lambda: L.GroupNormalization(2), (4, 6)),
+    "group normalization of each": (lambda: L.GroupNormalization(-1, epsilon=0.1), SEQUENCE),
+    "group normalization first": (lambda: L.GroupNormalization(2, 1, scale=False), SEQUENCE),
+    "group normalization middle": (lambda: L.GroupNormalization(1, -2), (3, 2, 4)),
+    "group normalization of vectors": (lambda: L.GroupNormalization(2, center=False), VECTOR),
+    "time distributed group normalization": (
+        lambda: L.TimeDistributed(L.GroupNormalization(2)),
+        (3, 2, 4),
+    ),
+    "normalization": (lambda: L.Normalization(), SEQUENCE),
+    "normalization of all": (lambda: L.Normalization(None, invert=True), SEQUENCE),
+    "normalization of steps": (lambda: L.Normalization([-1, 1]), SEQUENCE),
+    "normalization given": (lambda: L.Normalization(1, [1, 2, 3, 4], [4, 3, 2, 1]), SEQUENCE),
+    "normalization inverted": (lambda: L.Normalization(mean=1.5, variance=4, invert=True), VECTOR),
+    "time distributed normalization": (lambda: L.TimeDistributed(L.Normalization()), SEQUENCE),
+    "identity": (lambda: L.Identity(), SEQUENCE),
+    "rescaling": (lambda: L.Rescaling(1 / 127.5, -1), SEQUENCE),
+    "rescaling of channels": (lambda: L.Rescaling(np.arange(1.0, 6), [0.5] * 5), SEQUENCE),
+    "rescaling of steps": (lambda: L.Rescaling([[1], [2], [3], [4]], 2), SEQUENCE),
+    "up sampling": (lambda: L.UpSampling1D(3), SEQUENCE),
+    "zero padding": (lambda: L.ZeroPadding1D((2, 1)), SEQUENCE),
+    "zero padding first": (lambda: L.ZeroPadding1D((0, 3), "channels_first"), SEQUENCE),
+    "cropping": (lambda: L.Cropping1D(), SEQUENCE),
+    "cropping the start": (lambda: L.Cropping1D((2, 0)), SEQUENCE),
+    "time distributed up sampling": (lambda: L.TimeDistributed(L.UpSampling1D()), (2, 3, 4)),
     "relu": (lambda: L.ReLU(1.5, 0.1), SEQUENCE),
     "leaky relu": (lambda: L.LeakyReLU(), SEQUENCE),
     "elu": (lambda: L.ELU(0.7), SEQUENCE),

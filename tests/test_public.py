@@ -20,10 +20,13 @@ INNER = {
     "fastrnn.metrics": {"check", "resolve"},
     "fastrnn.random": {"Generator", "check_seed"},
     "fastrnn.regularizers": {"gradient_of"},
+    "fastrnn.models": {"Functional"},  # which Model(inputs, outputs) makes
     "fastrnn.saving": {"ModelFileNotFoundError"},  # to be caught as what it derives from
     "fastrnn.training": {
         *(
             "Compiled",
+            "CompiledSeveral",
+            "Head",
             "need_compiled",
             "only_trainer",
             "train_step",

@@ -23,8 +23,9 @@ _KERAS = re.compile(
 
 # Keras's path: the module of fastrnn whose names are there. Those of Keras 1 and 2 are among them.
 _LAYER_MODULES = (
-    "advanced_activations", "convolutional", "core", "cudnn_recurrent", "embeddings", "noise",
-    "normalization", "normalization.batch_normalization", "pooling", "recurrent", "wrappers",
+    "advanced_activations", "convolutional", "core", "cudnn_recurrent", "embeddings",
+    "experimental", "experimental.preprocessing", "noise", "normalization",
+    "normalization.batch_normalization", "pooling", "recurrent", "wrappers",
 )  # fmt: skip
 _UTIL_MODULES = (
     "data_utils", "generic_utils", "layer_utils", "np_utils", "vis_utils", "visualize_util",

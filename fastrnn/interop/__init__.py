@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fastrnn.interop.onnx_import import Graph
-    from fastrnn.models import Sequential
+    from fastrnn.models import Model, Sequential
 
 __all__ = ["from_keras", "from_onnx", "from_torch", "to_c", "to_onnx", "to_torch"]
 
@@ -32,7 +32,7 @@ def _needed_by(function):
         raise ImportError(f"fastrnn.{function} needs {error.name}: {package}") from error
 
 
-def from_keras(model, custom_objects: Mapping[str, Any] | None = None) -> "Sequential":
+def from_keras(model, custom_objects: Mapping[str, Any] | None = None) -> "Model":
     """The fastrnn model of a Keras model in memory (fastrnn.saving.live.from_keras)."""
     from fastrnn.saving import live
 
@@ -59,7 +59,7 @@ def from_torch(
     return pytorch_import.from_torch(module, layers, return_sequences, strict)
 
 
-def to_c(model: "Sequential", path: _PATH | None = None) -> bytes:
+def to_c(model: "Model", path: _PATH | None = None) -> bytes:
     """Write a Sequential as the file that libfastrnn runs without Python, and return its bytes
     (fastrnn.interop.c_export.to_c)."""
     from fastrnn.interop import c_export
@@ -67,7 +67,7 @@ def to_c(model: "Sequential", path: _PATH | None = None) -> bytes:
     return c_export.to_c(model, path)
 
 
-def to_onnx(model: "Sequential", path: _PATH | None = None) -> "onnx.ModelProto":
+def to_onnx(model: "Model", path: _PATH | None = None) -> "onnx.ModelProto":
     """Write a Sequential as an ONNX file, and return the onnx.ModelProto
     (fastrnn.interop.onnx_export.to_onnx)."""
     with _needed_by("to_onnx"):
@@ -75,7 +75,7 @@ def to_onnx(model: "Sequential", path: _PATH | None = None) -> "onnx.ModelProto"
     return onnx_export.to_onnx(model, path)
 
 
-def to_torch(model: "Sequential") -> "nn.Sequential":
+def to_torch(model: "Model") -> "nn.Sequential":
     """A torch.nn.Sequential that gives what a Sequential gives
     (fastrnn.interop.pytorch_export.to_torch)."""
     with _needed_by("to_torch"):

@@ -177,6 +177,15 @@ class _Writer:
             self.refuse(layer, f"expected axis -1, received {layer.axis}")
         self.add("scale", arrays=_floats(*layer.scale_and_offset()))
 
+    def _Rescaling(self, layer):
+        scale_and_offset = layer.scale_and_offset()
+        if scale_and_offset is None:
+            self.refuse(layer, "expected the same at each time step, numbers of the last axis")
+        self.add("scale", arrays=_floats(*scale_and_offset))
+
+    def _Normalization(self, layer):
+        self._Rescaling(layer)
+
     def _LayerNormalization(self, layer):
         rank = len(layer.input_shape)
         if [axis % rank for axis in layer.fixed_axes] != [rank - 1]:
@@ -219,6 +228,8 @@ class _Writer:
     def _Flatten(self, layer):
         if not self.sequences:
             return
+        if layer.data_format == "channels_first":
+            self.refuse(layer, "expected channels last")
         timesteps = layer.input_shape[1]
         if timesteps is None:
             self.refuse(layer, "expected a fixed number of time steps")
@@ -231,10 +242,11 @@ class _Writer:
         pass
 
     _Dropout = _SpatialDropout1D = _GaussianNoise = _GaussianDropout = _nothing
-    _ActivityRegularization = _InputLayer = _nothing
+    _ActivityRegularization = _InputLayer = _Identity = _nothing
 
 
 EACH_STEP = (
     layers.Dense, layers.Activation, layers.BatchNormalization, layers.LayerNormalization,
-    layers.Dropout, layers.GaussianNoise, layers.GaussianDropout,
+    layers.Dropout, layers.GaussianNoise, layers.GaussianDropout, layers.Identity,
+    layers.Rescaling, layers.Normalization,
 )  # fmt: skip

@@ -8,6 +8,7 @@ from onnx import helper, numpy_helper
 
 from fastrnn import activations, layers
 from fastrnn.interop.onnx_recurrent import GATES, KERAS_ACTIVATIONS, LAYERS, TO_ONNX, reorder
+from fastrnn.layers.scaling import check_numbers
 from fastrnn.models import Sequential
 from fastrnn.saving.atomic import write_file
 
@@ -228,7 +229,13 @@ ACTIVATIONS = {
 
 
 @exporter(
-    "ActivityRegularization", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D"
+    "ActivityRegularization",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
 )
 def _same(writer, layer, x, shape, mask):
     return x
@@ -309,6 +316,20 @@ def _batch_normalization(writer, layer, x, shape, mask):
     return writer.add("Add", writer.add("Mul", x, scale.reshape(spread)), offset.reshape(spread))
 
 
+@exporter("Rescaling")
+def _rescaling(writer, layer, x, shape, mask):
+    scale, offset = (check_numbers(name, getattr(layer, name)) for name in ("scale", "offset"))
+    return writer.add("Add", writer.add("Mul", x, scale), offset)
+
+
+@exporter("Normalization")
+def _normalization(writer, layer, x, shape, mask):
+    mean, deviation = layer.mean_and_deviation(len(shape))
+    if layer.invert:
+        return writer.add("Add", writer.add("Mul", x, deviation), mean)
+    return writer.add("Div", writer.add("Sub", x, mean), deviation)
+
+
 @exporter("LayerNormalization")
 def _layer_normalization(writer, layer, x, shape, mask):
     axes = sorted(axis % len(shape) for axis in layer.fixed_axes)
@@ -323,8 +344,42 @@ def _layer_normalization(writer, layer, x, shape, mask):
     return y if layer.beta is None else writer.add("Add", y, layer.beta.value.reshape(spread))
 
 
+@exporter("UnitNormalization")
+def _unit_normalization(writer, layer, x, shape, mask):
+    square = writer.add("ReduceSum", writer.add("Mul", x, x), np.array(layer.axes(len(shape))))
+    inverse = writer.add("Div", _f(1), writer.add("Sqrt", square))
+    return writer.add("Mul", x, writer.add("Min", inverse, _f(1e12)))
+
+
+@exporter("RMSNormalization")
+def _rms_normalization(writer, layer, x, shape, mask):
+    square = writer.add("ReduceMean", writer.add("Mul", x, x), axes=layer.axes(len(shape)))
+    root = writer.add("Sqrt", writer.add("Add", square, np.float32(layer.epsilon)))
+    return writer.add("Mul", writer.add("Div", x, root), layer.scale.value)
+
+
+@exporter("GroupNormalization")
+def _group_normalization(writer, layer, x, shape, mask):
+    axis = layer.axis % len(shape)
+    order = [0, axis, *(n for n in range(1, len(shape)) if n != axis)]
+    moved = writer.add("Transpose", x, perm=order)
+    rows = writer.add("Reshape", moved, np.array([0, layer.groups, -1]))
+    centred = writer.add("Sub", rows, writer.add("ReduceMean", rows, axes=[2]))
+    variance = writer.add("ReduceMean", writer.add("Mul", centred, centred), axes=[2])
+    deviation = writer.add("Sqrt", writer.add("Add", variance, np.float32(layer.epsilon)))
+    y = writer.add("Reshape", writer.add("Div", centred, deviation), writer.add("Shape", moved))
+    spread = (-1, *[1] * (len(shape) - 2))
+    if layer.gamma is not None:
+        y = writer.add("Mul", y, layer.gamma.value.reshape(spread))
+    if layer.beta is not None:
+        y = writer.add("Add", y, layer.beta.value.reshape(spread))
+    return writer.add("Transpose", y, perm=np.argsort(order).tolist())
+
+
 @exporter("Flatten")
 def _flatten(writer, layer, x, shape, mask):
+    if layer.data_format == "channels_first" and len(shape) > 2:
+        x = writer.add("Transpose", x, perm=[0, *range(2, len(shape)), 1])
     return writer.add("Flatten", x, axis=1)
 
 
@@ -338,6 +393,117 @@ def _repeat_vector(writer, layer, x, shape, mask):
     return writer.add(
         "Expand", writer.add("Unsqueeze", x, np.array([1])), np.array([1, layer.n, 1])
     )
+
+
+@exporter("UpSampling1D")
+def _up_sampling(writer, layer, x, shape, mask):
+    if shape[2] is None:
+        _refuse(layer, "expected a known number of channels")
+    repeated = writer.add("Tile", x, np.array([1, 1, layer.size]))
+    return writer.add("Reshape", repeated, np.array([0, -1, shape[2]]))
+
+
+@exporter("ZeroPadding1D")
+def _zero_padding(writer, layer, x, shape, mask):
+    axis = 1 if layer.data_format == "channels_last" else 2
+    pads = np.zeros((2, 3), np.int64)
+    pads[:, axis] = layer.padding
+    return writer.add("Pad", x, pads.ravel())
+
+
+@exporter("Cropping1D")
+def _cropping(writer, layer, x, shape, mask):
+    before, after = layer.cropping
+    return writer.add("Slice", x, np.array([before]), np.array([-after or END]), np.array([1]))
+
+
+# --- images ---
+
+
+def _channels_second(writer, layer, x):
+    """x with the channels on axis 1, where ONNX has them."""
+    if layer.data_format == "channels_first":
+        return x
+    return writer.add("Transpose", x, perm=[0, 3, 1, 2])
+
+
+def _own_order(writer, layer, x):
+    """x in the layer's own order, from that of `_channels_second`."""
+    if layer.data_format == "channels_first":
+        return x
+    return writer.add("Transpose", x, perm=[0, 2, 3, 1])
+
+
+def _padding_of_images(layer, sizes, dilations=(1, 1)):
+    if layer.padding == "valid":
+        return {}
+    if max(layer.strides) > 1:
+        return {"auto_pad": "SAME_UPPER"}
+    beyond = [(size - 1) * dilation for size, dilation in zip(sizes, dilations, strict=True)]
+    return {"pads": [*(n // 2 for n in beyond), *(n - n // 2 for n in beyond)]}
+
+
+@exporter("Conv2D")
+def _conv2d(writer, layer, x, shape, mask):
+    y = writer.add(
+        "Conv",
+        _channels_second(writer, layer, x),
+        layer.kernel.value.transpose(3, 2, 0, 1),
+        layer.bias.value if layer.use_bias else None,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
+        group=layer.groups,
+        kernel_shape=layer.kernel_size,
+        **_padding_of_images(layer, layer.kernel_size, layer.dilation_rate),
+    )
+    return _activation(writer, layer, layer.activation, _own_order(writer, layer, y))
+
+
+@exporter("MaxPooling2D", "AveragePooling2D")
+def _pooling_of_images(writer, layer, x, shape, mask):
+    y = writer.add(
+        "MaxPool" if isinstance(layer, layers.MaxPooling2D) else "AveragePool",
+        _channels_second(writer, layer, x),
+        kernel_shape=layer.pool_size,
+        strides=layer.strides,
+        **_padding_of_images(layer, layer.pool_size),
+    )
+    return _own_order(writer, layer, y)
+
+
+@exporter("GlobalMaxPooling2D", "GlobalAveragePooling2D")
+def _global_pooling_of_images(writer, layer, x, shape, mask):
+    op = "ReduceMax" if isinstance(layer, layers.GlobalMaxPooling2D) else "ReduceMean"
+    axes = [1, 2] if layer.data_format == "channels_last" else [2, 3]
+    return writer.add(op, x, axes=axes, keepdims=int(layer.keepdims))
+
+
+@exporter("UpSampling2D")
+def _up_sampling_of_images(writer, layer, x, shape, mask):
+    down, across = layer.size
+    x = _channels_second(writer, layer, x)
+    for times, order in ((across, [0, 1, 2, 3]), (down, [0, 1, 3, 2])):
+        x = writer.add("Unsqueeze", writer.add("Transpose", x, perm=order), np.array([-1]))
+        repeated = writer.add("Tile", x, np.array([1, 1, 1, 1, times]))
+        x = writer.add("Reshape", repeated, np.array([0, 0, 0, -1]))
+        x = writer.add("Transpose", x, perm=order)
+    return _own_order(writer, layer, x)
+
+
+@exporter("ZeroPadding2D")
+def _zero_padding_of_images(writer, layer, x, shape, mask):
+    first = 1 if layer.data_format == "channels_last" else 2
+    pads = np.zeros((2, 4), np.int64)
+    pads[:, first : first + 2] = np.transpose(layer.padding)
+    return writer.add("Pad", x, pads.ravel())
+
+
+@exporter("Cropping2D")
+def _cropping_of_images(writer, layer, x, shape, mask):
+    first = 1 if layer.data_format == "channels_last" else 2
+    starts, ends = np.transpose(layer.cropping)
+    ends = np.where(ends == 0, END, -ends)
+    return writer.add("Slice", x, starts, ends, np.array([first, first + 1]))
 
 
 # --- masks and time ---
@@ -399,6 +565,58 @@ def _conv1d(writer, layer, x, shape, mask):
         group=layer.groups,
         kernel_shape=[size],
         **_padding(layer, size, stride, dilation),
+    )
+    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+
+
+@exporter("DepthwiseConv1D")
+def _depthwise_conv1d(writer, layer, x, shape, mask):
+    bias = layer.bias.value if layer.use_bias else None
+    y = _depthwise(writer, layer, layer.kernel.value, bias, _steps_last(writer, layer, x))
+    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+
+
+@exporter("SeparableConv1D")
+def _separable_conv1d(writer, layer, x, shape, mask):
+    x = _steps_last(writer, layer, x)
+    y = _depthwise(writer, layer, layer.depthwise_kernel.value, None, x)
+    pointwise = layer.pointwise_kernel.value.transpose(2, 1, 0)
+    bias = layer.bias.value if layer.use_bias else None
+    y = writer.add("Conv", y, pointwise, bias, kernel_shape=[1])
+    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+
+
+def _depthwise(writer, layer, kernel, bias, x):
+    """Conv with as many groups as there are channels; steps last."""
+    (stride,), (dilation,) = layer.strides, layer.dilation_rate
+    size, channels, multiplier = kernel.shape
+    kernel = kernel.reshape(size, 1, channels * multiplier).transpose(2, 1, 0)
+    return writer.add(
+        "Conv",
+        x,
+        kernel,
+        bias,
+        strides=[stride],
+        dilations=[dilation],
+        group=channels,
+        kernel_shape=[size],
+        **_padding(layer, size, stride, dilation),
+    )
+
+
+@exporter("Conv1DTranspose")
+def _conv1d_transpose(writer, layer, x, shape, mask):
+    more, before, after = layer.ends()
+    y = writer.add(
+        "ConvTranspose",
+        _steps_last(writer, layer, x),
+        layer.kernel.value.transpose(2, 1, 0),
+        layer.bias.value if layer.use_bias else None,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
+        kernel_shape=layer.kernel_size,
+        pads=[before, after],
+        output_padding=[more],
     )
     return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
 

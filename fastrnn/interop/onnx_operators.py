@@ -366,6 +366,68 @@ def Conv(node, budget, x, kernel, bias=None):
     return np.moveaxis(y if bias is None else y + bias, -1, 1)
 
 
+def _ends_of_transposed(node, places, whole, strides):
+    """[(before, after)] that are cut from each axis of the windows of a transposed convolution."""
+    axes, given = len(whole), node.attributes
+    pads = given.get("pads") or [0] * (2 * axes)
+    if len(pads) != 2 * axes:
+        raise ValueError(f"expected {2 * axes} pads, received {pads}")
+    sizes = given.get("output_shape")
+    if sizes is None and given["auto_pad"] in (b"SAME_UPPER", b"SAME_LOWER"):
+        sizes = [n * stride for n, stride in zip(places, strides, strict=True)]
+    if sizes is None:
+        return list(zip(pads[:axes], pads[axes:], strict=True))
+    totals = [n - size for n, size in zip(whole, sizes, strict=True)]
+    halves = [(total // 2, total - total // 2) for total in totals]
+    return halves if given["auto_pad"] == b"SAME_UPPER" else [half[::-1] for half in halves]
+
+
+@operator
+def ConvTranspose(node, budget, x, kernel, bias=None):
+    axes, groups, sizes = x.ndim - 2, node.attributes["group"], kernel.shape[2:]
+    names = "strides", "dilations", "output_padding"
+    strides, dilations, more = (
+        node.attributes.get(name) or [default] * axes
+        for name, default in zip(names, (1, 1, 0), strict=True)
+    )
+    if axes < 1 or kernel.ndim != x.ndim or {len(n) for n in (strides, dilations, more)} != {axes}:
+        raise ValueError(f"kernel of shape {kernel.shape} for {x.shape}: not supported")
+    if x.shape[1] != len(kernel) or groups < 1 or len(kernel) % groups or min(more) < 0:
+        raise ValueError(f"{groups} groups, kernel {kernel.shape} for {x.shape}: not supported")
+    whole = [
+        (n - 1) * stride + (size - 1) * dilation + 1 + extra
+        for n, stride, size, dilation, extra in zip(
+            x.shape[2:], strides, sizes, dilations, more, strict=True
+        )
+    ]
+    ends = _ends_of_transposed(node, x.shape[2:], whole, strides)
+    if min(*sizes, *x.shape[2:], *(n - sum(end) for n, end in zip(whole, ends, strict=True))) < 1:
+        raise ValueError(f"nothing comes out of {x.shape} with {ends} cut off")
+    if min(before for before, _ in ends) < 0:
+        raise ValueError(f"pads: expected numbers >= 0, received {ends}")
+    whole = [n + max(0, -after) for n, (_, after) in zip(whole, ends, strict=True)]
+    filters = groups * kernel.shape[1]
+    budget.check((len(x), filters, *x.shape[2:], *sizes), x.itemsize)
+    budget.check((len(x), filters, *whole), x.itemsize)
+    parts = [
+        np.tensordot(part, weights, (1, 0))  # (batch, *places, filters, *sizes)
+        for part, weights in zip(np.split(x, groups, 1), np.split(kernel, groups), strict=True)
+    ]
+    windows = np.moveaxis(np.concatenate(parts, x.ndim - 1), x.ndim - 1, 1)
+    y = np.zeros((len(x), filters, *whole), x.dtype)
+    for place in np.ndindex(*sizes):
+        steps = tuple(
+            slice(at * dilation, at * dilation + (n - 1) * stride + 1, stride)
+            for at, dilation, n, stride in zip(place, dilations, x.shape[2:], strides, strict=True)
+        )
+        y[(..., *steps)] += windows[(..., *place)]
+    kept = [
+        slice(before, n - max(0, after)) for n, (before, after) in zip(whole, ends, strict=True)
+    ]
+    y = y[(..., *kept)]
+    return y if bias is None else y + bias.reshape(-1, *(1,) * axes)
+
+
 def _pooled(windows):
     return tuple(range(windows.ndim // 2 + 1, windows.ndim))
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 from fastrnn import activations, layers
 from fastrnn.interop.onnx_recurrent import reorder
 from fastrnn.interop.pytorch_import import ACTIVATIONS, LAYERS, ORDERS
+from fastrnn.layers.scaling import check_numbers
 from fastrnn.models import Sequential
 
 KINDS = {name: kind for kind, name in LAYERS.items()}
@@ -99,6 +100,17 @@ class OnChannels(nn.Module):
         return y.reshape(moved.shape).movedim(-1, self.axis)
 
 
+class ChannelsSecond(nn.Module):
+    """A module of (batch, channels, ...), with the channels on any axis."""
+
+    def __init__(self, module, axis):
+        super().__init__()
+        self.module, self.axis = module, axis
+
+    def forward(self, x):
+        return self.module(x.movedim(self.axis, 1)).movedim(1, self.axis)
+
+
 class OverTime(nn.Module):
     """A module of (batch, channels, timesteps), with Keras's order of axes and padding.
 
@@ -126,6 +138,30 @@ class OverTime(nn.Module):
         if self.mean:
             y = y / self.module(functional.pad(torch.ones_like(x), (before, after)))
         return y if self.steps_last else y.transpose(1, 2)
+
+
+class OverImages(nn.Module):
+    """A module of (batch, channels, height, width), with Keras's order of axes and padding.
+
+    reach, strides: of the module's windows. fill, mean: as in OverTime."""
+
+    def __init__(self, module, layer, reach=(1, 1), fill=0.0, mean=False):
+        super().__init__()
+        self.module, self.reach, self.fill, self.mean = module, reach, fill, mean
+        self.channels_last = layer.data_format == "channels_last"
+        self.strides = layer.strides if layer.padding == "same" else None
+
+    def forward(self, x):
+        x = x.movedim(-1, 1) if self.channels_last else x
+        ends = []
+        if self.strides is not None:
+            for size, reach, stride in zip(x.shape[2:], self.reach, self.strides, strict=True):
+                total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+                ends = [total // 2, total - total // 2, *ends]  # the last axis comes first
+        y = self.module(functional.pad(x, ends, value=self.fill) if ends else x)
+        if self.mean and ends:
+            y = y / self.module(functional.pad(torch.ones_like(x), ends))
+        return y.movedim(1, -1) if self.channels_last else y
 
 
 class OverAllTime(nn.Module):
@@ -196,6 +232,41 @@ class RepeatVector(nn.Module):
 
     def forward(self, x):
         return x[:, None].repeat(1, self.times, 1)
+
+
+class UnitNorm(nn.Module):
+    """x by its L2 norm over `axes`, as of 1e-12 where that is less."""
+
+    def __init__(self, axes):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x):
+        return x * x.square().sum(self.axes, keepdim=True).rsqrt().clamp(max=1e12)
+
+
+class Rescaling(nn.Module):
+    """x * scale + offset, which are not trained."""
+
+    def __init__(self, scale, offset):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("offset", torch.tensor(offset))
+
+    def forward(self, x):
+        return x * self.scale + self.offset
+
+
+class Normalization(nn.Module):
+    """(x - mean) / deviation, which are not trained."""
+
+    def __init__(self, mean, deviation):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("deviation", torch.tensor(deviation))
+
+    def forward(self, x):
+        return (x - self.mean) / self.deviation
 
 
 # --- from layers ---
@@ -312,6 +383,25 @@ def _layer_normalization(layer):
     return [norm]
 
 
+def _unit_normalization(layer):
+    return [UnitNorm(layer.axes(len(layer.input_shape)))]
+
+
+def _rms_normalization(layer):
+    norm = nn.RMSNorm(layer.scale.shape, eps=layer.epsilon)
+    _set(norm.weight, layer.scale.value)
+    return [norm]
+
+
+def _group_normalization(layer):
+    norm = nn.GroupNorm(layer.groups, layer.input_shape[layer.axis], layer.epsilon)
+    if layer.gamma is not None:
+        _set(norm.weight, layer.gamma.value)
+    if layer.beta is not None:
+        _set(norm.bias, layer.beta.value)
+    return [norm if layer.axis == 1 else ChannelsSecond(norm, layer.axis)]
+
+
 def _conv1d(layer):
     (size,), (stride,), (dilation,) = layer.kernel_size, layer.strides, layer.dilation_rate
     channels = layer.kernel.shape[1] * layer.groups
@@ -323,6 +413,89 @@ def _conv1d(layer):
         _set(conv.bias, layer.bias.value)
     module = OverTime(conv, layer, (size - 1) * dilation + 1, stride)
     return [module, *_activation(layer, layer.activation)]
+
+
+def _depthwise_conv1d(layer):
+    return [_depthwise(layer, layer.kernel, layer.bias), *_activation(layer, layer.activation)]
+
+
+def _separable_conv1d(layer):
+    pointwise = nn.Conv1d(*layer.pointwise_kernel.shape[1:], 1, bias=layer.use_bias)
+    _set(pointwise.weight, layer.pointwise_kernel.value.transpose(2, 1, 0))
+    if layer.use_bias:
+        _set(pointwise.bias, layer.bias.value)
+    module = _depthwise(layer, layer.depthwise_kernel, None)
+    module.module = nn.Sequential(module.module, pointwise)
+    return [module, *_activation(layer, layer.activation)]
+
+
+def _depthwise(layer, kernel, bias):
+    """nn.Conv1d with as many groups as there are channels."""
+    (stride,), (dilation,) = layer.strides, layer.dilation_rate
+    size, channels, multiplier = kernel.shape
+    features = channels * multiplier
+    conv = nn.Conv1d(channels, features, size, stride, 0, dilation, channels, bias is not None)
+    _set(conv.weight, kernel.value.reshape(size, 1, features).transpose(2, 1, 0))
+    if bias is not None:
+        _set(conv.bias, bias.value)
+    return OverTime(conv, layer, (size - 1) * dilation + 1, stride)
+
+
+def _conv1d_transpose(layer):
+    size, filters, channels = layer.kernel.shape
+    more, before, after = layer.ends()
+    conv = nn.ConvTranspose1d(
+        channels, filters, size, layer.strides, 0, more, 1, layer.use_bias, layer.dilation_rate
+    )
+    _set(conv.weight, layer.kernel.value.transpose(2, 1, 0))
+    if layer.use_bias:
+        _set(conv.bias, layer.bias.value)
+    cut = nn.ConstantPad1d((-before, -after), 0.0)
+    module = OverTime(nn.Sequential(conv, cut) if before or after else conv, layer)
+    return [module, *_activation(layer, layer.activation)]
+
+
+def _conv2d(layer):
+    *_, channels, filters = layer.kernel.shape
+    conv = nn.Conv2d(
+        channels * layer.groups, filters, layer.kernel_size, layer.strides, 0,
+        layer.dilation_rate, layer.groups, layer.use_bias,
+    )  # fmt: skip
+    _set(conv.weight, layer.kernel.value.transpose(3, 2, 0, 1))
+    if layer.use_bias:
+        _set(conv.bias, layer.bias.value)
+    sizes = zip(layer.kernel_size, layer.dilation_rate, strict=True)
+    reach = [(size - 1) * dilation + 1 for size, dilation in sizes]
+    return [OverImages(conv, layer, reach), *_activation(layer, layer.activation)]
+
+
+def _pooling_of_images(layer):
+    options = layer.pool_size, layer.strides
+    if isinstance(layer, layers.MaxPooling2D):
+        return [OverImages(nn.MaxPool2d(*options), layer, layer.pool_size, fill=-np.inf)]
+    return [OverImages(nn.AvgPool2d(*options), layer, layer.pool_size, mean=True)]
+
+
+def _global_pooling_of_images(layer):
+    axes = (1, 2) if layer.data_format == "channels_last" else (2, 3)
+    return [OverAllTime(isinstance(layer, layers.GlobalMaxPooling2D), axes, layer.keepdims)]
+
+
+def _of_channels_second(layer, module):
+    """A module without windows, of (batch, channels, height, width)."""
+    return [module if layer.data_format == "channels_first" else ChannelsSecond(module, -1)]
+
+
+def _resizing_of_images(layer, edges):
+    (top, bottom), (left, right) = edges
+    return _of_channels_second(layer, nn.ConstantPad2d([left, right, top, bottom], 0.0))
+
+
+def _flatten(layer):
+    if layer.data_format == "channels_last" or len(layer.input_shape) < 3:
+        return [nn.Flatten()]
+    rank = len(layer.input_shape)
+    return [Permute((0, *range(2, rank), 1)), nn.Flatten()]
 
 
 def _max_pooling(layer):
@@ -338,6 +511,23 @@ def _average_pooling(layer):
 def _global_pooling(layer):
     axis = 1 if layer.data_format == "channels_last" else 2
     return [OverAllTime(isinstance(layer, layers.GlobalMaxPooling1D), axis, layer.keepdims)]
+
+
+def _rescaling(layer):
+    return [Rescaling(*(check_numbers(name, getattr(layer, name)) for name in ("scale", "offset")))]
+
+
+def _normalization(layer):
+    mean, deviation = layer.mean_and_deviation(len(layer.input_shape))
+    return [Rescaling(deviation, mean) if layer.invert else Normalization(mean, deviation)]
+
+
+def _up_sampling(layer):
+    return [OverTime(nn.Upsample(scale_factor=layer.size), layer)]
+
+
+def _resizing(layer, ends):
+    return [OverTime(nn.ConstantPad1d(ends, 0.0), layer)]
 
 
 def _relu(layer):
@@ -357,31 +547,52 @@ CONVERTERS = {
     "Activation": lambda layer: _activation(layer, layer.activation),
     "ActivityRegularization": lambda layer: [],
     "AveragePooling1D": _average_pooling,
+    "AveragePooling2D": _pooling_of_images,
     "BatchNormalization": _batch_normalization,
     "Bidirectional": _bidirectional,
     "Conv1D": _conv1d,
+    "Conv1DTranspose": _conv1d_transpose,
+    "Conv2D": _conv2d,
+    "Cropping1D": lambda layer: _resizing(layer, [-end for end in layer.cropping]),
+    "Cropping2D": lambda layer: _resizing_of_images(layer, -np.array(layer.cropping)),
     "Dense": _dense,
+    "DepthwiseConv1D": _depthwise_conv1d,
     "Dropout": lambda layer: [nn.Dropout(layer.rate)],
     "ELU": lambda layer: [nn.ELU(layer.options["alpha"])],
     "Embedding": _embedding,
-    "Flatten": lambda layer: [nn.Flatten()],
+    "Flatten": _flatten,
     "GRU": _recurrent,
     "GaussianDropout": lambda layer: [Noise((layer.rate / (1 - layer.rate)) ** 0.5, True)],
     "GaussianNoise": lambda layer: [Noise(layer.stddev, False)],
     "GlobalAveragePooling1D": _global_pooling,
+    "GlobalAveragePooling2D": _global_pooling_of_images,
     "GlobalMaxPooling1D": _global_pooling,
+    "GlobalMaxPooling2D": _global_pooling_of_images,
+    "GroupNormalization": _group_normalization,
+    "Identity": lambda layer: [],
     "LSTM": _recurrent,
     "LayerNormalization": _layer_normalization,
     "LeakyReLU": lambda layer: [nn.LeakyReLU(layer.options["negative_slope"])],
     "Masking": lambda layer: _refuse(layer, "masks are not supported (to_onnx keeps masks)"),
     "MaxPooling1D": _max_pooling,
+    "MaxPooling2D": _pooling_of_images,
+    "Normalization": _normalization,
     "PReLU": lambda layer: [PReLU(layer.alpha.value)],
     "Permute": lambda layer: [Permute((0, *layer.dims))],
+    "RMSNormalization": _rms_normalization,
     "ReLU": _relu,
     "RepeatVector": lambda layer: [RepeatVector(layer.n)],
+    "Rescaling": _rescaling,
     "Reshape": lambda layer: [Reshape(layer.target_shape)],
+    "SeparableConv1D": _separable_conv1d,
     "SimpleRNN": _recurrent,
     "Softmax": _softmax,
     "SpatialDropout1D": lambda layer: [OverTime(nn.Dropout1d(layer.rate), layer)],
+    "SpatialDropout2D": lambda layer: _of_channels_second(layer, nn.Dropout2d(layer.rate)),
     "TimeDistributed": lambda layer: [TimeDistributed(nn.Sequential(*_modules(layer.layer)))],
+    "UnitNormalization": _unit_normalization,
+    "UpSampling1D": _up_sampling,
+    "UpSampling2D": lambda layer: _of_channels_second(layer, nn.Upsample(scale_factor=layer.size)),
+    "ZeroPadding1D": lambda layer: _resizing(layer, layer.padding),
+    "ZeroPadding2D": lambda layer: _resizing_of_images(layer, layer.padding),
 }

@@ -42,11 +42,11 @@ def from_torch(module, layers=None, return_sequences=True, strict=True):
     """A Sequential with the weights of PyTorch's modules.
 
     module: an nn.Sequential, nn.LSTM, nn.GRU, nn.RNN, nn.Embedding, nn.Linear, nn.BatchNorm1d,
-    nn.LayerNorm, nn.Dropout, nn.Flatten, nn.Identity or activation; or a state dict (of tensors or
-    arrays); or the path of a .safetensors file. The last two need `layers`, what the network does
-    in turn: pairs of a prefix and one of "LSTM", "GRU", "RNN", "Embedding", "Linear",
-    "BatchNorm1d", "LayerNorm", such as ("rnn", "LSTM") for rnn.weight_ih_l0 and so on; and
-    fastrnn's layers without weights. A recurrent module passes its output sequence on; with
+    nn.LayerNorm, nn.RMSNorm, nn.Dropout, nn.Flatten, nn.Identity or activation; or a state dict (of
+    tensors or arrays); or the path of a .safetensors file. The last two need `layers`, what the
+    network does in turn: pairs of a prefix and one of "LSTM", "GRU", "RNN", "Embedding", "Linear",
+    "BatchNorm1d", "LayerNorm", "RMSNorm", such as ("rnn", "LSTM") for rnn.weight_ih_l0 and so on;
+    and fastrnn's layers without weights. A recurrent module passes its output sequence on; with
     return_sequences=False the last one passes on its last states instead. That is y[:, -1] of what
     PyTorch's module returns, except where it is bidirectional: there it is torch.cat([h_n[-2],
     h_n[-1]], -1), and for y[:, -1] keep the sequences and take the last time step of what the model
@@ -215,6 +215,9 @@ def _entries(module, prefix):
         yield prefix, kind, {"epsilon": module.eps, "momentum": 1 - momentum}
     elif kind == "LayerNorm":
         yield prefix, kind, {"epsilon": module.eps, "shape": tuple(module.normalized_shape)}
+    elif kind == "RMSNorm":
+        epsilon = torch.finfo(torch.float32).eps if module.eps is None else module.eps
+        yield prefix, kind, {"epsilon": epsilon, "shape": tuple(module.normalized_shape)}
     elif kind == "Dropout":
         yield L.Dropout(module.p)
     elif kind == "Flatten" and (module.start_dim, module.end_dim) == (1, -1):
@@ -328,9 +331,20 @@ def _layer_norm(weights, prefix, epsilon=1e-5, shape=None):
     return layer
 
 
+def _rms_norm(weights, prefix, epsilon=2.0**-23, shape=None):
+    scale = np.ones(shape or (), np.float32)
+    if shape is None or weights.has(prefix, "weight"):
+        scale = weights.take(prefix, "weight", 1 if shape is None else len(shape))
+    layer = L.RMSNormalization(list(range(-scale.ndim, 0)), epsilon)
+    layer.build((None, *scale.shape))
+    layer.set_weights([scale])
+    return layer
+
+
 READERS = {
     "Embedding": _embedding,
     "Linear": _linear,
     "BatchNorm1d": _batch_norm,
     "LayerNorm": _layer_norm,
+    "RMSNorm": _rms_norm,
 }

@@ -5,13 +5,22 @@ from typing import Any
 
 from fastrnn._public import public
 from fastrnn.layers.activation_layers import ELU, LeakyReLU, PReLU, ReLU, Softmax
+from fastrnn.layers.attention import (
+    AdditiveAttention,
+    Attention,
+    GroupQueryAttention,
+    MultiHeadAttention,
+)
 from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
 from fastrnn.layers.conv1d import Conv1D
+from fastrnn.layers.conv1d_transpose import Conv1DTranspose
+from fastrnn.layers.conv2d import Conv2D
 from fastrnn.layers.core import (
     Activation,
     ActivityRegularization,
     Flatten,
+    Identity,
     Input,
     InputLayer,
     Masking,
@@ -20,11 +29,32 @@ from fastrnn.layers.core import (
     Reshape,
 )
 from fastrnn.layers.dense import Dense
-from fastrnn.layers.dropout import Dropout, SpatialDropout1D
+from fastrnn.layers.depthwise_conv1d import DepthwiseConv1D, SeparableConv1D
+from fastrnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM, CuDNNLSTM
+from fastrnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    merge,
+    minimum,
+    multiply,
+    subtract,
+)
 from fastrnn.layers.noise import GaussianDropout, GaussianNoise
 from fastrnn.layers.pooling import (
     AveragePooling1D,
@@ -32,7 +62,17 @@ from fastrnn.layers.pooling import (
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
+from fastrnn.layers.pooling2d import (
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+)
+from fastrnn.layers.resizing import Cropping1D, UpSampling1D, ZeroPadding1D
+from fastrnn.layers.resizing2d import Cropping2D, UpSampling2D, ZeroPadding2D
+from fastrnn.layers.scaling import Normalization, Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
+from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
 from fastrnn.utils import (
     choices,
@@ -44,23 +84,25 @@ from fastrnn.utils import (
 
 CLASSES = {
     cls.__name__: cls
-    for cls in (
-        Activation, ActivityRegularization, AveragePooling1D, BatchNormalization, Bidirectional,
-        Conv1D, Dense, Dropout, ELU, Embedding, Flatten, GaussianDropout, GaussianNoise,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, GRU, InputLayer, LayerNormalization, LeakyReLU,
-        LSTM, Masking, MaxPooling1D, Permute, PReLU, ReLU, RepeatVector, Reshape, SimpleRNN,
-        Softmax, SpatialDropout1D, TimeDistributed,
-    )
-}  # fmt: skip
+    for cls in list(vars().values())
+    if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer
+}
 
-AvgPool1D, MaxPool1D, Convolution1D = AveragePooling1D, MaxPooling1D, Conv1D
+AvgPool1D, MaxPool1D = AveragePooling1D, MaxPooling1D
+AvgPool2D, MaxPool2D = AveragePooling2D, MaxPooling2D
+Convolution1D, Convolution2D = Conv1D, Conv2D
+Convolution1DTranspose, SeparableConvolution1D = Conv1DTranspose, SeparableConv1D
 GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
+GlobalAvgPool2D, GlobalMaxPool2D = GlobalAveragePooling2D, GlobalMaxPooling2D
 
 MODELS: dict[str, type] = {}  # layers that are models, which stand above: they enter themselves
 
 __all__ = [
-    "AvgPool1D", "Convolution1D", "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalMaxPool1D",
-    "Input", "Layer", "MaxPool1D", "TimeDistributedDense", "deserialize", "serialize", *CLASSES,
+    "AvgPool1D", "AvgPool2D", "Convolution1D", "Convolution1DTranspose", "Convolution2D",
+    "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D",
+    "GlobalMaxPool2D", "Input", "Layer", "MaxPool1D", "MaxPool2D", "SeparableConvolution1D",
+    "TimeDistributedDense", "add", "average", "concatenate", "deserialize", "dot", "maximum",
+    "merge", "minimum", "multiply", "serialize", "subtract", *CLASSES,
 ]  # fmt: skip
 public(__name__)
 
@@ -88,7 +130,7 @@ def deserialize(
         raise ValueError(f"config: expected a dict with class_name and config, received {config!r}")
     name, registered = config.get("class_name"), config.get("registered_name")
     own = None
-    if registered is not None or name not in CLASSES:
+    if name not in MODELS and (registered is not None or name not in CLASSES):
         own = get_registered_object(registered or name, custom_objects)
     if own is not None:
         return own.from_config(config["config"])

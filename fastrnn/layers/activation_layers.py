@@ -39,11 +39,11 @@ class _Function(Layer):
 
     @property
     def options(self) -> dict:
-        return {name: getattr(self, name) for name in self._options}
+        return {name: getattr(self, name) for name in self._option_names}
 
     @options.setter
     def options(self, options):
-        self._options = tuple(options)
+        self._option_names = tuple(options)
         vars(self).update(options)
 
     def forward(self, x, run, mask=None):

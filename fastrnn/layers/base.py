@@ -154,7 +154,9 @@ class Layer:
     A layer computes in `forward(x, run, mask)` and `backward(dy, run, need_dx)`: arrays are
     C-contiguous float32 with the batch first; backward fills the weights' gradients, may overwrite
     dy, and returns the gradient of x (or None if need_dx is False). Where forward returns a list,
-    dy is the list of the gradients of all that is in it.
+    dy is the list of the gradients of all that is in it. A layer that `takes_several` inputs gets
+    lists of arrays, masks and shapes, and returns a list of gradients, of which no two may share
+    memory.
 
     Errors: ValueError for an unknown argument. Source: https://keras.io/api/layers/base_layer/
     """
@@ -166,9 +168,15 @@ class Layer:
     supports_masking = False
     batch_dependent = False  # does one sample's result in training depend on the others?
     _positional = ()  # what may follow the inputs in a call
+    takes_several = False  # may the inputs be a list?
+    _tensors_by_name = ()  # what a call may give beside the inputs, to follow them in the list
+    _call_options = ()  # flags of a call: keywords of forward and compute_output_shape
     fixed_axes = ()  # axes of the input whose sizes the weights depend on
     _hidden_names = frozenset(
-        {"check_call", "check_mask", "has_states", "plan", "repair_rank", "sublayers"}
+        {
+            *("check_call", "check_mask", "has_states", "plan", "repair_rank", "sizes_of_states"),
+            *("sublayers", "takes_several"),
+        }
     )  # what dir() does not show
 
     def __init__(
@@ -301,8 +309,7 @@ class Layer:
     @property
     def input(self):
         """What the layer gets within that model."""
-        model = self._model_of("input")
-        return model.symbolic(([None, *model.layers])[model.layers.index(self)])
+        return self._model_of("input").input_of(self)
 
     def _model_of(self, what):
         model = self._model and self._model()
@@ -316,7 +323,10 @@ class Layer:
         """Create the weights for inputs of `input_shape`, batch included (None where free)."""
         if self.built:
             return
-        input_shape = check_shape("input_shape", input_shape)
+        if isinstance(input_shape, list):
+            input_shape = [check_shape("input_shape", shape) for shape in input_shape]
+        else:
+            input_shape = check_shape("input_shape", input_shape)
         self.check_input_shape(input_shape)
         self.create_weights(input_shape)
         self.input_shape = input_shape
@@ -375,14 +385,20 @@ class Layer:
             named = self._by_position(arguments)
             mask = named.pop("mask", mask)
             kwargs |= named
+        inputs, options = self._inputs_and_options(inputs, kwargs)
         if symbolic.is_symbolic(inputs):
-            return symbolic.call(self, inputs, {"mask": mask, "training": training, **kwargs})
-        x = self.repair_rank(as_input(inputs, self.input_dtype))
-        if mask is not None:
-            mask = np.ascontiguousarray(mask, bool)
-        self.build((None, *x.shape[1:]))
-        self.check_call(x.shape)
-        self.check_mask(mask, x.shape)
+            given = {"mask": mask, "training": training, **kwargs}
+            return symbolic.call(self, inputs, given, options)
+        kwargs |= options
+        if self.takes_several and isinstance(inputs, (list, tuple)):
+            x, mask = self._arrays_of(inputs, mask)
+        else:
+            x = self.repair_rank(as_input(inputs, self.input_dtype))
+            if mask is not None:
+                mask = np.ascontiguousarray(mask, bool)
+            self.build((None, *x.shape[1:]))
+            self.check_call(x.shape)
+            self.check_mask(mask, x.shape)
         run = Run(training=bool(training))
         if training or self.has_states:
             outputs = self.call(x, run, mask, **kwargs)
@@ -397,6 +413,45 @@ class Layer:
         if isinstance(outputs, list):
             return [output.copy().view(Array) for output in outputs]
         return outputs.copy().view(Array)
+
+    def _inputs_and_options(self, inputs, arguments):
+        """Both taken out of the arguments of a call by name."""
+        options = self._options(arguments)
+        if self._tensors_by_name:
+            inputs = [inputs, *(arguments.pop(name, None) for name in self._tensors_by_name)]
+            while len(inputs) > 1 and inputs[-1] is None:
+                inputs.pop()
+        return inputs, options
+
+    def _options(self, arguments):
+        given = [name for name in self._call_options if name in arguments]
+        return {name: check_flag(name, arguments.pop(name)) for name in given}
+
+    def _arrays_of(self, inputs, masks):
+        """Arrays of inputs and masks, which fit."""
+        dtypes = self.input_dtype
+        if not isinstance(dtypes, list):
+            dtypes = [dtypes] * len(inputs)
+        if len(dtypes) != len(inputs):
+            raise ValueError(
+                f"inputs: expected {len(dtypes)} arrays for layer {self.name!r}, received "
+                f"{len(inputs)}"
+            )
+        xs = [as_input(x, dtype) for x, dtype in zip(inputs, dtypes, strict=True)]
+        xs = self.repair_rank(xs)
+        self.build([(None, *x.shape[1:]) for x in xs])
+        self.check_call([x.shape for x in xs])
+        if masks is None:
+            return xs, None
+        if not isinstance(masks, (list, tuple)) or len(masks) != len(xs):
+            raise ValueError(
+                f"mask: expected a list of {len(xs)}, None where an input has none, for layer "
+                f"{self.name!r}, received {masks!r:.80}"
+            )
+        masks = [None if m is None else np.ascontiguousarray(m, bool) for m in masks]
+        for mask, x in zip(masks, xs, strict=True):
+            self.check_mask(mask, x.shape)
+        return xs, masks
 
     def _by_position(self, arguments):
         if len(arguments) > len(self._positional):
@@ -421,6 +476,14 @@ class Layer:
 
     def check_call(self, shape):
         """Raise unless an array of this shape (batch included) fits the layer as built."""
+        if isinstance(shape, list):
+            for place, one in enumerate(shape):
+                if 0 in one:
+                    raise ValueError(
+                        f"inputs[{place}]: expected at least one element, received shape {one}"
+                    )
+            self.check_input_shape(shape)
+            return
         if 0 in shape:
             raise ValueError(f"inputs: expected at least one element, received shape {shape}")
         self.check_input_shape(shape)
@@ -430,14 +493,15 @@ class Layer:
         if any(e not in (None, size) for e, size in zip(expected, shape, strict=True)):
             self.reject_shape(tuple(expected), shape)
 
-    def call(self, x, run, mask):
-        return self.forward(x, run, mask)
+    def call(self, x, run, mask, **options):
+        return self.forward(x, run, mask, **options)
 
     def plan(self, x, steps, run):
         """Append to `steps` the calls without arguments that take what is in the array x to what
         is in the array returned. For inference without masks."""
-        shape = self.compute_output_shape(x.shape)
-        if isinstance(shape, list):  # of the last layer: the outputs
+        several = isinstance(x, list)
+        shape = self.compute_output_shape([part.shape for part in x] if several else x.shape)
+        if isinstance(shape, list):
             ys = [np.empty(s, np.float32) for s in shape]
             steps.append(lambda: [*map(np.copyto, ys, self.forward(x, run))])
             return ys
@@ -450,8 +514,9 @@ class Layer:
         return run.gradient_array(self, variable)
 
     def __getstate__(self):
-        """For pickle and copy: the copy is in no model."""
-        return {**self.__dict__, "_model": None}
+        """For pickle and copy: the copy is in no model, and packs its weights itself."""
+        packed = {"_packed": None} if "_packed" in self.__dict__ else {}
+        return {**self.__dict__, "_model": None, **packed}
 
     # --- config ---
 
@@ -550,9 +615,23 @@ class WeightOptions:
             property_of("constraint", constraints),
         )
 
-    def config(self):
-        return {
+    def config(self, kinds=("initializer", "regularizer", "constraint")):
+        config = {
             f"{self.prefix}_initializer": initializers.serialize(self.initializer),
             f"{self.prefix}_regularizer": regularizers.serialize(self.regularizer),
             f"{self.prefix}_constraint": constraints.serialize(self.constraint),
         }
+        return {f"{self.prefix}_{kind}": config[f"{self.prefix}_{kind}"] for kind in kinds}
+
+
+def config_of_weights(layer, *options):
+    """The config of several WeightOptions of a layer and its activity_regularizer, in the order in
+    which Keras writes it."""
+    config = {}
+    for kind in ("initializer", "regularizer", "constraint"):
+        for of_weight in options:
+            config |= of_weight.config([kind])
+        if kind == "regularizer":
+            of_activity = regularizers.serialize(layer.activity_regularizer)
+            config["activity_regularizer"] = of_activity
+    return config

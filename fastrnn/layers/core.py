@@ -18,7 +18,8 @@ from fastrnn.layers.base import (
     check_size,
     checked_sizes,
 )
-from fastrnn.layers.symbolic import Symbolic
+from fastrnn.layers.spatial import check_data_format
+from fastrnn.layers.symbolic import source
 
 if TYPE_CHECKING:
     from fastrnn._types import (
@@ -111,7 +112,7 @@ def Input(
     Source: https://keras.io/api/layers/core_layers/input/
     """
     layer = InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name, **kwargs)
-    return Symbolic([layer], layer.batch_shape)
+    return source(layer, layer.batch_shape)
 
 
 class Activation(Layer):
@@ -127,14 +128,14 @@ class Activation(Layer):
         return activated_shape(self.activation, input_shape)
 
     def forward(self, x, run, mask=None):
-        if run.logits_of is self:
+        if self in run.logits_of:
             return x
         y = np.ascontiguousarray(self.activation(x), np.float32)
         run.saved[self] = x, y
         return y
 
     def backward(self, dy, run, need_dx=True):
-        if run.logits_of is self:
+        if self in run.logits_of:
             return dy
         x, y = run.saved[self]
         gradient = activations.gradient_of(self.activation)(x, y, dy)
@@ -142,6 +143,24 @@ class Activation(Layer):
 
     def get_config(self):
         return {**super().get_config(), "activation": activations.serialize(self.activation)}
+
+
+class Identity(Layer):
+    """Passes its inputs on. Source: https://keras.io/api/layers/core_layers/identity/"""
+
+    supports_masking = True
+
+    def __init__(self, **kwargs: Unpack[LayerOptions]):
+        super().__init__(**kwargs)
+
+    def forward(self, x, run, mask=None):
+        return x
+
+    def backward(self, dy, run, need_dx=True):
+        return dy
+
+    def plan(self, x, steps, run):
+        return x
 
 
 class _Reshaping(Layer):
@@ -159,20 +178,38 @@ class _Reshaping(Layer):
 
 
 class Flatten(_Reshaping):
-    """(batch, ...) -> (batch, n). Source: https://keras.io/api/layers/reshaping_layers/flatten/"""
+    """(batch, ...) -> (batch, n); with data_format "channels_first" the channels, on axis 1, come
+    last in the order of the numbers.
+
+    Source: https://keras.io/api/layers/reshaping_layers/flatten/
+    """
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
-        if data_format not in (None, "channels_last"):
-            raise ValueError(f"data_format: expected 'channels_last', received {data_format!r}")
-        self.data_format = "channels_last"
+        self.data_format = check_data_format(data_format)
 
     def compute_output_shape(self, input_shape):
         rest = input_shape[1:]
         return (input_shape[0], None if None in rest else math.prod(rest))
 
+    def forward(self, x, run, mask=None):
+        if self.data_format == "channels_last" or x.ndim < 3:
+            return super().forward(x, run, mask)
+        return super().forward(np.ascontiguousarray(np.moveaxis(x, 1, -1)), run, mask)
+
+    def backward(self, dy, run, need_dx=True):
+        dx = super().backward(dy, run, need_dx)
+        if self.data_format == "channels_last" or dx.ndim < 3:
+            return dx
+        return np.ascontiguousarray(np.moveaxis(dx, -1, 1))
+
+    def plan(self, x, steps, run):
+        if self.data_format == "channels_last" or x.ndim < 3:
+            return super().plan(x, steps, run)
+        return Layer.plan(self, x, steps, run)
+
     def get_config(self):
-        return {**super().get_config(), "data_format": "channels_last"}
+        return {**super().get_config(), "data_format": self.data_format}
 
 
 class Reshape(_Reshaping):

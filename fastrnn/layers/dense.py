@@ -92,7 +92,7 @@ class Dense(Layer):
         packed = self._pack(run)
         shape = (*x.shape[:-1], self.units)
         y = run.empty(self, "y", shape)
-        code = LINEAR if run.logits_of is self else engine_activation(self.activation)
+        code = LINEAR if self in run.logits_of else engine_activation(self.activation)
         z = None
         if code is None and self.activation is activations.softmax:
             _forward_softmax(packed, y, x)

@@ -10,9 +10,10 @@ import numpy as np
 from fastrnn import _engine, random
 from fastrnn.layers.base import Layer, check_rate, check_shape
 from fastrnn.layers.legacy import old_spellings
+from fastrnn.layers.spatial import check_data_format, data_format_of
 
 if TYPE_CHECKING:
-    from fastrnn._types import NoiseOptions, Unpack
+    from fastrnn._types import DataFormat, NoiseOptions, SpatialNoiseOptions, Unpack
 
 
 class Dropout(Layer):
@@ -115,3 +116,38 @@ class SpatialDropout1D(Dropout):
     def get_config(self):
         config = super().get_config()
         return {name: config[name] for name in ("name", "dtype", "rate", "seed")}
+
+
+class SpatialDropout2D(Dropout):
+    """Dropout of whole channels of (batch, height, width, channels): one decision for all pixels.
+
+    data_format "channels_first" puts the channels before the height.
+    Source: https://keras.io/api/layers/regularization_layers/spatial_dropout2d/
+    """
+
+    @old_spellings(p="rate")
+    def __init__(
+        self,
+        rate: float,
+        data_format: DataFormat = None,
+        seed: SupportsIndex | None = None,
+        **kwargs: Unpack[SpatialNoiseOptions],
+    ):
+        self.data_format = check_data_format(data_format_of(data_format, kwargs))
+        super().__init__(rate, seed=seed, **kwargs)
+
+    def check_input_shape(self, shape):
+        if len(shape) != 4:
+            last = self.data_format == "channels_last"
+            axes = "height, width, channels" if last else "channels, height, width"
+            self.reject_shape(f"(batch, {axes})", shape)
+
+    def _noise_shape(self, shape):
+        if self.data_format == "channels_last":
+            return (shape[0], 1, 1, shape[3])
+        return (*shape[:2], 1, 1)
+
+    def get_config(self):
+        config = super().get_config()
+        kept = {name: config[name] for name in ("name", "dtype", "rate", "seed")}
+        return {**kept, "data_format": self.data_format}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn import _engine, constraints, initializers, regularizers
-from fastrnn.layers.base import Layer, WeightOptions, check_flag, check_size
+from fastrnn.layers.base import Layer, WeightOptions, as_input, check_flag, check_size
 from fastrnn.layers.legacy import old_spellings
 
 if TYPE_CHECKING:
@@ -22,11 +22,22 @@ class Lookup:
     timesteps, output_dim), which is the shape, but which rows of the embeddings they are."""
 
     def __init__(self, layer, index):
-        self.layer, self.index = layer, index
+        self.layer, self.index = layer, as_indices(index)
         self.shape = (*index.shape, layer.output_dim)
 
     def vectors(self, run):
         return self.layer.forward(self.index, run)
+
+
+def as_indices(x, steps=None):
+    """x as int32, where other layers give it as float32. In a plan, `steps` do it in each run."""
+    if x.dtype == np.int32:
+        return x
+    if steps is None:
+        return as_input(x, np.int32)
+    index = np.empty(x.shape, np.int32)
+    steps.append(lambda: np.copyto(index, as_input(x, np.int32)))
+    return index
 
 
 class RowGradients(NamedTuple):
@@ -104,6 +115,7 @@ class Embedding(Layer):
         return inputs != 0 if self.mask_zero else None
 
     def forward(self, x, run, mask=None):
+        x = as_indices(x)
         y = run.empty(self, "y", (*x.shape, self.output_dim))
         _engine.embedding_forward(y, self.embeddings.value, x)
         run.saved[self] = x
@@ -119,6 +131,7 @@ class Embedding(Layer):
         return None
 
     def plan(self, x, steps, run):
+        x = as_indices(x, steps)
         y = np.empty(self.compute_output_shape(x.shape), np.float32)
         steps.append(functools.partial(_engine.embedding_forward, y, self.embeddings.value, x))
         return y

@@ -35,3 +35,20 @@ def old_spellings(**names: str) -> Callable[[Constructor], Constructor]:
         return renamed
 
     return decorate
+
+
+def rows_and_columns(function: Constructor) -> Constructor:
+    """Decorate a constructor to take Keras 1's nb_row and nb_col for kernel_size."""
+
+    @functools.wraps(function)
+    def renamed(self, *args, **kwargs):
+        if "nb_row" in kwargs and "nb_col" in kwargs:
+            if "kernel_size" in kwargs:
+                raise TypeError(
+                    f"{type(self).__name__}: expected one of kernel_size and its older names "
+                    "nb_row and nb_col, received both"
+                )
+            kwargs["kernel_size"] = kwargs.pop("nb_row"), kwargs.pop("nb_col")
+        function(self, *args, **kwargs)
+
+    return renamed

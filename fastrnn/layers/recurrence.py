@@ -74,7 +74,8 @@ class Recurrence:
 
     def backward(self, dh_of_step, dstates, gradients, need_dx):
         """dh_of_step (batch, timesteps, units) or None: gradients of h at unmasked steps; dstates:
-        of the last states. Fills gradients (kernel, recurrent_kernel, bias or None); returns dx."""
+        of the last states. Fills gradients (kernel, recurrent_kernel, bias or None); returns dx and
+        the gradients of the first states."""
         x, mask = self.x, self.mask
         count = len(self.kernels)
         self.drecurrent = [np.zeros_like(u) for u in self.recurrent_kernels]
@@ -107,7 +108,7 @@ class Recurrence:
             biases[0] = d_all.sum(axis=(1, 2))
             if len(biases) == 2:
                 biases[1] = self.drecurrent_biases
-        return dx
+        return dx, dstates
 
 
 class LSTMRecurrence(Recurrence):

@@ -18,6 +18,7 @@ from fastrnn.layers.base import (
     engine_activation,
 )
 from fastrnn.layers.embedding import Lookup, RowGradients
+from fastrnn.layers.symbolic import is_symbolic
 
 OLD_SPELLINGS = {  # of Keras 1
     **legacy.WEIGHTS,
@@ -46,7 +47,46 @@ def check_cudnn_options(name, options):
         raise TypeError(f"{name}: unknown arguments {received}; cuDNN fixes what they say")
 
 
-class Recurrent(Layer):
+class TakesStates(Layer):
+    """Base of layers whose inputs may be a list: x, then the states to start from, as many as
+    `sizes_of_states` says. Mask and shapes are those of x."""
+
+    takes_several = True
+
+    def sizes_of_states(self) -> list[int]:
+        """Units of each state, in order."""
+        self._lacks("sizes_of_states()")
+
+    def build(self, input_shape):
+        super().build(self._of_x(input_shape))
+
+    def check_call(self, shape):
+        super().check_call(self._of_x(shape))
+
+    def _of_x(self, shapes):
+        """The shape of x; raises where there are states that do not fit."""
+        if not isinstance(shapes, list):
+            return shapes
+        shape, *states = shapes
+        sizes = self.sizes_of_states()
+        fits = len(states) == len(sizes) and all(
+            len(state) == 2 and state[1] == size for state, size in zip(states, sizes, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}): expected {len(sizes)} initial "
+                f"states of shapes {[(None, size) for size in sizes]}, received {states}"
+            )
+        return shape
+
+    def __call__(self, inputs, *arguments, **kwargs):
+        if isinstance(inputs, (list, tuple)) and len(inputs) > 1 and not is_symbolic(inputs):
+            if all(np.ndim(part) for part in inputs[:1]) and np.ndim(inputs[0]) == 3:
+                inputs, *kwargs["initial_state"] = inputs
+        return super().__call__(inputs, *arguments, **kwargs)
+
+
+class Recurrent(TakesStates):
     """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
     return_sequences. Weights: kernel (features, gates units), recurrent_kernel (units, gates
     units), bias; the gates of a unit lie `units` columns apart. A subclass is one cell."""
@@ -138,7 +178,11 @@ class Recurrent(Layer):
     def _initial_bias(self, shape, dtype="float32"):
         return self._bias.initializer(shape, dtype=dtype)
 
+    def sizes_of_states(self):
+        return [self.units] * len(self.states_of)
+
     def compute_output_shape(self, input_shape):
+        input_shape = self._of_x(input_shape)
         y = self.shape_of_y(input_shape)
         return [y, *self.shapes_of_states(input_shape)] if self.return_state else y
 
@@ -151,6 +195,8 @@ class Recurrent(Layer):
         return [(input_shape[0], self.units)] * len(self.states_of)
 
     def compute_mask(self, inputs, mask=None):
+        if isinstance(mask, list):
+            mask = mask[0]
         return mask if self.return_sequences else None
 
     # --- state ---
@@ -258,6 +304,7 @@ class Recurrent(Layer):
         return list(ones)
 
     def forward(self, x, run, mask=None, states=None):
+        x, states, mask = given_states(self, x, states, run, mask)
         batch, timesteps, _ = x.shape
         if self.return_sequences:
             y = run.empty(self, "y", (batch, timesteps, self.units))
@@ -272,7 +319,9 @@ class Recurrent(Layer):
         if self.return_state:
             dy, *dstates = dy
         dys, dlasts = ([dy], [None]) if self.return_sequences else ([None], [dy])
-        return backward_directions(self, [self], run, dys, dlasts, need_dx, [dstates])
+        begins = run.saved[self, "begins"]
+        dx = backward_directions(self, [self], run, dys, dlasts, need_dx, [dstates], [begins])
+        return [dx, *begins] if begins else dx
 
     def call(self, x, run, mask, initial_state=None):
         if initial_state is not None:
@@ -316,6 +365,18 @@ class Recurrent(Layer):
             config |= weight.config()
         config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         return config
+
+
+def given_states(layer, x, states, run, mask):
+    """(x, states, mask) where x may be a list of x and states. run.saved[layer, "begins"]: room for
+    the gradients of such states."""
+    begins = ()
+    if isinstance(x, list):
+        x, *states = x
+        begins = [run.empty(layer, f"begin {n}", state.shape) for n, state in enumerate(states)]
+        mask = mask and mask[0]
+    run.saved[layer, "begins"] = begins
+    return x, states, mask
 
 
 def check_states(layer, states, batch):
@@ -502,9 +563,10 @@ def plan_directions(layers, x, run, ys, lasts, states=None):
     return step
 
 
-def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
+def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begins):
     """Gradients of forward_directions' layers from those of y, last and (for each layer a list, or
-    an empty one) the last states; returns dx or None."""
+    an empty one) the last states; returns dx or None. begins: for each layer arrays for the
+    gradients of the states that it started from, or none."""
     passes, x, mask, dropped = run.saved[owner]
     picked = x if isinstance(x, Picked) else None
     if isinstance(passes, list):
@@ -516,7 +578,9 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
                 np.zeros((x.shape[0], layer.units), np.float32) if end is None else end
                 for _, end in zip(layer.states_of, given, strict=False)
             ]
-            dx = passes[d].backward(dh, ends, layer.gradients(run), need_dx)
+            dx, first = passes[d].backward(dh, ends, layer.gradients(run), need_dx)
+            for array, gradient in zip(begins[d], first, strict=False):
+                array[...] = gradient
             parts.append(in_order(layer, dx) if need_dx else None)
         return np.ascontiguousarray(sum(parts)) if need_dx else None
 
@@ -532,9 +596,8 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates):
             parts.append(dx)
             dx = dx if picked else in_order(layer, dx)
         ends = _end_gradients(layer, mask, dlasts[d], dstates[d])
-        passes.set_gradients(
-            d, *layer.gradients(run), dys[d], *ends, dx, share and d > 0, None, None
-        )
+        dh0, dc0 = [*begins[d], None, None][:2]
+        passes.set_gradients(d, *layer.gradients(run), dys[d], *ends, dx, share and d > 0, dh0, dc0)
         packed = layer.packed(run)
         missing = not packed.has_back or need_dx > packed.has_input_back
         if missing and passes.needs_back(d):

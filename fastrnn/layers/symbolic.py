@@ -1,48 +1,59 @@
-"""Symbolic tensors: layers called on the output of layers, to be made a model by models.Model."""
+"""Symbolic tensors, and the calls of layers that give them: what models.Model makes models of."""
+
+from __future__ import annotations
+
+import itertools
+
+_numbers = itertools.count()
+
+
+class Node:
+    """One call of a layer. inputs: the tensors that it got, `single` if it got one tensor and no
+    list; options: what the call said beside tensors; outputs: what came of it. number: nodes made
+    later have higher ones."""
+
+    __slots__ = ("__weakref__", "inputs", "layer", "number", "options", "outputs", "single")
+
+    def __init__(self, layer, inputs, single, shapes, options=None):
+        self.layer, self.inputs, self.single = layer, tuple(inputs), single
+        self.options = options or {}
+        self.number = next(_numbers)
+        self.outputs = tuple(Symbolic(self, place, shape) for place, shape in enumerate(shapes))
 
 
 class Symbolic:
-    """What the last of `layers`, each called on the output of the one before, will put out.
+    """What a layer puts out when it is called on `Input(...)`, or on what that gave.
 
-    `Input(...)` is the first; a layer called on one gives the next. There are no values in it, only
-    `shape` (None where free) and `dtype`; `place` is its position among several outputs of a layer.
-    Raises TypeError for whatever needs values, ValueError where layers do not form a chain.
+    There are no values in it, only `shape` (None where free) and `dtype`; `node` is the call that
+    gives it, `place` its position among that call's outputs. Raises TypeError for whatever needs
+    values.
     """
 
     dtype = "float32"
     __array_ufunc__ = None
     __hash__ = object.__hash__
 
-    def __init__(self, layers, shape, place=None):
-        self.layers, self.shape, self.place = tuple(layers), shape, place
+    def __init__(self, node, place, shape):
+        self.node, self.place, self.shape = node, place, shape
 
-    def then(self, layer):
-        """The output of `layer`, or the list of its outputs; builds the layer."""
-        below = self.layers[-1]
-        if self.place is not None:
-            raise ValueError(
-                f"layer {layer.name!r}: expected one input, received one of the outputs of "
-                f"{below.name!r}; only the last layer of a model can have several"
-            )
-        if any(layer is other for other in self.layers):
-            raise ValueError(
-                f"layer {layer.name!r}: expected to be called once, received the output of "
-                f"{below.name!r}, which it is part of; a model has each layer once"
-            )
-        if layer.built:
-            layer.check_call(self.shape)
-        layer.build(self.shape)
-        layers, shape = (*self.layers, layer), layer.compute_output_shape(self.shape)
-        if isinstance(shape, list):
-            return [Symbolic(layers, part, place) for place, part in enumerate(shape)]
-        return Symbolic(layers, shape)
+    @property
+    def layer(self):
+        return self.node.layer
+
+    @property
+    def name(self) -> str:
+        return self.layer.name
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     def __repr__(self):
-        return f"<Symbolic output of layer {self.layers[-1].name!r}, shape={self.shape}>"
+        return f"<Symbolic output of layer {self.layer.name!r}, shape={self.shape}>"
 
     def _no_values(self, *args, **kwargs):
         raise TypeError(
-            f"the output of layer {self.layers[-1].name!r} is symbolic: it can only be passed to a "
+            f"the output of layer {self.layer.name!r} is symbolic: it can only be passed to a "
             "layer, or to Model(inputs, outputs)"
         )
 
@@ -52,22 +63,49 @@ class Symbolic:
     numpy = _no_values
 
 
-def call(layer, inputs, arguments):
-    """A layer called on a symbolic tensor, or on a list that has one."""
+def source(layer, shape):
+    """The tensor that an InputLayer stands for."""
+    return Node(layer, (), True, [shape]).outputs[0]
+
+
+def call(layer, inputs, arguments, options):
+    """A layer called on a symbolic tensor, or on a list that has one: its output or outputs.
+    options: keywords of the layer's methods in this call."""
+    states = arguments.pop("initial_state", None)
     given = sorted(name for name, value in arguments.items() if value is not None)
     if given:
         raise ValueError(
-            f"layer {layer.name!r}: expected only the output of a layer, received {given[0]}= too; "
-            "a model is a chain of layers, and training= is a matter of fit and predict"
+            f"layer {layer.name!r}: expected only outputs of layers, received {given[0]}= too; "
+            "training= is a matter of fit and predict, and masks are those of the layers below"
         )
-    if isinstance(inputs, (list, tuple)):
-        if len(inputs) != 1:
+    single = not isinstance(inputs, (list, tuple))
+    tensors = [inputs] if single else [*inputs]
+    if states is not None:
+        single = False
+        tensors += states if isinstance(states, (list, tuple)) else [states]
+    for tensor in tensors:
+        if not isinstance(tensor, Symbolic):
             raise ValueError(
-                f"layer {layer.name!r}: expected the output of one layer, received {len(inputs)}; "
-                "models in which layers have several inputs are not supported"
+                f"layer {layer.name!r}: expected outputs of layers alone, received {tensor!r:.80} "
+                "among them"
             )
-        (inputs,) = inputs
-    return inputs.then(layer)
+    if not single and len(tensors) == 1 and not layer.takes_several:
+        single = True
+    if not single and not layer.takes_several:
+        raise ValueError(
+            f"layer {layer.name!r} ({type(layer).__name__}): expected one input, received "
+            f"{len(tensors)}"
+        )
+    shapes = [tensor.shape for tensor in tensors]
+    if single:
+        (shapes,) = shapes
+    if layer.built:
+        layer.check_call(shapes)
+    layer.build(shapes)
+    out = layer.compute_output_shape(shapes, **options)
+    several = isinstance(out, list)
+    outputs = Node(layer, tensors, single, out if several else [out], options).outputs
+    return [*outputs] if several else outputs[0]
 
 
 def is_symbolic(inputs) -> bool:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from fastrnn.layers.base import LACKS_AN_AXIS, Layer, check_size
-
-if TYPE_CHECKING:
-    from fastrnn._types import DataFormat, LayerOptions, Unpack
+from fastrnn.layers.base import LACKS_AN_AXIS, check_size
+from fastrnn.layers.spatial import Spatial
 
 
-class Temporal(Layer):
+class Temporal(Spatial):
     """Base of layers over (batch, timesteps, channels), or (batch, channels, timesteps) where
     data_format is "channels_first"."""
 
-    _hidden_names = Layer._hidden_names | {"shape_of", "steps_and_channels", "steps_second"}
-
-    def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
-        if data_format not in (None, "channels_last", "channels_first"):
-            raise ValueError(
-                "data_format: expected 'channels_last' or 'channels_first', "
-                f"received {data_format!r}"
-            )
-        self.data_format = data_format or "channels_last"
-        super().__init__(**kwargs)
+    _hidden_names = Spatial._hidden_names | {"shape_of", "steps_and_channels", "steps_second"}
 
     def steps_second(self, array):
         """A view with the time steps on axis 1, or from there back to the layer's own order."""
@@ -53,8 +40,8 @@ class Temporal(Layer):
                 LACKS_AN_AXIS * (len(shape) == 2),
             )  # fmt: skip
 
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+    def at_least(self, sizes):
+        return f"with at least {sizes[0]} time steps"
 
 
 def check_single(name, value):
@@ -99,12 +86,12 @@ class Windows:
 
     def places_on_steps(self, timesteps):
         """Those of `places` that lie on a step in any window: a window may be far larger."""
-        count, before = self.count(timesteps), self._before(timesteps)
+        count, before = self.count(timesteps), self.before(timesteps)
         first = max(0, -((before - (count - 1) * self.stride) // -self.dilation))
         end = min(self.size, (timesteps - 1 + before) // self.dilation + 1)
         return self._pairs(timesteps, range(first, end))
 
-    def _before(self, timesteps):
+    def before(self, timesteps):
         """How many steps the first window begins before the first step."""
         if self.padding == "causal":
             return self.reach - 1
@@ -114,7 +101,7 @@ class Windows:
         return 0
 
     def _pairs(self, timesteps, places):
-        count, before = self.count(timesteps), self._before(timesteps)
+        count, before = self.count(timesteps), self.before(timesteps)
         pairs = []
         for place in places:
             offset = place * self.dilation - before

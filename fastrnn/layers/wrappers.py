@@ -12,9 +12,11 @@ from fastrnn.layers.base import LACKS_AN_AXIS, Layer
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.recurrent import (
     Recurrent,
+    TakesStates,
     backward_directions,
     check_states,
     forward_directions,
+    given_states,
     plan_directions,
 )
 from fastrnn.regularizers import gradient_of
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 
 
-class Bidirectional(Layer):
+class Bidirectional(TakesStates):
     """A recurrent layer run over the sequence and over its reverse: Schuster & Paliwal 1997.
 
     merge_mode: "concat" (default; forward first), "sum", "mul", "ave", or None for the list
@@ -87,6 +89,9 @@ class Bidirectional(Layer):
     def check_input_shape(self, shape):
         self.forward_layer.check_input_shape(shape)
 
+    def sizes_of_states(self):
+        return [size for layer in self.sublayers for size in layer.sizes_of_states()]
+
     def create_weights(self, input_shape):
         adds = self.merge_mode in ("sum", "mul", "ave")
         if adds and self.forward_layer.units != self.backward_layer.units:
@@ -100,6 +105,7 @@ class Bidirectional(Layer):
                 variable.path = f"{self.name}/{layer.name}/{variable.name}"
 
     def compute_output_shape(self, input_shape):
+        input_shape = self._of_x(input_shape)
         shapes = [layer.shape_of_y(input_shape) for layer in self.sublayers]
         if self.merge_mode == "concat":
             shapes = [(*shapes[0][:-1], shapes[0][-1] + shapes[1][-1])]
@@ -110,6 +116,8 @@ class Bidirectional(Layer):
         return shapes if len(shapes) > 1 else shapes[0]
 
     def compute_mask(self, inputs, mask=None):
+        if isinstance(mask, list):
+            mask = mask[0]
         return mask if self.return_sequences else None
 
     def reset_states(self):
@@ -133,7 +141,17 @@ class Bidirectional(Layer):
         pairs = [(la.activity_regularizer, y) for la, y in zip(self.sublayers, halves, strict=True)]
         return [(regularizer, y) for regularizer, y in pairs if regularizer is not None]
 
+    def _halves(self, states):
+        """Those of both layers."""
+        count = len(self.forward_layer.states_of)
+        return states[:count], states[count:]
+
     def forward(self, x, run, mask=None, states=(None, None)):
+        if isinstance(x, list):
+            x, given, mask = given_states(self, x, None, run, mask)
+            states = self._halves(given)
+        else:
+            run.saved[self, "begins"] = ()
         units = sum(layer.units for layer in self.sublayers)
         shape = x.shape[:2] if self.return_sequences else x.shape[:1]
         both = run.empty(self, "y", (*shape, units))
@@ -184,7 +202,11 @@ class Bidirectional(Layer):
         pairs = zip(self._regularized(dy), self._regularized(both), strict=True)
         for (_, d), (regularizer, y) in pairs:
             d += gradient_of(regularizer, y) / np.float32(len(y))
-        return backward_directions(self, self.sublayers, run, *self._views(dy), need_dx, dstates)
+        begins = run.saved[self, "begins"]
+        dx = backward_directions(
+            self, self.sublayers, run, *self._views(dy), need_dx, dstates, self._halves(begins)
+        )
+        return [dx, *begins] if begins else dx
 
     def plan(self, x, steps, run):
         unfused = any(layer._codes is None for layer in self.sublayers)
@@ -197,13 +219,13 @@ class Bidirectional(Layer):
     def call(self, x, run, mask, initial_state=None):
         states = [None, None]
         if initial_state is not None:
-            counts = [len(layer.states_of) for layer in self.sublayers]
-            if len(initial_state) != sum(counts):
+            count = len(self.sizes_of_states())
+            if len(initial_state) != count:
                 raise ValueError(
                     "initial_state: expected the forward layer's states, then the backward "
-                    f"layer's, {sum(counts)} arrays, received {len(initial_state)}"
+                    f"layer's, {count} arrays, received {len(initial_state)}"
                 )
-            halves = initial_state[: counts[0]], initial_state[counts[0] :]
+            halves = self._halves(initial_state)
             states = [
                 check_states(layer, half, x.shape[0])
                 for layer, half in zip(self.sublayers, halves, strict=True)

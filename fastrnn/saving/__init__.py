@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastrnn._types import CustomObjects, Path
-    from fastrnn.models import Sequential
+    from fastrnn.models import Model
 
 __all__ = [
     "CustomObjectScope", "custom_object_scope", "deserialize_keras_object", "get_custom_objects",
@@ -49,7 +49,7 @@ class ModelFileNotFoundError(FileNotFoundError, ValueError):
 
 
 def save_model(
-    model: Sequential,
+    model: Model,
     filepath: Path,
     overwrite: bool = True,
     include_optimizer: bool = True,
@@ -100,7 +100,7 @@ def load_model(
     custom_objects: CustomObjects = None,
     compile: bool = True,
     safe_mode: bool = True,
-) -> Sequential:
+) -> Model:
     """The model in a .keras or .h5 file that Keras 1, 2 or 3 or `save_model` wrote.
 
     custom_objects: name -> class or function, for names in the file that fastrnn does not know.
@@ -126,7 +126,7 @@ def load_model(
 
 
 def save_weights(
-    model: Sequential, filepath: Path, overwrite: bool = True, save_format: str | None = None
+    model: Model, filepath: Path, overwrite: bool = True, save_format: str | None = None
 ) -> None:
     """Save a built model's weights: to .weights.h5 as Keras 3 (with the optimizer's state), to
     .h5 or .hdf5 as Keras 2, or to .safetensors. Folders that do not exist are made. save_format:
@@ -156,7 +156,7 @@ def save_weights(
 
 
 def load_weights(
-    model: Sequential, filepath: Path, skip_mismatch: bool = False, by_name: bool = False
+    model: Model, filepath: Path, skip_mismatch: bool = False, by_name: bool = False
 ) -> None:
     """Give a built model the weights in a file, all or, if any does not fit, none.
 

@@ -11,7 +11,8 @@ import re
 import warnings
 
 from fastrnn import layers, losses, metrics, optimizers
-from fastrnn.models import Sequential
+from fastrnn.layers import symbolic
+from fastrnn.models import Functional, Model, Sequential
 from fastrnn.saving import legacy
 from fastrnn.saving.guard import of_values, values_of
 from fastrnn.utils import get_custom_objects, get_registered_object
@@ -67,23 +68,27 @@ class Loader:
         self.made = 0
         self.restricted = []
 
-    def model(self, entry) -> Sequential:
-        """A Sequential from {"class_name": ..., "config": ...}."""
+    def model(self, entry) -> Model:
+        """A model from {"class_name": ..., "config": ...}."""
         try:
             with values_of("config", value_errors=False):
-                return self._sequential(entry, 0)
+                return self._model(entry, 0)
         finally:
             for layer in self.restricted:
                 layer.__dict__.pop("add_weight", None)
 
-    def _sequential(self, entry, depth):
+    def _model(self, entry, depth):
         class_name, config = _class_and_config(entry)
         if class_name in ("Functional", "Model"):
-            config = {**config, "layers": chain(config)}
+            nodes = Nodes(config)
+            entries = nodes.chain()
+            if entries is None:
+                return self._functional(config, nodes, depth)
+            config = {**config, "layers": entries}
         elif class_name != "Sequential":
             raise ValueError(
-                f"model of class {class_name!r}: expected Sequential, or a Functional model in "
-                "which each layer has one input, the output of the layer before"
+                f"model of class {class_name!r}: expected Sequential or Functional; what its class "
+                "computes is not in the file"
             )
         if not isinstance(config.get("layers"), list):
             raise ValueError(f"layers: expected a list, received {config.get('layers')!r}")
@@ -105,6 +110,46 @@ class Loader:
             model.build(tuple(shape))
         return model
 
+    def _functional(self, config, nodes, depth):
+        """The model of a graph of layers."""
+        made = {}
+        for name, entry in nodes.entries.items():
+            made[name] = self.layer(entry, depth + 1)
+        known = {}  # (layer's name, call, place) -> tensor
+        for name, layer in made.items():
+            if isinstance(layer, layers.InputLayer):
+                known[name, 0, 0] = symbolic.source(layer, layer.batch_shape)
+        waiting = dict(nodes.calls)
+        while waiting:
+            ready = [c for c, call in waiting.items() if all(t in known for t in call.tensors())]
+            if not ready:
+                raise ValueError(f"layers {sorted({name for name, _ in waiting})}: inputs missing")
+            for place in ready:
+                call = waiting.pop(place)
+                name, number = place
+                layer = made[name]
+                with values_of(f"layer {name!r}", value_errors=False):
+                    if isinstance(layer, layers.InputLayer):
+                        raise ValueError(f"layer {name!r}: expected an Input without inputs")
+                    args = [_each_of(arg, known.__getitem__) for arg in call.args]
+                    named = {k: _each_of(v, known.__getitem__) for k, v in call.named.items()}
+                    outputs = layer(*args, **named, **call.options)
+                for at, tensor in enumerate(outputs if isinstance(outputs, list) else [outputs]):
+                    known[name, number, at] = tensor
+        ends = []
+        for what in ("input_layers", "output_layers"):
+            structure = _structure(config.get(what), what)
+            for place in structure if isinstance(structure, list) else [structure]:
+                if place not in known:
+                    raise ValueError(f"{what}: expected an output of a layer, received {place}")
+            ends.append(_each_of(structure, known.__getitem__))
+        name = config.get("name")
+        return Model(
+            *(end[0] if isinstance(end, list) and len(end) == 1 else end for end in ends),
+            name=None if name is None else check_name(name),
+            trainable=bool(config.get("trainable", True)),
+        )
+
     def layer(self, entry, depth=0):
         """A layer from {"class_name": ..., "config": ...}."""
         class_name, config = _class_and_config(entry)
@@ -113,7 +158,7 @@ class Loader:
             raise ValueError(f"config: more than {MAX_LAYERS} layers, or {MAX_DEPTH} in each other")
         with values_of(f"layer {config.get('name')!r} ({class_name})"):
             if class_name in ("Sequential", "Functional", "Model"):
-                return self._sequential(entry, depth)
+                return self._model(entry, depth)
             layer = self._layer(class_name, entry, config, depth)
             check_name(layer.name)
         self.restrict(layer)
@@ -260,107 +305,175 @@ def _each(value, convert):
     return convert(value)
 
 
-# --- functional models that are a chain ---
+# --- functional models ---
 
 
-def chain(config: dict) -> list:
-    """The layers of a Functional model's config in their order, if each has one input, the output
-    of the one before. Raises ValueError otherwise."""
-    entries = config.get("layers")
-    if not isinstance(entries, list):
-        raise ValueError(f"layers: expected a list, received {entries!r}")
-    following, masks, start = {}, {}, []
-    for entry in entries:
-        class_name, options = _class_and_config(entry)
-        name = entry.get("name", options.get("name"))
-        if class_name == "InputLayer":
-            start.append((name, entry))
-            continue
-        inputs, mask, others = _inbound(entry, name)
-        if class_name in ("NotEqual", "Any"):  # Keras 3 computes masks beside the layers
-            masks[name] = class_name, inputs, others
-            continue
-        if inputs in following:
-            raise ValueError(
-                f"layer {name!r}: expected a chain, received a second user of {inputs!r}"
-            )
-        following[inputs] = name, entry, mask
-    if len(start) != 1:
-        raise ValueError(f"expected a model with one input, received {len(start)}")
-    name, entry = start[0]
-    found, makers = [entry], {}
-    while name in following:
-        before, (name, entry, mask) = name, following.pop(name)
-        options = entry["config"]
-        if entry["class_name"] == "Embedding" and options.get("mask_zero"):
-            makers[before] = 0
-        elif entry["class_name"] == "Masking":
-            makers[before] = options.get("mask_value", 0)
-        if mask is not None:
-            kind, source, others = masks.get(mask, (None, None, None))
-            if kind == "Any":
-                kind, source, others = masks.get(source, (None, None, None))
-            if kind != "NotEqual" or source not in makers or others != [makers[source]]:
-                raise ValueError(
-                    f"layer {name!r}: a mask that is an input of its own: not supported"
-                )
-        found.append(entry)
-    output = _history(config.get("output_layers"), "outputs of the model")
-    if following or output != name:
-        raise ValueError(
-            f"expected a chain of layers that ends in {output!r}; layers with several inputs or "
-            "outputs are not supported"
-        )
-    return found
+class Call:
+    """A call of a layer in a config. args, named: its tensors by position and by name, each (name
+    of a layer, call, place) or a list of such; options: what else it said; mask: as named."""
+
+    def __init__(self, args, named, options, mask=None):
+        self.args, self.named, self.options, self.mask = args, named, options, mask
+
+    def tensors(self):
+        for structure in (*self.args, *self.named.values()):
+            yield from structure if isinstance(structure, list) else (structure,)
 
 
-def _inbound(entry, name):
-    """(the layer whose output `entry` takes, the one whose output is its mask, other arguments)."""
-    nodes = entry.get("inbound_nodes")
-    if not isinstance(nodes, list) or len(nodes) != 1:
-        raise ValueError(f"layer {name!r}: expected to be used once, in a chain")
-    node = nodes[0]
-    if isinstance(node, dict):
+class Nodes:
+    """The layers' configs of a Functional model by name, and the calls of them that its config
+    lists, (name, number of the call) -> Call. Raises ValueError for what is not understood."""
+
+    def __init__(self, config):
+        given = config.get("layers")
+        if not isinstance(given, list):
+            raise ValueError(f"layers: expected a list, received {given!r}")
+        self.config, self.entries, self.calls = config, {}, {}
+        masks = {}  # Keras 3 computes masks beside the layers
+        for entry in given:
+            class_name, options = _class_and_config(entry)
+            name = entry.get("name", options.get("name"))
+            if not isinstance(name, str) or name in self.entries or name in masks:
+                raise ValueError(f"layers: expected names of their own, received {name!r}")
+            nodes = entry.get("inbound_nodes")
+            if not isinstance(nodes, list) or len(nodes) > MAX_LAYERS:
+                raise ValueError(f"layer {name!r}: expected inbound_nodes, received {nodes!r:.100}")
+            if class_name in ("NotEqual", "Any"):
+                masks[name] = class_name, *_inbound_of_mask(nodes, name)
+                continue
+            self.entries[name] = entry
+            for number, node in enumerate(nodes):
+                self.calls[name, number] = _call(node, name)
+        self._check_masks(masks)
+
+    def _check_masks(self, masks):
+        """Raise unless every mask is that which a layer below makes, and passes on, itself."""
+        makers = {}
+        for (name, _), call in self.calls.items():
+            entry = self.entries[name]
+            if entry["class_name"] == "Embedding" and entry["config"].get("mask_zero"):
+                makers[call.args[0]] = 0
+            elif entry["class_name"] == "Masking":
+                makers[call.args[0]] = entry["config"].get("mask_value", 0)
+        for (name, _), call in self.calls.items():
+            for mask in call.mask if isinstance(call.mask, list) else [call.mask]:
+                if mask is None:
+                    continue
+                kind, source, others = masks.get(mask[0], (None, None, None))
+                if kind == "Any":
+                    kind, source, others = masks.get(source[0], (None, None, None))
+                if kind != "NotEqual" or source not in makers or others != [makers[source]]:
+                    raise ValueError(
+                        f"layer {name!r}: a mask that is an input of its own: not supported"
+                    )
+
+    def chain(self):
+        """The layers' configs in order where each has one input, the output of the one before, and
+        the last one's output is the model's; else None."""
+        following = {}
+        for (name, _), call in self.calls.items():
+            (first, *others) = call.args
+            if isinstance(first, list) or others or call.named or call.options:
+                return None
+            if first in following:
+                return None
+            following[first] = name
+        starts = [n for n, entry in self.entries.items() if entry["class_name"] == "InputLayer"]
+        if len(starts) != 1 or len(self.calls) != len(self.entries) - 1:
+            return None
+        found, name = [], starts[0]
+        while name is not None and len(found) < len(self.entries):
+            found.append(name)
+            name = following.get((name, 0, 0))
+        output = _structure(self.config.get("output_layers"), "output_layers")
+        output = output[0] if isinstance(output, list) and len(output) == 1 else output
+        if len(found) != len(self.entries) or output != (found[-1], 0, 0):
+            return None
+        return [self.entries[name] for name in found]
+
+
+def _call(node, name):
+    where = f"inputs of layer {name!r}"
+    if isinstance(node, dict):  # Keras 3
         args, kwargs = node.get("args"), node.get("kwargs") or {}
-        if not isinstance(args, list) or not args or not isinstance(kwargs, dict):
-            raise ValueError(f"layer {name!r}: expected one input")
-        mask = kwargs.get("mask")
-        mask = None if mask is None else _history(mask, f"mask of layer {name!r}")
-        for key, value in kwargs.items():
-            if key != "mask" and isinstance(value, (dict, list)):
-                raise ValueError(f"layer {name!r}: expected one input, received {key!r} as well")
-        return _history(args[0], f"inputs of layer {name!r}"), mask, args[1:]
-    if not isinstance(node, list) or len(node) != 1 or (len(node[0]) > 3 and node[0][3]):
-        raise ValueError(f"layer {name!r}: expected one input and no other arguments")
-    return _history(node, f"inputs of layer {name!r}"), None, []
-
-
-def _history(value, what):
-    """The layer that a tensor comes from, in the several forms in which Keras writes it."""
-    origin = _origin(value)
-    if isinstance(origin, str):
-        return origin
-    several = [_origin(part) for part in value] if isinstance(value, list) else []
-    if len(several) > 1 and all(isinstance(part, str) for part in several):
-        raise ValueError(
-            f"{what}: expected one, received the outputs of {', '.join(map(repr, several))}; a "
-            "model here is a chain of layers: rebuild it without branches, or keep the part of it "
-            "that is a chain, and take the weights with load_weights(by_name=True)"
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise ValueError(f"{where}: expected args and kwargs")
+        kwargs = dict(kwargs)
+        mask = kwargs.pop("mask", None)
+        if not args:
+            args = [kwargs.pop("inputs", kwargs.pop("sequences", None))]
+        if not args or args[0] is None:
+            raise ValueError(f"{where}: expected tensors, received none")
+        named = {
+            key: _structure(kwargs.pop(key), where)
+            for key, value in [*kwargs.items()]
+            if isinstance(value, (dict, list))
+        }
+        return Call(
+            [_structure(arg, where) for arg in args if arg is not None],
+            named,
+            _options(kwargs, where),
+            None if mask is None else _each_mask(mask, f"mask of layer {name!r}"),
         )
-    raise ValueError(
-        f"{what}: expected the one output of a layer, received {value!r:.100}; a model here is a "
-        "chain of layers with one output each"
-    )
+    if not isinstance(node, list) or not node:
+        raise ValueError(f"{where}: expected a list, received {node!r:.100}")
+    tensors, named, others = [], {}, {}
+    for part in node:  # Keras 2: [layer, call, place, arguments]
+        if not isinstance(part, list) or not 3 <= len(part) <= 4:
+            raise ValueError(f"{where}: expected [layer, call, place, ...], received {part!r:.100}")
+        options = dict(part[3]) if len(part) == 4 and isinstance(part[3], dict) else {}
+        for key, value in [*options.items()]:
+            if isinstance(value, list):
+                named[key] = _structure(options.pop(key), where)
+        others |= _options(options, where)
+        tensors.append(_structure(part[:3], where))
+    return Call([tensors if len(tensors) > 1 else tensors[0]], named, others)
 
 
-def _origin(value):
-    """The name of the layer whose only output a tensor is, or None."""
+def _options(given, where):
+    """Those of a call that say anything: switches and numbers."""
+    options = {key: v for key, v in given.items() if v is not None and v is not False}
+    for key, value in options.items():
+        if not isinstance(value, (bool, int, float, str)):
+            raise ValueError(f"{where}: expected {key!r} to be a number, received {value!r:.100}")
+    return options
+
+
+def _inbound_of_mask(nodes, name):
+    """(the tensor that an operation of a mask takes, its other arguments)."""
+    node = nodes[0] if len(nodes) == 1 else None
+    args = node.get("args") if isinstance(node, dict) else None
+    if not isinstance(args, list) or not args:
+        raise ValueError(f"layer {name!r}: expected one input")
+    return _structure(args[0], f"inputs of layer {name!r}"), args[1:]
+
+
+def _structure(value, what):
+    """(layer's name, call, place), or a list of such, from the several forms in which Keras writes
+    tensors."""
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
         value = value["config"].get("keras_history")
-    while isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    first = value[0] if isinstance(value, list) and value else None
-    return first if isinstance(first, str) and value[1:3] == [0, 0] else None
+    if isinstance(value, list) and 3 <= len(value) <= 4 and isinstance(value[0], str):
+        name, call, place = value[:3]
+        if all(type(n) is int and 0 <= n < MAX_LAYERS for n in (call, place)):
+            return name, call, place
+    elif isinstance(value, list) and 0 < len(value) <= MAX_LAYERS:
+        parts = [_structure(part, what) for part in value]
+        if not any(isinstance(part, list) for part in parts):
+            return parts
+    raise ValueError(f"{what}: expected outputs of layers, received {value!r:.100}")
+
+
+def _each_mask(mask, what):
+    if isinstance(mask, list) and not (mask and isinstance(mask[0], str)):
+        return [None if part is None else _structure(part, what) for part in mask]
+    return _structure(mask, what)
+
+
+def _each_of(value, function):
+    if isinstance(value, list):
+        return [function(part) for part in value]
+    return None if value is None else function(value)
 
 
 # --- from models ---
@@ -375,8 +488,8 @@ def within(layer):
 
 def model_config(model) -> dict:
     """The model as {"class_name": ..., "config": ...} in Keras's form."""
-    if type(model) is not Sequential:
-        raise ValueError(f"model: expected a Sequential, received {type(model).__name__}")
+    if type(model) not in (Sequential, Functional):
+        raise ValueError(f"model: expected a model, received {type(model).__name__}")
     for layer in model.layers:
         check_name(layer.name)
     return model.described()
@@ -387,17 +500,18 @@ def compile_config(model) -> dict | None:
     compiled = model._compiled
     if compiled is None:
         return None
-    chosen = {True: [], False: []}
     try:
-        for metric, weighted in compiled.metrics:
-            known = isinstance(metric, str)
-            chosen[weighted].append(metric if known else metrics.serialize(metric))
-        known = isinstance(compiled.loss, str)
+        if model.gives_several:
+            given = [_serialize_head(head) for head in compiled.heads]
+            loss, plain, weighted = ([*part] for part in zip(*given, strict=True))
+            weights = compiled.loss_weights
+        else:
+            (loss, plain, weighted), weights = _serialize_head(compiled), None
         config = {
-            "loss": compiled.loss if known else _serialize_loss(compiled.loss),
-            "loss_weights": None,
-            "metrics": chosen[False] or None,
-            "weighted_metrics": chosen[True] or None,
+            "loss": loss,
+            "loss_weights": weights,
+            "metrics": plain if any(plain or ()) else None,
+            "weighted_metrics": weighted if any(weighted or ()) else None,
             "run_eagerly": False,
             "steps_per_execution": compiled.steps_per_execution,
             "jit_compile": "auto",
@@ -409,6 +523,16 @@ def compile_config(model) -> dict | None:
         warnings.warn(f"saved without the arguments of compile: {error}", stacklevel=5)
         return None
     return config
+
+
+def _serialize_head(head):
+    """(loss, metrics, weighted metrics) of an output."""
+    chosen = {True: [], False: []}
+    for metric, weighted in head.metrics:
+        known = isinstance(metric, str)
+        chosen[weighted].append(metric if known else metrics.serialize(metric))
+    loss = head.loss if isinstance(head.loss, str) else _serialize_loss(head.loss)
+    return loss, chosen[False] or None, chosen[True] or None
 
 
 def _serialize_loss(loss):

@@ -38,6 +38,15 @@ _KERAS_1_BY_CLASS = {
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN")
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 
+# What Keras 2 wrote beside the options of a layer.
+_NOT_OF_THE_LAYER = {
+    "Conv1DTranspose": ("groups",),
+    "DepthwiseConv1D": ("groups",),
+    "SeparableConv1D": (
+        "groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint",
+    ),
+}  # fmt: skip
+
 # Options without influence on the result, or which have it only at the values not listed here.
 _WITHOUT_EFFECT = {
     "implementation": None,
@@ -88,6 +97,9 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
         config.setdefault("recurrent_activation", "hard_sigmoid")
     if version < 3 and class_name == "GRU":
         config.setdefault("reset_after", False)
+    for key in _NOT_OF_THE_LAYER.get(class_name, ()):
+        if version < 3 and (key != "groups" or config.get(key) == 1):
+            config.pop(key, None)
     for key, harmless in _WITHOUT_EFFECT.items():
         if key in config and (harmless is None or config[key] in harmless):
             del config[key]
@@ -139,8 +151,10 @@ def update_compile_config(config: dict) -> dict:
     optimizer = config.get("optimizer_config")
     if not isinstance(optimizer, dict):
         raise ValueError(f"optimizer_config: expected a dict, received {optimizer!r}")
+    weights = config.get("loss_weights")
     return {
         "optimizer": optimizer,
+        "loss_weights": weights if isinstance(weights, (list, dict)) and len(weights) > 1 else None,
         "loss": _entries(config.get("loss"), _loss),
         "metrics": _entries(config.get("metrics"), _metric),
         "weighted_metrics": _entries(config.get("weighted_metrics"), _metric),
@@ -150,6 +164,8 @@ def update_compile_config(config: dict) -> dict:
 def _entries(value, convert):
     if isinstance(value, list):
         return [_entries(entry, convert) for entry in value]
+    if isinstance(value, dict) and "class_name" not in value:
+        return {key: _entries(entry, convert) for key, entry in value.items()}
     return convert(value)
 
 

@@ -79,6 +79,8 @@ def _by_name(entry):
     """Keras's older format names functions, where the newer one describes them."""
     if isinstance(entry, list):
         return [_by_name(part) for part in entry]
+    if isinstance(entry, dict) and "class_name" not in entry:
+        return {key: _by_name(part) for key, part in entry.items()}
     named = isinstance(entry, dict) and entry["class_name"] == "function"
     return entry["config"] if named else entry
 

@@ -71,7 +71,7 @@ def serialize_keras_object(obj: Any) -> Any:
     if obj is Ellipsis:
         return _special("ellipsis")
     if inspect.isfunction(obj):
-        config = serialize_object(obj, {}, "")
+        config: Any = serialize_object(obj, {}, "")
         name = get_registered_name(obj)
         return {**config, "module": "builtins", "config": name, "registered_name": "function"}
     for kind, module in _KINDS:

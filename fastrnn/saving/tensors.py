@@ -21,7 +21,8 @@ _DTYPES = {
 def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     """The bytes of a file of these arrays."""
     names = {np.dtype(dtype).str: name for name, dtype in _DTYPES.items() if name != "BF16"}
-    header, parts, end = {"__metadata__": metadata}, [], 0
+    header: dict = {"__metadata__": metadata}
+    parts, end = [], 0
     for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
         array = np.asarray(arrays[name])
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)

@@ -8,16 +8,26 @@ import warnings
 
 import numpy as np
 
-from fastrnn.models import Sequential
+from fastrnn.models import Model
 from fastrnn.saving import hdf5_reader, hdf5_writer, self_test
 from fastrnn.utils import snake_case
 from fastrnn.variable import Change
 
 _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "layers"
 
+_INNER = (  # names of layers within others, in the order in which Keras tries them
+    "forward_layer", "backward_layer", "layer", "query_dense", "key_dense", "value_dense",
+    "output_dense", "_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense",
+)  # fmt: skip
 
-def places(layer, path=""):
-    """(path of its group, its name, its own variables) of a layer and of all layers in it."""
+
+def places(layer, path="", seen=None):
+    """(path of its group, its name, its own variables) of a layer and of all layers in it, of one
+    that is met several times only once."""
+    seen = set() if seen is None else seen
+    if layer in seen:
+        return
+    seen.add(layer)
     own = layer._variables
     if hasattr(layer, "recurrent_kernel"):
         yield f"{path}cell/", f"{layer.name}/{snake_case(type(layer).__name__)}_cell", own
@@ -25,14 +35,13 @@ def places(layer, path=""):
     yield path, layer.name, own
     counts = {}
     for inner in layer.sublayers:
-        if isinstance(layer, Sequential):
+        if isinstance(layer, Model):
             name = snake_case(type(inner).__name__)
             counts[name] = counts.get(name, -1) + 1
             name = f"layers/{name}_{counts[name]}" if counts[name] else f"layers/{name}"
         else:
-            candidates = ("forward_layer", "backward_layer", "layer")
-            name = next(n for n in candidates if getattr(layer, n, None) is inner)
-        yield from places(inner, f"{path}{name}/")
+            name = next(n for n in _INNER if getattr(layer, n, None) is inner)
+        yield from places(inner, f"{path}{name}/", seen)
 
 
 def write(model, include_optimizer=True, test=None) -> bytes:

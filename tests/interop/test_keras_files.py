@@ -258,6 +258,9 @@ def keras2():
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
 @pytest.mark.parametrize("name", available(L))
 def test_models_from_keras_2(name, ending, keras2, tmp_path):
+    if name.startswith("RMSNormalization"):
+        assert not hasattr(keras2.layers, "RMSNormalization")
+        pytest.skip("Keras 2 has no such layer")
     theirs, x = make(keras2, name), inputs(name)
     theirs.save(tmp_path / f"m{ending}", save_format="keras" if ending == ".keras" else "h5")
     ours = load_model(tmp_path / f"m{ending}")

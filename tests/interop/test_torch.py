@@ -201,3 +201,23 @@ def test_modules_that_are_refused():
     ):
         with pytest.raises(ValueError, match=words):
             fastrnn.from_torch(module)
+
+
+def test_rms_norm(rng):
+    x = rng.standard_normal((6, 5, 4)).astype(np.float32)
+    for module in (
+        nn.RMSNorm(4),
+        nn.RMSNorm([5, 4], 0.1),
+        nn.RMSNorm((4,), elementwise_affine=False),
+    ):
+        for weight in module.parameters():
+            nn.init.normal_(weight)
+        whole = nn.Sequential(module, nn.Linear(4, 3))
+        model, expected = fastrnn.from_torch(whole), run(whole, x)
+        np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+        back = run(fastrnn.to_torch(model), x)
+        np.testing.assert_allclose(back, expected, rtol=1e-5, atol=1e-6)
+    norm = nn.RMSNorm(4)
+    nn.init.normal_(norm.weight)
+    model = fastrnn.from_torch({"norm.weight": norm.weight.detach()}, [("norm", "RMSNorm")])
+    np.testing.assert_allclose(model.predict(x, verbose=0), run(norm, x), rtol=1e-5, atol=1e-6)

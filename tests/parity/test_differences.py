@@ -64,6 +64,19 @@ def test_every_difference_has_a_test():
 # --- where Keras on TensorFlow is mistaken --------------------------------------------------------
 
 
+def test_masks_beside_initial_states():
+    ids, start = np.array([[1, 2, 0, 0]]), np.zeros((1, 2), np.float32)
+    for api in (fastrnn, keras):
+        layers = api.layers
+        words, state = api.Input((4,), dtype="int32"), api.Input((2,))
+        x = layers.Embedding(5, 3, mask_zero=True)(words)
+        gru = layers.GRU(2, return_sequences=True)
+        y = np.asarray(api.Model([words, state], gru(x, initial_state=state))([ids, start]))
+        assert (y[0, 1] == y[0, 3]).all() == (api is fastrnn)
+        y = np.asarray(api.Model(words, gru(x))(ids))
+        assert (y[0, 1] == y[0, 3]).all()
+
+
 def test_time_distributed_after_two_lengths():
     shapes = []
     for api in (fastrnn, keras):
@@ -72,6 +85,40 @@ def test_time_distributed_after_two_lengths():
         model.predict(np.zeros((3, 8, 2), np.float32), verbose=0)
         shapes.append(model.predict(np.zeros((1, 4, 2), np.float32), verbose=0).shape)
     assert shapes == [(1, 4, 1), (1, 1, 1)]
+
+
+def test_set_weights_of_a_normalization():
+    x = np.ones((1, 2), np.float32)
+    ours, theirs = (api.layers.Normalization() for api in (fastrnn, keras))
+    for layer in (ours, theirs):
+        layer(x)
+        layer.set_weights([np.array([3, 3]), np.array([4, 4]), np.array(0)])
+    np.testing.assert_allclose(ours(x), [[-1, -1]])
+    np.testing.assert_allclose(theirs(x), x)
+    theirs.finalize_state()
+    np.testing.assert_allclose(theirs(x), ours(x))
+
+
+def test_normalization_of_fewer_axes():
+    x = random_of.normal(rng(), 4, 3, 2)
+    shapes = []
+    for api in (fastrnn, keras):
+        layer = api.layers.Normalization()
+        layer.adapt(x)
+        shapes.append(tuple(layer(x[:, 0]).shape))
+    assert shapes == [(4, 2), (1, 4, 2)]
+
+
+def test_rms_normalization_over_other_axes():
+    x = np.ones((1, 4, 4), np.float32)
+    theirs = keras.layers.RMSNormalization(1)
+    theirs.build(x.shape)
+    theirs.set_weights([np.arange(4)])
+    np.testing.assert_allclose(theirs(x)[0, 0], np.arange(4), rtol=1e-5)  # not theirs(x)[0, :, 0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Incompatible shapes"):
+        keras.layers.RMSNormalization(1)(x[:, :3])
+    with pytest.raises(ValueError, match="axis: expected the last of the axes"):
+        fastrnn.layers.RMSNormalization(1)(x)
 
 
 def test_sparsemax():
@@ -219,6 +266,14 @@ def test_class_weights_of_time_steps():
         fit(keras, labels, class_weight=classes)
 
 
+def test_adapt_to_lists():
+    layer = fastrnn.layers.Normalization()
+    layer.adapt([[1, 2], [3, 4]])
+    np.testing.assert_array_equal(layer.adapt_mean.value, [2, 3])
+    with pytest.raises(TypeError, match="a `.shape` attribute"):
+        keras.layers.Normalization().adapt([[1, 2], [3, 4]])
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 def test_saving_into_a_new_folder(tmp_path):
     def model(library):
@@ -309,17 +364,14 @@ def test_only_float32():
         fastrnn.layers.Dense(2, dtype="float64")
 
 
-def test_models_are_chains():
+def test_calls_in_models():
     for library, raises in ((keras, False), (fastrnn, True)):
-        one, two = library.Input((3,)), library.Input((3,))
+        one = library.Input((3,))
         dense = library.layers.Dense(3)
-        branching = (
-            lambda library=library, one=one, two=two: library.Model([one, two], one),
-            lambda dense=dense, one=one: dense(dense(one)),
+        for call in (
             lambda dense=dense, one=one: dense(one, training=False),
             lambda library=library: type("Own", (library.Model,), {}),
-        )
-        for call in branching:
+        ):
             with pytest.raises((ValueError, TypeError)) if raises else contextlib.nullcontext():
                 call()
 
@@ -491,6 +543,15 @@ def test_list_of_results_where_metrics_share_a_name():
     assert lengths == [3, 4]
 
 
+def test_dtype_of_the_count_of_a_normalization():
+    dtypes = []
+    for api in (fastrnn, keras):
+        layer = api.layers.Normalization()
+        layer.build((None, 2))
+        dtypes.append(str(layer.count.dtype))
+    assert dtypes == ["float32", "int64"]
+
+
 def test_paths_of_weights():
     paths = []
     for library in (fastrnn, keras):
@@ -514,6 +575,130 @@ def test_several_outputs_of_a_sequential():
     states = [predict(lib, lib.layers.LSTM(2, return_state=True)) for lib in (fastrnn, keras)]
     assert [type(s) for s in states] == [list, tuple]
     assert [[a.shape for a in s] for s in states] == [[(2, 2)] * 3] * 2
+
+
+def test_transposed_convolutions():
+    x = random_of.normal(rng(), 2, 5, 3)
+    for options in (
+        {"dilation_rate": 2},
+        {"padding": "same", "strides": 2, "output_padding": 0},
+    ):
+        own, theirs = (lib.layers.Conv1DTranspose(4, 2, **options) for lib in (fastrnn, keras))
+        assert own(x).shape == tuple(theirs.compute_output_shape(x.shape))
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            theirs(x)
+
+
+def test_normalization_over_the_batch():
+    x = np.arange(4, dtype=np.float32)
+    theirs = keras.layers.Normalization()
+    theirs.adapt(x)
+    assert not np.any(theirs(x))
+    with pytest.raises(ValueError, match="axis=None takes one mean of all"):
+        fastrnn.layers.Normalization().adapt(x)
+
+
+def test_normalization_by_what_is_not_finite():
+    x = np.array([[1], [np.nan]], np.float32)
+    theirs = keras.layers.Normalization()
+    theirs.adapt(x)
+    assert np.isnan(theirs(x)).all()
+    assert np.isnan(keras.layers.Normalization(mean=0, variance=-1.0)(x)).all()
+    with pytest.raises(ValueError, match="data: expected finite numbers"):
+        fastrnn.layers.Normalization().adapt(x)
+    with pytest.raises(ValueError, match="variance: expected numbers >= 0"):
+        fastrnn.layers.Normalization(mean=0, variance=-1.0)
+
+
+def test_bias_of_as_many_channels_as_steps():
+    x, bias = np.zeros((1, 3, 3), np.float32), np.array([1, 2, 3], np.float32)
+    results = []
+    for library in (fastrnn, keras):
+        layer = library.layers.DepthwiseConv1D(1, data_format="channels_first")
+        layer.build(x.shape)
+        layer.bias.assign(bias)
+        results.append(np.asarray(layer(x))[0])
+    np.testing.assert_array_equal(results[0], np.tile(bias[:, None], 3))
+    np.testing.assert_array_equal(results[1], np.tile(bias, (3, 1)))
+
+
+def test_causal_separable_convolutions():
+    x = random_of.normal(rng(), 2, 6, 3)
+    causal = fastrnn.layers.SeparableConv1D(4, 3, padding="causal")
+    valid = keras.layers.SeparableConv1D(4, 3)
+    expected = valid(np.pad(x, ((0, 0), (2, 0), (0, 0))))
+    causal.build(x.shape)
+    causal.set_weights(valid.get_weights())
+    np.testing.assert_allclose(causal(x), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="Received: causal"):
+        keras.layers.SeparableConv1D(4, 3, padding="causal")
+
+
+def test_merged_inputs_of_four_axes():
+    x = np.arange(1, 49, dtype=np.float32).reshape(2, 3, 4, 2)
+    mask = np.array([[True, False, True], [False, False, True]])
+    full = np.broadcast_to(mask[:, :, None, None], x.shape)
+    wide = np.ones((2, 3, 4, 2), np.float32)
+    for name, expected in (
+        ("Multiply", np.where(full, x, wide)),
+        ("Maximum", np.where(full, x, wide)),
+        ("Minimum", wide),
+    ):
+        y = getattr(fastrnn.layers, name)()([x, wide], mask=[mask, None])
+        np.testing.assert_array_equal(y, expected)
+        masked = tf.convert_to_tensor(x)
+        masked._keras_mask = tf.convert_to_tensor(mask)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            getattr(keras.layers, name)()([masked, wide])
+    masks = [mask, None]
+    own = fastrnn.layers.Concatenate(1).compute_mask([x, x], masks)
+    np.testing.assert_array_equal(own, np.hstack([mask, np.ones((2, 3), bool)]))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        keras.layers.Concatenate(1).compute_mask([tf.constant(x)] * 2, [tf.constant(mask), None])
+
+
+def test_masks_given_to_a_merging_layer():
+    x, y = np.ones((1, 2, 3)), np.full((1, 2, 3), 2)
+    masks = np.array([[[True, True]], [[True, False]]])
+    found = fastrnn.layers.Multiply()([x, y], mask=[*masks])
+    assert found[0, :, 0].tolist() == [2, 1]
+    with pytest.raises(TypeError, match="mask"):
+        keras.layers.Multiply()([x, y], mask=[*masks])
+
+
+def test_dot_of_a_free_size():
+    inputs = [lib.Input(shape) for lib in (fastrnn, keras) for shape in ((None, 3), (5, 3))]
+    assert fastrnn.layers.Dot(1)(inputs[:2]).shape == (None, 3, 3)
+    with pytest.raises(ValueError, match="Incompatible"):
+        keras.layers.Dot(1)(inputs[2:])
+
+
+def test_merge_of_keras_1():
+    x = np.ones((2, 3))
+    assert fastrnn.layers.merge([x, x], mode="concat").shape == (2, 6)
+    assert not hasattr(keras.layers, "merge")
+
+
+def test_merged_whole_numbers():
+    x = np.ones((2, 3), np.int32)
+    assert fastrnn.layers.Add()([x, x]).dtype == np.float32
+    assert keras.layers.Add()([tf.constant(x), tf.constant(x)]).dtype == tf.int32
+
+
+def test_names_after_a_concatenate_of_masks():
+    names = []
+    for lib in (fastrnn, keras):
+        x = lib.layers.Masking()(lib.Input((4, 3)))
+        lib.layers.Concatenate()([x, x])
+        names.append(lib.layers.Concatenate().name)
+    assert names == ["concatenate_1", "concatenate_2"]
+
+
+def test_unit_normalization_over_the_batch():
+    x = np.full((2, 1), 3, np.float32)
+    np.testing.assert_allclose(keras.layers.UnitNormalization(0)(x), x / 18**0.5, rtol=1e-6)
+    with pytest.raises(ValueError, match="with axis 0 after the batch"):
+        fastrnn.layers.UnitNormalization(0)(x)
 
 
 def test_training_with_several_outputs():

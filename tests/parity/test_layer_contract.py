@@ -10,17 +10,42 @@ import fastrnn
 
 keras = pytest.importorskip("keras", reason="compares with Keras: needs the extra 'parity'")
 
-SEQUENCE, VECTOR, INDICES = (6, 4), (5,), "indices"
+SEQUENCE, VECTOR, IMAGE, INDICES = (6, 4), (5,), (6, 5, 4), "indices"
+TWO = [SEQUENCE, SEQUENCE]
+PAIR = (SEQUENCE, SEQUENCE)  # two arguments of a call, no list
 
 # For each class: constructor examples (library -> layer), and the shape of an input.
 LAYERS = {
     "Activation": (SEQUENCE, [lambda m: m.layers.Activation("softplus")]),
     "ActivityRegularization": (SEQUENCE, [lambda m: m.layers.ActivityRegularization(0.1)]),
+    "Add": (TWO, [lambda m: m.layers.Add()]),
+    "AdditiveAttention": (
+        TWO,
+        [
+            lambda m: m.layers.AdditiveAttention(),
+            lambda m: m.layers.AdditiveAttention(False, 0.5, seed=3),
+        ],
+    ),
+    "Attention": (
+        TWO,
+        [
+            lambda m: m.layers.Attention(),
+            lambda m: m.layers.Attention(True, "concat", 0.2, 3, name="at"),
+        ],
+    ),
+    "Average": (TWO, [lambda m: m.layers.Average()]),
     "AveragePooling1D": (
         SEQUENCE,
         [
             lambda m: m.layers.AveragePooling1D(2),
             lambda m: m.layers.AveragePooling1D(3, 1, "same", "channels_first"),
+        ],
+    ),
+    "AveragePooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.AveragePooling2D(2),
+            lambda m: m.layers.AveragePooling2D(3, (1, 2), "same", "channels_first"),
         ],
     ),
     "BatchNormalization": (
@@ -43,6 +68,7 @@ LAYERS = {
             ),
         ],
     ),
+    "Concatenate": (TWO, [lambda m: m.layers.Concatenate(), lambda m: m.layers.Concatenate(1)]),
     "Conv1D": (
         SEQUENCE,
         [
@@ -53,11 +79,62 @@ LAYERS = {
             ),
         ],
     ),
+    "Conv1DTranspose": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Conv1DTranspose(3, 2),
+            lambda m: m.layers.Conv1DTranspose(
+                4, [3], (3,), "SAME", 1, "channels_last", 1, "tanh", False, "he_normal",
+                kernel_regularizer="l2", activity_regularizer="l1", kernel_constraint="max_norm",
+            ),
+        ],
+    ),
+    "Cropping1D": (
+        SEQUENCE,
+        [lambda m: m.layers.Cropping1D(), lambda m: m.layers.Cropping1D([2, 0])],
+    ),
+    "Conv2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.Conv2D(3, 2),
+            lambda m: m.layers.Conv2D(
+                4, (3, 2), [2, 1], "SAME", "channels_last", 1, 2, "tanh", False, "he_normal",
+                kernel_regularizer="l2", activity_regularizer="l1", kernel_constraint="max_norm",
+            ),
+        ],
+    ),
+    "Cropping2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.Cropping2D(),
+            lambda m: m.layers.Cropping2D(1),
+            lambda m: m.layers.Cropping2D(((0, 1), (2, 0)), "channels_first"),
+        ],
+    ),
     "Dense": (
         VECTOR,
         [
             lambda m: m.layers.Dense(3),
             lambda m: m.layers.Dense(3, "relu", activity_regularizer="l2", bias_initializer="ones"),
+        ],
+    ),
+    "Dot": (
+        TWO,
+        [
+            lambda m: m.layers.Dot(1),
+            lambda m: m.layers.Dot((2, 2), True),
+            lambda m: m.layers.Dot([-1, -1], normalize=True, name="likeness"),
+        ],
+    ),
+    "DepthwiseConv1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.DepthwiseConv1D(3),
+            lambda m: m.layers.DepthwiseConv1D(
+                [2], (3,), "SAME", 2, "channels_last", 1, "tanh", False, "he_normal",
+                depthwise_regularizer="l2", activity_regularizer="l1",
+                depthwise_constraint="max_norm",
+            ),
         ],
     ),
     "Dropout": (
@@ -72,7 +149,10 @@ LAYERS = {
             lambda m: m.layers.Embedding(9, 4, "normal", "l2", "unit_norm", True),
         ],
     ),
-    "Flatten": (SEQUENCE, [lambda m: m.layers.Flatten()]),
+    "Flatten": (
+        SEQUENCE,
+        [lambda m: m.layers.Flatten(), lambda m: m.layers.Flatten("channels_first")],
+    ),
     "GaussianDropout": (SEQUENCE, [lambda m: m.layers.GaussianDropout(0.3, 5)]),
     "GaussianNoise": (SEQUENCE, [lambda m: m.layers.GaussianNoise(0.3)]),
     "GlobalAveragePooling1D": (
@@ -82,6 +162,13 @@ LAYERS = {
             lambda m: m.layers.GlobalAveragePooling1D("channels_first", True),
         ],
     ),
+    "GlobalAveragePooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.GlobalAveragePooling2D(),
+            lambda m: m.layers.GlobalAveragePooling2D("channels_first", True),
+        ],
+    ),
     "GlobalMaxPooling1D": (
         SEQUENCE,
         [
@@ -89,10 +176,48 @@ LAYERS = {
             lambda m: m.layers.GlobalMaxPooling1D("channels_first", True),
         ],
     ),
+    "GroupQueryAttention": (
+        PAIR,
+        [
+            lambda m: m.layers.GroupQueryAttention(3, 4, 2),
+            lambda m: m.layers.GroupQueryAttention(
+                3, 4, 1, 0.5, False, 2, None, "he_normal", use_gate=True, bias_regularizer="l2",
+                kernel_constraint="max_norm", activity_regularizer="l1", seed=1,
+            ),
+        ],
+    ),
+    "MultiHeadAttention": (
+        PAIR,
+        [
+            lambda m: m.layers.MultiHeadAttention(2, 3),
+            lambda m: m.layers.MultiHeadAttention(
+                2, 3, 4, 0.5, False, (2, 3), (1,), 2, None, "he_normal", use_gate=True,
+                bias_regularizer="l2", kernel_constraint="max_norm", activity_regularizer="l1",
+                seed=1,
+            ),
+        ],
+    ),
+    "GroupNormalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.GroupNormalization(2),
+            lambda m: m.layers.GroupNormalization(
+                -1, 1, 0.1, scale=False, beta_constraint="non_neg", gamma_regularizer="l1"
+            ),
+        ],
+    ),
+    "GlobalMaxPooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.GlobalMaxPooling2D(),
+            lambda m: m.layers.GlobalMaxPooling2D("channels_first", True),
+        ],
+    ),
     "GRU": (
         SEQUENCE,
         [lambda m: m.layers.GRU(3), lambda m: m.layers.GRU(3, "relu", reset_after=False)],
     ),
+    "Identity": (SEQUENCE, [lambda m: m.layers.Identity()]),
     "InputLayer": (SEQUENCE, [lambda m: m.layers.InputLayer(SEQUENCE)]),
     "LayerNormalization": (
         SEQUENCE,
@@ -113,11 +238,32 @@ LAYERS = {
     ),
     "LeakyReLU": (SEQUENCE, [lambda m: m.layers.LeakyReLU()]),
     "Masking": (SEQUENCE, [lambda m: m.layers.Masking(), lambda m: m.layers.Masking(-1.0)]),
+    "Maximum": (TWO, [lambda m: m.layers.Maximum()]),
     "MaxPooling1D": (
         SEQUENCE,
         [
             lambda m: m.layers.MaxPooling1D(),
             lambda m: m.layers.MaxPooling1D([3], (1,), "same", "channels_first"),
+        ],
+    ),
+    "Minimum": (TWO, [lambda m: m.layers.Minimum()]),
+    "Multiply": (TWO, [lambda m: m.layers.Multiply(trainable=False)]),
+    "Normalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Normalization(),
+            lambda m: m.layers.Normalization(None, invert=True),
+            lambda m: m.layers.Normalization((2, 1)),
+            lambda m: m.layers.Normalization(mean=3, variance=2.0),
+            lambda m: m.layers.Normalization(1, np.arange(6), np.ones(6)),
+            lambda m: m.layers.Normalization([1, 2], [1, 2, 3, 4], [4, 3, 2, 1], True),
+        ],
+    ),
+    "MaxPooling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.MaxPooling2D(),
+            lambda m: m.layers.MaxPooling2D([3, 1], (1, 2), "same", "channels_first"),
         ],
     ),
     "Permute": (SEQUENCE, [lambda m: m.layers.Permute((2, 1))]),
@@ -128,17 +274,83 @@ LAYERS = {
             lambda m: m.layers.PReLU("ones", "l2", "non_neg", shared_axes=1),
         ],
     ),
+    "RMSNormalization": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.RMSNormalization(),
+            lambda m: m.layers.RMSNormalization([2, 1], 0.1),
+        ],
+    ),
     "ReLU": (SEQUENCE, [lambda m: m.layers.ReLU(), lambda m: m.layers.ReLU(6.0, 0.1, 0.5)]),
     "RepeatVector": (VECTOR, [lambda m: m.layers.RepeatVector(3)]),
+    "Rescaling": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.Rescaling(2),
+            lambda m: m.layers.Rescaling(np.float32(0.5), np.array([1, 2, 3, 4.0], np.float32)),
+            lambda m: m.layers.Rescaling([1, 0.5, 2.0, -1], np.ones((6, 1))),
+        ],
+    ),
     "Reshape": (SEQUENCE, [lambda m: m.layers.Reshape((2, -1))]),
+    "SeparableConv1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.SeparableConv1D(3, 2),
+            lambda m: m.layers.SeparableConv1D(
+                3, [2], (3,), "SAME", "channels_last", 1, 2, "tanh", False, "he_normal", "ones",
+                depthwise_regularizer="l2", pointwise_regularizer="l1", activity_regularizer="l1",
+                pointwise_constraint="max_norm",
+            ),
+        ],
+    ),
     "SimpleRNN": (SEQUENCE, [lambda m: m.layers.SimpleRNN(3)]),
     "Softmax": (SEQUENCE, [lambda m: m.layers.Softmax(), lambda m: m.layers.Softmax([1, 2])]),
     "SpatialDropout1D": (SEQUENCE, [lambda m: m.layers.SpatialDropout1D(0.5, 3)]),
+    "Subtract": (TWO, [lambda m: m.layers.Subtract()]),
+    "SpatialDropout2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.SpatialDropout2D(0.5),
+            lambda m: m.layers.SpatialDropout2D(0.5, "channels_first", 3),
+        ],
+    ),
     "TimeDistributed": (
         SEQUENCE,
         [
             lambda m: m.layers.TimeDistributed(m.layers.Dense(3)),
             lambda m: m.layers.TimeDistributed(m.layers.BatchNormalization()),
+            lambda m: m.layers.TimeDistributed(m.layers.Rescaling(0.1)),
+        ],
+    ),
+    "UnitNormalization": (
+        SEQUENCE,
+        [lambda m: m.layers.UnitNormalization(), lambda m: m.layers.UnitNormalization((1, 2))],
+    ),
+    "UpSampling1D": (
+        SEQUENCE,
+        [lambda m: m.layers.UpSampling1D(), lambda m: m.layers.UpSampling1D(3)],
+    ),
+    "ZeroPadding1D": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.ZeroPadding1D(),
+            lambda m: m.layers.ZeroPadding1D([0, 3], "channels_first"),
+        ],
+    ),
+    "UpSampling2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.UpSampling2D(),
+            lambda m: m.layers.UpSampling2D((3, 1), "channels_first"),
+        ],
+    ),
+    "ZeroPadding2D": (
+        IMAGE,
+        [
+            lambda m: m.layers.ZeroPadding2D(),
+            lambda m: m.layers.ZeroPadding2D(2),
+            lambda m: m.layers.ZeroPadding2D((1, 2)),
+            lambda m: m.layers.ZeroPadding2D(((0, 1), (2, 0)), "channels_first"),
         ],
     ),
 }  # fmt: skip
@@ -206,6 +418,8 @@ def test_configs(name, shape, make, tally):
     own, theirs = make(fastrnn), make(keras)
     assert own.name == theirs.name
     config, keras_config = as_file(own.get_config()), as_file(theirs.get_config())
+    if "Conv" in name:
+        assert list(config) == list(keras_config)
     same(config, keras_config, name)
     read = type(own).from_config(copy.deepcopy(keras_config))
     same(as_file(read.get_config()), keras_config, name)
@@ -224,6 +438,7 @@ def inputs(shape, rng):
     if shape is INDICES:
         x = rng.integers(0, 9, (7, 6))
     else:
+        shape = shape[0] if shape is TWO or shape is PAIR else shape
         x = rng.integers(0, 2, (7, *shape))
     wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), np.float32)
     wide[..., ::2] = x
@@ -236,15 +451,28 @@ def inputs(shape, rng):
         yield x.astype(bool)
 
 
+def called(layer, shape, x):
+    """With x for all its inputs."""
+    if shape is PAIR:
+        return layer(x, x)
+    return layer([x, x] if shape is TWO else x)
+
+
 def pair(make, shape, rng):
     """A model of each library with the same weights."""
     models = []
     for module in (fastrnn, keras):
+        if shape is TWO or shape is PAIR:
+            start = module.layers.Input(shape[0])
+            models.append(module.Model(start, called(make(module), shape, start)))
+            continue
         start = module.layers.Input((6,) if shape is INDICES else shape)
         models.append(module.Sequential([start, make(module)]))
     weights = [0.1 + rng.random(w.shape) for w in models[1].get_weights()]
     for model in models:
         model.set_weights(weights)
+    if hasattr(models[1].layers[0], "finalize_state"):
+        models[1].layers[0].finalize_state()
     return models
 
 
@@ -259,7 +487,7 @@ def test_input_dtypes(name, shape, make, rng, tally):
         y = own.predict(x, verbose=0)
         assert y.dtype == expected.dtype
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(own.layers[0](x), y)
+        np.testing.assert_array_equal(called(own.layers[-1], shape, x), y)
         np.testing.assert_array_equal(x, before)
     tally.compared("input dtypes")
 

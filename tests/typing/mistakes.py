@@ -40,6 +40,10 @@ layers.Embedding(100, 8, mask_zeros=True)  # wrong
 layers.Dropout("half")  # wrong
 layers.Conv1D(4)  # wrong
 layers.Conv1D(4, 3, paddings="same")  # wrong
+layers.Conv1DTranspose(4, 3, output_padding="1")  # wrong
+layers.Conv1DTranspose(4, 3, groups=1)  # wrong
+layers.DepthwiseConv1D(3, depth_multiplier="2")  # wrong
+layers.SeparableConv1D(4, 3, kernel_initializer="ones")  # wrong
 layers.MaxPooling1D(pool="2")  # wrong
 layers.BatchNormalization(momentun=0.9)  # wrong
 layers.LayerNormalization(epsilon="small")  # wrong
@@ -47,6 +51,32 @@ layers.Masking(mask_value="none")  # wrong
 layers.RepeatVector("3")  # wrong
 layers.Reshape(target="3")  # wrong
 layers.Activation()  # wrong
+layers.UpSampling1D("2")  # wrong
+layers.Conv2D(4)  # wrong
+layers.Conv2D(4, 3, paddings="same")  # wrong
+layers.MaxPooling2D(pool=2)  # wrong
+layers.GlobalAveragePooling2D(keep_dims=True)  # wrong
+layers.UpSampling2D("2")  # wrong
+layers.ZeroPadding2D(pading=1)  # wrong
+layers.SpatialDropout2D()  # wrong
+layers.ZeroPadding1D(pading=1)  # wrong
+layers.Cropping1D(1, "channels_last")  # wrong
+layers.Rescaling()  # wrong
+layers.Normalization(axis="last")  # wrong
+layers.Normalization(var=1.0)  # wrong
+layers.GroupNormalization("4")  # wrong
+layers.GroupNormalization(axes=1)  # wrong
+layers.RMSNormalization(scale=False)  # wrong
+layers.UnitNormalization("last")  # wrong
+layers.Add(axis=1)  # wrong
+layers.Concatenate("time")  # wrong
+layers.Dot()  # wrong
+layers.Dot(1, normalise=True)  # wrong
+layers.Attention(scale=True)  # wrong
+layers.AdditiveAttention(score_mode=1)  # wrong
+layers.MultiHeadAttention(2)  # wrong
+layers.MultiHeadAttention(2, "16")  # wrong
+layers.GroupQueryAttention(8, 4, 2, units=3)  # wrong
 layers.ReLU(max="6")  # wrong
 layers.Dense(10, name=3)  # wrong
 Input(shap=(5, 3))  # wrong
