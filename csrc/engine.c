@@ -245,7 +245,8 @@ static int share_units(const rnn_pass *pass) {
     const double begun = seconds_now();
     if (!fr_together(threads, alone / 2, part_task, &(part_work){pass, barriers})) return 0;
     const double time = seconds_now() - begun, waited = 1e-9 * (double)watch->waited;
-    fr_shared(is_stopped(watch) == TOO_LATE ? -time : waited < time ? threads * (time - waited) - time : -time);
+    const int in_vain = is_stopped(watch) == TOO_LATE || waited >= time;
+    fr_shared(in_vain ? -time : threads * (time - waited) - time);
     if (is_stopped(watch) != TOO_LATE) return 1;
     atomic_store(&watch->stopped, 0);
     return 0;

@@ -143,8 +143,8 @@ typedef struct member {
     loop *offer;
     struct member *next; /* in the list of those without an offer */
     pthread_t thread;
-    int kept_off; /* the caller's CPU, for which its mask is `cpus` but one */
-    unsigned long cpus[128]; /* room for 8,192 */
+    int kept_off; /* is its mask the caller's but for the caller's CPU? */
+    unsigned long cpus[128]; /* the caller's mask; room for 8,192 */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     atomic_int awaited;

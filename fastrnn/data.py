@@ -82,15 +82,15 @@ def weights_of(model, sample_weight):
     return each(lambda a: np.asarray(single(a, "sample_weight"), np.float32), parts)
 
 
-def check_samples(x, y, sample_weight, hint=""):
-    """Raise ValueError unless all arrays have as many samples."""
+def check_samples(x, y, sample_weight, where="", hint=""):
+    """How many samples all arrays have; raise ValueError unless it is one number."""
     samples = samples_of(x)
     for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         for array in value if type(value) is list else (value,):
             if array is not None and (array.ndim < 1 or len(array) != samples):
                 raise ValueError(
-                    f"{name}: expected as many samples as x ({samples}){hint}, received shape "
-                    f"{array.shape}"
+                    f"{name}: expected as many samples as x ({samples}){where}, received shape "
+                    f"{array.shape}{hint}"
                 )
     return samples
 
@@ -113,14 +113,10 @@ class ArrayBatches:
             )
         self.y = targets_of(model, y)
         self.sample_weight = weights_of(model, sample_weight)
-        try:
-            self.samples = check_samples(self.x, self.y, self.sample_weight)
-        except ValueError as error:
-            lists = any(isinstance(given, (list, tuple)) for given in (x, y))
-            if lists and not model.takes_several and not model.gives_several:
-                hint = "; a model has one input and one output, so a list is one array"
-                raise ValueError(str(error) + hint) from None
-            raise
+        lists = any(isinstance(given, (list, tuple)) for given in (x, y))
+        lists = lists and not model.takes_several and not model.gives_several
+        hint = "; a model has one input and one output, so a list is one array" * lists
+        self.samples = check_samples(self.x, self.y, self.sample_weight, hint=hint)
         if self.samples == 0:
             raise ValueError(f"x: expected at least one sample, received shape {shape_of(self.x)}")
         if batch_size is None and steps:
@@ -263,11 +259,15 @@ def steps_of(source, samples):
     return -(-samples // len(x)), source if restarts else itertools.chain([first], source)
 
 
+def only_of(arrays):
+    """The array of a list of one, else what is given."""
+    one = isinstance(arrays, (list, tuple)) and len(arrays) == 1 and hasattr(arrays[0], "ndim")
+    return arrays[0] if one and arrays[0].ndim > 0 else arrays
+
+
 def single(array, name):
     """The one array of a list of one: Keras takes a list of inputs or outputs, we have one each."""
-    if isinstance(array, (list, tuple)) and len(array) == 1 and hasattr(array[0], "ndim"):
-        if array[0].ndim > 0:
-            array = array[0]
+    array = only_of(array)
     if isinstance(array, dict):
         if len(array) != 1:
             raise ValueError(f"{name}: expected one array, received a dict of {len(array)}")

@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn.layers.embedding import Embedding, Lookup
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.wrappers import Bidirectional
-from fastrnn.regularizers import gradient_of
+from fastrnn.regularizers import activity_gradient, activity_loss
 
 
 class Call:
@@ -45,12 +45,10 @@ class Graph:
                 continue
             ins = [slots.setdefault(tensor, len(slots)) for tensor in node.inputs]
             outs = [slots.setdefault(tensor, len(slots)) for tensor in node.outputs]
-            shapes = node.layer.compute_output_shape(_shapes(node), **node.options)
-            several = isinstance(shapes, list)
             number = counts[node.layer]
             counts[node.layer] += 1
             self.calls.append(
-                Call(node.layer, number, ins, node.single, outs, several, node.options)
+                Call(node.layer, number, ins, node.single, outs, node.several, node.options)
             )
         self.inputs = [slots.setdefault(tensor, len(slots)) for tensor in inputs]
         self.outputs = [slots[tensor] for tensor in outputs]
@@ -81,7 +79,7 @@ class Graph:
                 return None
             below = call.outputs
         for node in self.nodes[-len(self.calls) :]:
-            tensors.append([*node.outputs] if len(node.outputs) > 1 else node.outputs[0])
+            tensors.append([*node.outputs] if node.several else node.outputs[0])
         return tensors if self.calls and below == self.outputs else None
 
     def dtypes(self, slot):
@@ -139,7 +137,7 @@ class Graph:
             if mask is not None and not mask.all():
                 known[slot] = mask
             if layer.activity_regularizer is not None:
-                run.losses.append(float(layer.activity_regularizer(y)) / len(y))
+                run.losses.append(activity_loss(layer.activity_regularizer, y))
         run.saved[self] = values
         return [values[slot] for slot in self.outputs], [known[slot] for slot in self.outputs]
 
@@ -174,7 +172,7 @@ class Graph:
             dy = dys if call.several else dys[0]
             if layer.activity_regularizer is not None and not call.several:
                 y = values[call.outputs[0]]
-                dy = dy + gradient_of(layer.activity_regularizer, y) / np.float32(len(y))
+                dy = dy + activity_gradient(layer.activity_regularizer, y)
             dx = layer.backward(dy, own, any(lower))
             run.add_gradients()
             if not any(lower) or dx is None:
@@ -206,11 +204,6 @@ def _add(found, slot, gradient):
         found[slot] = gradient
     else:
         found[slot] += gradient
-
-
-def _shapes(node):
-    shapes = [tensor.shape for tensor in node.inputs]
-    return shapes[0] if node.single else shapes
 
 
 def _nodes_between(inputs, outputs):

@@ -13,7 +13,7 @@ import numpy as np
 from fastrnn import training
 from fastrnn._public import public
 from fastrnn.callbacks import History
-from fastrnn.data import check_batch_size, inputs_of, parts_by_name, steps_of
+from fastrnn.data import check_batch_size, inputs_of, only_of, parts_by_name, steps_of
 from fastrnn.graph import Graph
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, MODELS, serialize
@@ -25,7 +25,7 @@ from fastrnn.layers.recurrent import Recurrent, TakesStates
 from fastrnn.layers.symbolic import Symbolic, source
 from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.metrics import Mean, Metric
-from fastrnn.regularizers import gradient_of
+from fastrnn.regularizers import activity_gradient, activity_loss
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
 from fastrnn.utils import unknown_arguments
@@ -118,9 +118,8 @@ class Model(Layer, metaclass=_Makes):
             )
 
     def __call__(self, inputs, *arguments, **kwargs):
-        one = isinstance(inputs, (list, tuple)) and len(inputs) == 1 and hasattr(inputs[0], "ndim")
-        if one and not self.takes_several and inputs[0].ndim:
-            (inputs,) = inputs
+        if not self.takes_several:
+            inputs = only_of(inputs)
         return super().__call__(inputs, *arguments, **kwargs)
 
     # --- layers ---
@@ -214,19 +213,17 @@ class Model(Layer, metaclass=_Makes):
             self._compiled = training.CompiledSeveral(
                 self, optimizer, loss, loss_weights, metrics, weighted_metrics, steps_per_execution
             )
-            self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
-            self.steps_per_execution = self._compiled.steps_per_execution
-            return
-        if loss_weights not in (None, 1, 1.0, [1], [1.0]):
-            raise ValueError(f"loss_weights: the model has one loss, received {loss_weights!r}")
-        loss = self._of_output("loss", loss)
-        metrics = self._of_output("metrics", metrics)
-        weighted_metrics = self._of_output("weighted_metrics", weighted_metrics)
-        if isinstance(loss, (list, tuple)) and len(loss) == 1:
-            loss = loss[0]
-        self._compiled = training.Compiled(
-            self, optimizer, loss, metrics, weighted_metrics, steps_per_execution
-        )
+        else:
+            if loss_weights not in (None, 1, 1.0, [1], [1.0]):
+                raise ValueError(f"loss_weights: the model has one loss, received {loss_weights!r}")
+            loss = self._of_output("loss", loss)
+            metrics = self._of_output("metrics", metrics)
+            weighted_metrics = self._of_output("weighted_metrics", weighted_metrics)
+            if isinstance(loss, (list, tuple)) and len(loss) == 1:
+                loss = loss[0]
+            self._compiled = training.Compiled(
+                self, optimizer, loss, metrics, weighted_metrics, steps_per_execution
+            )
         self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
         self.steps_per_execution = self._compiled.steps_per_execution
 
@@ -764,7 +761,7 @@ class Sequential(Model):
                 mask = None  # the same, and faster
             x = y
             if layer.activity_regularizer is not None and not isinstance(y, list):
-                run.losses.append(float(layer.activity_regularizer(y)) / len(y))
+                run.losses.append(activity_loss(layer.activity_regularizer, y))
                 run.saved[layer, "output"] = y
         return x, mask
 
@@ -793,7 +790,7 @@ class Sequential(Model):
             layer = self._layers[i]
             if layer.activity_regularizer is not None:
                 y = run.saved[layer, "output"]
-                dy = dy + gradient_of(layer.activity_regularizer, y) / np.float32(len(y))
+                dy = dy + activity_gradient(layer.activity_regularizer, y)
             dy = layer.backward(dy, run, need_dx or i > last)
         return dy
 
@@ -935,7 +932,7 @@ class Functional(Model):
     def symbolic(self, last):
         """What the layer `last` puts out in its first call."""
         node = next(node for node in self._graph.nodes if node.layer is last)
-        return node.outputs[0] if len(node.outputs) == 1 else [*node.outputs]
+        return [*node.outputs] if node.several else node.outputs[0]
 
     def input_of(self, layer):
         node = next(node for node in self._graph.nodes if node.layer is layer)

@@ -169,6 +169,16 @@ def gradient_of(regularizer, w) -> np.ndarray:
     return derivative_of_users("regularizer", repr(regularizer), advice, regularizer, w)
 
 
+def activity_loss(regularizer, y, samples=None) -> float:
+    """What an activity regularizer adds to the loss for outputs y of so many samples, len(y)."""
+    return float(regularizer(y)) / (samples or len(y))
+
+
+def activity_gradient(regularizer, y, samples=None) -> np.ndarray:
+    """The gradient of `activity_loss` with respect to y."""
+    return gradient_of(regularizer, y) / np.float32(samples or len(y))
+
+
 def serialize(regularizer) -> dict | None:
     """The Keras config dict of a regularizer."""
     return serialize_object(regularizer, _TABLE, "keras.regularizers")

@@ -19,7 +19,7 @@ INNER = {
     "fastrnn.losses": {"kind_of_targets", "resolve"},
     "fastrnn.metrics": {"check", "resolve"},
     "fastrnn.random": {"Generator", "check_seed"},
-    "fastrnn.regularizers": {"gradient_of"},
+    "fastrnn.regularizers": {"activity_gradient", "activity_loss", "gradient_of"},
     "fastrnn.models": {"Functional"},  # which Model(inputs, outputs) makes
     "fastrnn.saving": {"ModelFileNotFoundError"},  # to be caught as what it derives from
     "fastrnn.training": {

@@ -300,7 +300,8 @@ class Projection(Layer):
         y = run.empty(self, "y", (len(x), self._matrix[1]))
         packed.forward(y, x, self.code)
         if self.activity_regularizer is not None:
-            run.losses.append(float(self.activity_regularizer(y)) / shape[0])
+            loss = regularizers.activity_loss(self.activity_regularizer, y, shape[0])
+            run.losses.append(loss)
         if run.training:
             run.saved[self] = packed, x, y, shape[0]
         return y.reshape(shape)
@@ -310,7 +311,7 @@ class Projection(Layer):
         packed, x, y, batch = run.saved[self]
         shape, dy = dy.shape, dy.reshape(y.shape)
         if self.activity_regularizer is not None:
-            dy = dy + regularizers.gradient_of(self.activity_regularizer, y) / np.float32(batch)
+            dy = dy + regularizers.activity_gradient(self.activity_regularizer, y, batch)
         dx = run.empty(self, "dx", x.shape) if need_dx else None
         dkernel = self.gradient_array(self.kernel, run).reshape(self._matrix)
         dbias = self.gradient_array(self.bias, run).reshape(-1) if self.use_bias else None

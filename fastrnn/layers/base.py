@@ -409,7 +409,8 @@ class Layer:
                 run.apply_updates()
         self._losses_of_call = list(run.losses)
         if self.activity_regularizer is not None and not isinstance(outputs, list):
-            self._losses_of_call.append(float(self.activity_regularizer(outputs)) / len(outputs))
+            loss = regularizers.activity_loss(self.activity_regularizer, outputs)
+            self._losses_of_call.append(loss)
         if isinstance(outputs, list):
             return [output.copy().view(Array) for output in outputs]
         return outputs.copy().view(Array)

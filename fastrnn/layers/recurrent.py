@@ -81,7 +81,7 @@ class TakesStates(Layer):
 
     def __call__(self, inputs, *arguments, **kwargs):
         if isinstance(inputs, (list, tuple)) and len(inputs) > 1 and not is_symbolic(inputs):
-            if all(np.ndim(part) for part in inputs[:1]) and np.ndim(inputs[0]) == 3:
+            if np.ndim(inputs[0]) == 3:
                 inputs, *kwargs["initial_state"] = inputs
         return super().__call__(inputs, *arguments, **kwargs)
 

@@ -9,16 +9,20 @@ _numbers = itertools.count()
 
 class Node:
     """One call of a layer. inputs: the tensors that it got, `single` if it got one tensor and no
-    list; options: what the call said beside tensors; outputs: what came of it. number: nodes made
-    later have higher ones."""
+    list; options: what the call said beside tensors; outputs: what came of it, `several` if that is
+    a list. number: nodes made later have higher ones."""
 
-    __slots__ = ("__weakref__", "inputs", "layer", "number", "options", "outputs", "single")
+    __slots__ = (
+        "__weakref__", "inputs", "layer", "number", "options", "outputs", "several", "single",
+    )  # fmt: skip
 
-    def __init__(self, layer, inputs, single, shapes, options=None):
+    def __init__(self, layer, inputs, single, shape, options=None):
         self.layer, self.inputs, self.single = layer, tuple(inputs), single
         self.options = options or {}
         self.number = next(_numbers)
-        self.outputs = tuple(Symbolic(self, place, shape) for place, shape in enumerate(shapes))
+        self.several = isinstance(shape, list)
+        shapes = shape if self.several else [shape]
+        self.outputs = tuple(Symbolic(self, place, part) for place, part in enumerate(shapes))
 
 
 class Symbolic:
@@ -65,7 +69,7 @@ class Symbolic:
 
 def source(layer, shape):
     """The tensor that an InputLayer stands for."""
-    return Node(layer, (), True, [shape]).outputs[0]
+    return Node(layer, (), True, shape).outputs[0]
 
 
 def call(layer, inputs, arguments, options):
@@ -102,10 +106,8 @@ def call(layer, inputs, arguments, options):
     if layer.built:
         layer.check_call(shapes)
     layer.build(shapes)
-    out = layer.compute_output_shape(shapes, **options)
-    several = isinstance(out, list)
-    outputs = Node(layer, tensors, single, out if several else [out], options).outputs
-    return [*outputs] if several else outputs[0]
+    node = Node(layer, tensors, single, layer.compute_output_shape(shapes, **options), options)
+    return [*node.outputs] if node.several else node.outputs[0]
 
 
 def is_symbolic(inputs) -> bool:

@@ -19,7 +19,7 @@ from fastrnn.layers.recurrent import (
     given_states,
     plan_directions,
 )
-from fastrnn.regularizers import gradient_of
+from fastrnn.regularizers import activity_gradient, activity_loss
 
 if TYPE_CHECKING:
     from fastrnn._types import BidirectionalOptions, LayerOptions, Unpack
@@ -157,7 +157,7 @@ class Bidirectional(TakesStates):
         both = run.empty(self, "y", (*shape, units))
         forward_directions(self, self.sublayers, x, run, mask, states, *self._views(both))
         for regularizer, y in self._regularized(both):
-            run.losses.append(float(regularizer(y)) / len(y))
+            run.losses.append(activity_loss(regularizer, y))
         outputs = self._merged(both, run)
         if self.return_state:
             outputs += [state for states in run.saved[self, "states"] for state in states]
@@ -201,7 +201,7 @@ class Bidirectional(TakesStates):
             dy = spread
         pairs = zip(self._regularized(dy), self._regularized(both), strict=True)
         for (_, d), (regularizer, y) in pairs:
-            d += gradient_of(regularizer, y) / np.float32(len(y))
+            d += activity_gradient(regularizer, y)
         begins = run.saved[self, "begins"]
         dx = backward_directions(
             self, self.sublayers, run, *self._views(dy), need_dx, dstates, self._halves(begins)
