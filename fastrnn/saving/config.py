@@ -11,6 +11,7 @@ import re
 import warnings
 
 from fastrnn import layers, losses, metrics, optimizers
+from fastrnn.data import each
 from fastrnn.layers import symbolic
 from fastrnn.models import Functional, Model, Sequential
 from fastrnn.saving import legacy
@@ -80,12 +81,8 @@ class Loader:
     def _model(self, entry, depth):
         class_name, config = _class_and_config(entry)
         if class_name in ("Functional", "Model"):
-            nodes = Nodes(config)
-            entries = nodes.chain()
-            if entries is None:
-                return self._functional(config, nodes, depth)
-            config = {**config, "layers": entries}
-        elif class_name != "Sequential":
+            return self._functional(config, depth)
+        if class_name != "Sequential":
             raise ValueError(
                 f"model of class {class_name!r}: expected Sequential or Functional; what its class "
                 "computes is not in the file"
@@ -110,9 +107,9 @@ class Loader:
             model.build(tuple(shape))
         return model
 
-    def _functional(self, config, nodes, depth):
+    def _functional(self, config, depth):
         """The model of a graph of layers."""
-        made = {}
+        nodes, made = Nodes(config), {}
         for name, entry in nodes.entries.items():
             made[name] = self.layer(entry, depth + 1)
         known = {}  # (layer's name, call, place) -> tensor
@@ -131,8 +128,8 @@ class Loader:
                 with values_of(f"layer {name!r}", value_errors=False):
                     if isinstance(layer, layers.InputLayer):
                         raise ValueError(f"layer {name!r}: expected an Input without inputs")
-                    args = [_each_of(arg, known.__getitem__) for arg in call.args]
-                    named = {k: _each_of(v, known.__getitem__) for k, v in call.named.items()}
+                    args = [each(known.__getitem__, arg) for arg in call.args]
+                    named = {k: each(known.__getitem__, v) for k, v in call.named.items()}
                     outputs = layer(*args, **named, **call.options)
                 for at, tensor in enumerate(outputs if isinstance(outputs, list) else [outputs]):
                     known[name, number, at] = tensor
@@ -142,7 +139,7 @@ class Loader:
             for place in structure if isinstance(structure, list) else [structure]:
                 if place not in known:
                     raise ValueError(f"{what}: expected an output of a layer, received {place}")
-            ends.append(_each_of(structure, known.__getitem__))
+            ends.append(each(known.__getitem__, structure))
         name = config.get("name")
         return Model(
             *(end[0] if isinstance(end, list) and len(end) == 1 else end for end in ends),
@@ -367,30 +364,6 @@ class Nodes:
                         f"layer {name!r}: a mask that is an input of its own: not supported"
                     )
 
-    def chain(self):
-        """The layers' configs in order where each has one input, the output of the one before, and
-        the last one's output is the model's; else None."""
-        following = {}
-        for (name, _), call in self.calls.items():
-            (first, *others) = call.args
-            if isinstance(first, list) or others or call.named or call.options:
-                return None
-            if first in following:
-                return None
-            following[first] = name
-        starts = [n for n, entry in self.entries.items() if entry["class_name"] == "InputLayer"]
-        if len(starts) != 1 or len(self.calls) != len(self.entries) - 1:
-            return None
-        found, name = [], starts[0]
-        while name is not None and len(found) < len(self.entries):
-            found.append(name)
-            name = following.get((name, 0, 0))
-        output = _structure(self.config.get("output_layers"), "output_layers")
-        output = output[0] if isinstance(output, list) and len(output) == 1 else output
-        if len(found) != len(self.entries) or output != (found[-1], 0, 0):
-            return None
-        return [self.entries[name] for name in found]
-
 
 def _call(node, name):
     where = f"inputs of layer {name!r}"
@@ -468,12 +441,6 @@ def _each_mask(mask, what):
     if isinstance(mask, list) and not (mask and isinstance(mask[0], str)):
         return [None if part is None else _structure(part, what) for part in mask]
     return _structure(mask, what)
-
-
-def _each_of(value, function):
-    if isinstance(value, list):
-        return [function(part) for part in value]
-    return None if value is None else function(value)
 
 
 # --- from models ---
