@@ -1,22 +1,123 @@
-"""Pooling over time steps: of windows, or of the whole sequence."""
+"""Pooling of windows over any axes; over time steps, of windows or of the whole sequence."""
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
+from fastrnn.layers.spatial import Spatial
 from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
 
 if TYPE_CHECKING:
     from fastrnn._types import DataFormat, LayerOptions, PoolingOptions, Sizes, Unpack
 
 
-class _Pooling(Temporal):
-    _hidden_names = Temporal._hidden_names | {"pool", "spread"}
+class WindowPooling(Spatial):
+    """Base of pooling of windows over any number of axes. Subclasses take the arguments."""
 
+    _hidden_names = Spatial._hidden_names | {"pool", "spread"}
+
+    def _configure(self, pool_size, strides, padding):
+        """Take sizes, tuples of as many numbers as there are axes, and the padding."""
+        self.pool_size, self.strides = pool_size, strides
+        self.padding = check_padding(padding, ("valid", "same"))
+        sizes = zip(pool_size, strides, strict=True)
+        self._windows = [Windows(size, step, self.padding) for size, step in sizes]
+
+    def check_input_shape(self, shape):
+        super().check_input_shape(shape)
+        sizes, _ = self.sizes_and_channels(shape)
+        if any(count is not None and count < 1 for count in self._counts(sizes)):
+            self.reject_shape(self.at_least(self.pool_size), shape)
+
+    def _counts(self, sizes):
+        """The number of windows along each axis."""
+        return [w.count(size) for w, size in zip(self._windows, sizes, strict=True)]
+
+    def _places(self, shape):
+        """For each place within a window, in order, (index of what lies there, index of windows) of
+        arrays of this shape with the channels at the end."""
+        axes = zip(self._windows, shape[1:-1], strict=True)
+        for pairs in itertools.product(*(w.places_on_steps(size) for w, size in axes)):
+            inputs, windows = zip(*pairs, strict=True)
+            yield (slice(None), *inputs), (slice(None), *windows)
+
+    def compute_output_shape(self, input_shape):
+        sizes, channels = self.sizes_and_channels(input_shape)
+        return self.with_sizes(input_shape[0], self._counts(sizes), channels)
+
+    def forward(self, x, run, mask=None):
+        x = self.channels_at_end(x)
+        shape = (x.shape[0], *self._counts(x.shape[1:-1]), x.shape[-1])
+        y = run.empty(self, "y", shape)
+        self.pool(x, y)
+        run.saved[self] = x, y
+        return np.ascontiguousarray(self.own_order(y))
+
+    def backward(self, dy, run, need_dx=True):
+        if not need_dx:
+            return None
+        x, y = run.saved[self]
+        dx = run.empty(self, "dx", x.shape)
+        dx[...] = 0
+        self.spread(dx, self.channels_at_end(dy), x, y)
+        return np.ascontiguousarray(self.own_order(dx))
+
+    def get_config(self):
+        config = super().get_config()
+        data_format = config.pop("data_format")
+        return {
+            **config,
+            "pool_size": self.pool_size,
+            "padding": self.padding,
+            "strides": self.strides,
+            "data_format": data_format,
+        }
+
+
+class Largest(WindowPooling):
+    """The largest value of each window."""
+
+    def pool(self, x, y):
+        y[...] = -np.inf
+        for inputs, windows in self._places(x.shape):
+            np.maximum(y[windows], x[inputs], out=y[windows])
+
+    def spread(self, dx, dy, x, y):
+        left = dy.copy()  # the gradient that no place of its window has taken yet
+        for inputs, windows in self._places(x.shape):
+            taken = left[windows] * (x[inputs] == y[windows])
+            dx[inputs] += taken
+            left[windows] -= taken
+
+
+class Mean(WindowPooling):
+    """The mean of each window, of the places within the edges."""
+
+    def _share(self, shape):
+        """One over the number of places in each window, (1, windows ..., 1)."""
+        number = np.zeros((1, *self._counts(shape[1:-1]), 1), np.float32)
+        for _, windows in self._places(shape):
+            number[windows] += 1
+        return 1 / number
+
+    def pool(self, x, y):
+        y[...] = 0
+        for inputs, windows in self._places(x.shape):
+            y[windows] += x[inputs]
+        y *= self._share(x.shape)
+
+    def spread(self, dx, dy, x, y):
+        share = dy * self._share(x.shape)
+        for inputs, windows in self._places(x.shape):
+            dx[inputs] += share[windows]
+
+
+class _OverTime(WindowPooling, Temporal):
     @old_spellings(
         pool_length="pool_size", stride="strides", subsample_length="strides", border_mode="padding"
     )
@@ -29,47 +130,12 @@ class _Pooling(Temporal):
         **kwargs: Unpack[PoolingOptions],
     ):
         super().__init__(data_format=data_format, **kwargs)
-        self.pool_size = check_single("pool_size", pool_size)
-        self.strides = self.pool_size if strides is None else check_single("strides", strides)
-        self.padding = check_padding(padding, ("valid", "same"))
-        self._windows = Windows(*self.pool_size, *self.strides, self.padding)
-
-    def check_input_shape(self, shape):
-        super().check_input_shape(shape)
-        timesteps, _ = self.steps_and_channels(shape)
-        if timesteps is not None and self._windows.count(timesteps) < 1:
-            self.reject_shape(f"with at least {self._windows.reach} time steps", shape)
-
-    def compute_output_shape(self, input_shape):
-        timesteps, channels = self.steps_and_channels(input_shape)
-        return self.shape_of(input_shape[0], self._windows.count(timesteps), channels)
-
-    def forward(self, x, run, mask=None):
-        x = self.steps_second(x)
-        shape = (x.shape[0], self._windows.count(x.shape[1]), x.shape[2])
-        y = self.pool(x, run.empty(self, "y", shape))
-        run.saved[self] = x, y
-        return np.ascontiguousarray(self.steps_second(y))
-
-    def backward(self, dy, run, need_dx=True):
-        if not need_dx:
-            return None
-        x, y = run.saved[self]
-        dx = run.empty(self, "dx", x.shape)
-        dx[...] = 0
-        self.spread(dx, self.steps_second(dy), x, y)
-        return np.ascontiguousarray(self.steps_second(dx))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "pool_size": self.pool_size,
-            "padding": self.padding,
-            "strides": self.strides,
-        }
+        pool_size = check_single("pool_size", pool_size)
+        strides = pool_size if strides is None else check_single("strides", strides)
+        self._configure(pool_size, strides, padding)
 
 
-class MaxPooling1D(_Pooling):
+class MaxPooling1D(Largest, _OverTime):
     """The largest value of each window: (batch, timesteps, channels) -> (batch, windows, channels).
 
     strides: default pool_size. padding: "valid" or "same". data_format "channels_first" swaps the
@@ -77,45 +143,13 @@ class MaxPooling1D(_Pooling):
     Source: https://keras.io/api/layers/pooling_layers/max_pooling1d/
     """
 
-    def pool(self, x, y):
-        y[...] = -np.inf
-        for steps, windows in self._windows.places_on_steps(x.shape[1]):
-            np.maximum(y[:, windows], x[:, steps], out=y[:, windows])
-        return y
 
-    def spread(self, dx, dy, x, y):
-        left = dy.copy()  # the gradient that no place of its window has taken yet
-        for steps, windows in self._windows.places_on_steps(x.shape[1]):
-            taken = left[:, windows] * (x[:, steps] == y[:, windows])
-            dx[:, steps] += taken
-            left[:, windows] -= taken
-
-
-class AveragePooling1D(_Pooling):
+class AveragePooling1D(Mean, _OverTime):
     """The mean of each window: (batch, timesteps, channels) -> (batch, windows, channels).
 
     Arguments as in MaxPooling1D. Places beyond the ends do not count. Drops a mask.
     Source: https://keras.io/api/layers/pooling_layers/average_pooling1d/
     """
-
-    def _share(self, timesteps):
-        """One over the number of steps in each window, (windows, 1)."""
-        number = np.zeros((self._windows.count(timesteps), 1), np.float32)
-        for _, windows in self._windows.places_on_steps(timesteps):
-            number[windows] += 1
-        return 1 / number
-
-    def pool(self, x, y):
-        y[...] = 0
-        for steps, windows in self._windows.places_on_steps(x.shape[1]):
-            y[:, windows] += x[:, steps]
-        y *= self._share(x.shape[1])
-        return y
-
-    def spread(self, dx, dy, x, y):
-        share = dy * self._share(x.shape[1])
-        for steps, windows in self._windows.places_on_steps(x.shape[1]):
-            dx[:, steps] += share[:, windows]
 
 
 class _GlobalPooling(Temporal):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -10,16 +9,14 @@ import numpy as np
 
 from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
+from fastrnn.layers.pooling import Largest, Mean, WindowPooling
 from fastrnn.layers.spatial import Images, check_pair
-from fastrnn.layers.temporal import Windows, check_padding
 
 if TYPE_CHECKING:
     from fastrnn._types import DataFormat, Pooling2DOptions, Sizes, SpatialOptions, Unpack
 
 
-class _Pooling2D(Images):
-    _hidden_names = Images._hidden_names | {"pool", "spread"}
-
+class _OverImages(WindowPooling, Images):
     @old_spellings(border_mode="padding")
     def __init__(
         self,
@@ -30,64 +27,12 @@ class _Pooling2D(Images):
         **kwargs: Unpack[Pooling2DOptions],
     ):
         super().__init__(data_format=data_format, **kwargs)
-        self.pool_size = check_pair("pool_size", pool_size)
-        self.strides = self.pool_size if strides is None else check_pair("strides", strides)
-        self.padding = check_padding(padding, ("valid", "same"))
-        sizes = zip(self.pool_size, self.strides, strict=True)
-        self._windows = [Windows(size, step, self.padding) for size, step in sizes]
-
-    def check_input_shape(self, shape):
-        super().check_input_shape(shape)
-        sizes, _ = self.sizes_and_channels(shape)
-        if any(count is not None and count < 1 for count in self._counts(sizes)):
-            self.reject_shape(self.at_least(self.pool_size), shape)
-
-    def _counts(self, sizes):
-        """The number of windows along each axis."""
-        return [w.count(size) for w, size in zip(self._windows, sizes, strict=True)]
-
-    def _places(self, shape):
-        """For each place within a window, by row, (index of pixels, index of windows) of images of
-        this shape."""
-        axes = zip(self._windows, shape[1:3], strict=True)
-        for pairs in itertools.product(*(w.places_on_steps(size) for w, size in axes)):
-            pixels, windows = zip(*pairs, strict=True)
-            yield (slice(None), *pixels), (slice(None), *windows)
-
-    def compute_output_shape(self, input_shape):
-        sizes, channels = self.sizes_and_channels(input_shape)
-        return self.with_sizes(input_shape[0], self._counts(sizes), channels)
-
-    def forward(self, x, run, mask=None):
-        x = self.channels_at_end(x)
-        shape = (x.shape[0], *self._counts(x.shape[1:3]), x.shape[3])
-        y = run.empty(self, "y", shape)
-        self.pool(x, y)
-        run.saved[self] = x, y
-        return np.ascontiguousarray(self.own_order(y))
-
-    def backward(self, dy, run, need_dx=True):
-        if not need_dx:
-            return None
-        x, y = run.saved[self]
-        dx = run.empty(self, "dx", x.shape)
-        dx[...] = 0
-        self.spread(dx, self.channels_at_end(dy), x, y)
-        return np.ascontiguousarray(self.own_order(dx))
-
-    def get_config(self):
-        config = super().get_config()
-        data_format = config.pop("data_format")
-        return {
-            **config,
-            "pool_size": self.pool_size,
-            "padding": self.padding,
-            "strides": self.strides,
-            "data_format": data_format,
-        }
+        pool_size = check_pair("pool_size", pool_size)
+        strides = pool_size if strides is None else check_pair("strides", strides)
+        self._configure(pool_size, strides, padding)
 
 
-class MaxPooling2D(_Pooling2D):
+class MaxPooling2D(Largest, _OverImages):
     """The largest value of each window: (batch, height, width, channels) -> (batch, rows, columns,
     channels).
 
@@ -97,44 +42,14 @@ class MaxPooling2D(_Pooling2D):
     Source: https://keras.io/api/layers/pooling_layers/max_pooling2d/
     """
 
-    def pool(self, x, y):
-        y[...] = -np.inf
-        for pixels, windows in self._places(x.shape):
-            np.maximum(y[windows], x[pixels], out=y[windows])
 
-    def spread(self, dx, dy, x, y):
-        left = dy.copy()  # the gradient that no place of its window has taken yet
-        for pixels, windows in self._places(x.shape):
-            taken = left[windows] * (x[pixels] == y[windows])
-            dx[pixels] += taken
-            left[windows] -= taken
-
-
-class AveragePooling2D(_Pooling2D):
+class AveragePooling2D(Mean, _OverImages):
     """The mean of each window: (batch, height, width, channels) -> (batch, rows, columns,
     channels).
 
     Arguments as in MaxPooling2D. Places beyond the edges do not count. Drops a mask.
     Source: https://keras.io/api/layers/pooling_layers/average_pooling2d/
     """
-
-    def _share(self, shape):
-        """One over the number of pixels in each window, (rows, columns, 1)."""
-        number = np.zeros((1, *self._counts(shape[1:3]), 1), np.float32)
-        for _, windows in self._places(shape):
-            number[windows] += 1
-        return 1 / number
-
-    def pool(self, x, y):
-        y[...] = 0
-        for pixels, windows in self._places(x.shape):
-            y[windows] += x[pixels]
-        y *= self._share(x.shape)
-
-    def spread(self, dx, dy, x, y):
-        share = dy * self._share(x.shape)
-        for pixels, windows in self._places(x.shape):
-            dx[pixels] += share[windows]
 
 
 class _GlobalPooling2D(Images):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastrnn.layers.base import Layer, check_size
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ class Spatial(Layer):
     """Base of layers over (batch, *sizes, channels), or (batch, channels, *sizes) where data_format
     is "channels_first"."""
 
-    _hidden_names = Layer._hidden_names | {"at_least", "sizes_and_channels", "with_sizes"}
+    _hidden_names = Layer._hidden_names | {
+        *("at_least", "channels_at_end", "own_order", "sizes_and_channels", "with_sizes"),
+    }
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         self.data_format = check_data_format(data_format)
@@ -44,6 +48,14 @@ class Spatial(Layer):
             return (batch, *sizes, channels)
         return (batch, channels, *sizes)
 
+    def channels_at_end(self, array):
+        """A view of an array in the layer's own order."""
+        return array if self.data_format == "channels_last" else np.moveaxis(array, 1, -1)
+
+    def own_order(self, array):
+        """The view that `channels_at_end` would give of it back."""
+        return array if self.data_format == "channels_last" else np.moveaxis(array, -1, 1)
+
     def at_least(self, sizes):
         """For errors: inputs that are large enough."""
         return f"with images of at least {' x '.join(map(str, sizes))}"
@@ -57,18 +69,8 @@ class Images(Spatial):
     where data_format is "channels_first". dim_ordering is Keras 1's name of data_format, "tf" or
     "th" its values."""
 
-    _hidden_names = Spatial._hidden_names | {"channels_at_end", "own_order"}
-
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[SpatialOptions]):
         super().__init__(data_format=data_format_of(data_format, kwargs), **kwargs)
-
-    def channels_at_end(self, array):
-        """A view of an array in the layer's own order."""
-        return array if self.data_format == "channels_last" else array.transpose(0, 2, 3, 1)
-
-    def own_order(self, array):
-        """The view that `channels_at_end` would give of it back."""
-        return array if self.data_format == "channels_last" else array.transpose(0, 3, 1, 2)
 
     def check_input_shape(self, shape):
         if len(shape) != 4:
