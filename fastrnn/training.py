@@ -22,7 +22,6 @@ from fastrnn.data import (
     each,
     parts_by_name,
     shape_of,
-    single,
 )
 from fastrnn.layers.base import WeightOptions, check_size
 from fastrnn.layers.core import Activation
@@ -672,23 +671,13 @@ def _split(model, x, y, sample_weight, share):
         raise ValueError(f"validation_split: expected a number from 0 to 1, received {share!r}")
     if not (hasattr(x, "__array__") or isinstance(x, (list, tuple, dict))):
         raise ValueError("validation_split: expected arrays as x and y; x yields whole batches")
-    several = {"x": model.takes_several, "y": model.gives_several}
-    several["sample_weight"] = several["y"] and isinstance(sample_weight, (list, tuple, dict))
-    given = {"x": x, "y": y, "sample_weight": sample_weight}
-    arrays = []
-    for name, value in given.items():
-        if several[name] and value is not None:
-            names = model.input_names if name == "x" else model.output_names
-            parts = parts_by_name(name, value, names)
-            arrays.append([None if a is None else np.asarray(single(a, name)) for a in parts])
-        else:
-            arrays.append(None if value is None else np.asarray(single(value, name)))
-    samples = len(arrays[0][0] if several["x"] else arrays[0])
-    kept = int(samples * (1 - share))
-    if kept in (0, samples):
+    data = ArrayBatches(x, y, sample_weight, None, False, model)
+    kept = int(data.samples * (1 - share))
+    if kept in (0, data.samples):
         raise ValueError(
-            f"validation_split: {share} of {samples} samples leaves one part without any"
+            f"validation_split: {share} of {data.samples} samples leaves one part without any"
         )
+    arrays = data.x, data.y, data.sample_weight
     first = [each(lambda array: array[:kept], value) for value in arrays]
     return first, [each(lambda array: array[kept:], value) for value in arrays]
 

@@ -16,11 +16,10 @@ from fastrnn.layers.base import (
     check_size,
     config_of_weights,
 )
-from fastrnn.layers.spatial import Spatial
-from fastrnn.layers.temporal import Windows
+from fastrnn.layers.temporal import OfWindows, Windows
 
 
-class Convolution(Spatial):
+class Convolution(OfWindows):
     """Weights: kernel (*kernel_size, channels / groups, filters), bias (filters)."""
 
     kernel_initializer, kernel_regularizer, kernel_constraint = WeightOptions.properties("_kernel")
@@ -67,10 +66,6 @@ class Convolution(Spatial):
             )
         self._check_counts(sizes, shape)
 
-    def _check_counts(self, sizes, shape):
-        if any(count is not None and count < 1 for count in self._counts(sizes)):
-            self.reject_shape(self.at_least([w.reach for w in self._windows]), shape)
-
     def create_weights(self, input_shape):
         channels = self.sizes_and_channels(input_shape)[1]
         shape = (*self.kernel_size, channels // self.groups, self.filters)
@@ -83,10 +78,6 @@ class Convolution(Spatial):
         self._check_counts(sizes, input_shape)
         shape = self.with_sizes(input_shape[0], self._counts(sizes), self.filters)
         return activated_shape(self.activation, shape)
-
-    def _counts(self, sizes):
-        """The number of windows along each axis."""
-        return [w.count(size) for w, size in zip(self._windows, sizes, strict=True)]
 
     def _blocks(self, whole):
         """Each group's block of an array of shape (places, channels, filters), and its filters."""

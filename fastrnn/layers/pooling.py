@@ -9,17 +9,16 @@ import numpy as np
 
 from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
-from fastrnn.layers.spatial import Spatial
-from fastrnn.layers.temporal import Temporal, Windows, check_padding, check_single
+from fastrnn.layers.temporal import OfWindows, Temporal, Windows, check_padding, check_single
 
 if TYPE_CHECKING:
     from fastrnn._types import DataFormat, LayerOptions, PoolingOptions, Sizes, Unpack
 
 
-class WindowPooling(Spatial):
+class WindowPooling(OfWindows):
     """Base of pooling of windows over any number of axes. Subclasses take the arguments."""
 
-    _hidden_names = Spatial._hidden_names | {"pool", "spread"}
+    _hidden_names = OfWindows._hidden_names | {"pool", "spread"}
 
     def _configure(self, pool_size, strides, padding):
         """Take sizes, tuples of as many numbers as there are axes, and the padding."""
@@ -30,13 +29,7 @@ class WindowPooling(Spatial):
 
     def check_input_shape(self, shape):
         super().check_input_shape(shape)
-        sizes, _ = self.sizes_and_channels(shape)
-        if any(count is not None and count < 1 for count in self._counts(sizes)):
-            self.reject_shape(self.at_least(self.pool_size), shape)
-
-    def _counts(self, sizes):
-        """The number of windows along each axis."""
-        return [w.count(size) for w, size in zip(self._windows, sizes, strict=True)]
+        self._check_counts(self.sizes_and_channels(shape)[0], shape)
 
     def _places(self, shape):
         """For each place within a window, in order, (index of what lies there, index of windows) of

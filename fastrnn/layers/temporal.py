@@ -29,9 +29,7 @@ class Temporal(Spatial):
 
     def shape_of(self, batch, timesteps, channels):
         """The shape with these sizes in the layer's own order."""
-        if self.data_format == "channels_last":
-            return (batch, timesteps, channels)
-        return (batch, channels, timesteps)
+        return self.with_sizes(batch, (timesteps,), channels)
 
     def check_input_shape(self, shape):
         if len(shape) != 3:
@@ -114,3 +112,18 @@ class Windows:
             stop = (end - 1) * self.stride + offset + 1
             pairs.append((slice(start, stop, self.stride), slice(first, end)))
         return pairs
+
+
+class OfWindows(Spatial):
+    """Base of layers that give a value for each window: `_windows` has those along each axis."""
+
+    _windows: list[Windows]
+
+    def _counts(self, sizes):
+        """The number of windows along each axis."""
+        return [w.count(size) for w, size in zip(self._windows, sizes, strict=True)]
+
+    def _check_counts(self, sizes, shape):
+        """Raise unless there is a window along each axis whose size is known."""
+        if any(count is not None and count < 1 for count in self._counts(sizes)):
+            self.reject_shape(self.at_least([w.reach for w in self._windows]), shape)
