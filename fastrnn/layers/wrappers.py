@@ -147,11 +147,9 @@ class Bidirectional(TakesStates):
         return states[:count], states[count:]
 
     def forward(self, x, run, mask=None, states=(None, None)):
-        if isinstance(x, list):
-            x, given, mask = given_states(self, x, None, run, mask)
+        x, given, mask = given_states(self, x, None, run, mask)
+        if given is not None:
             states = self._halves(given)
-        else:
-            run.saved[self, "begins"] = ()
         units = sum(layer.units for layer in self.sublayers)
         shape = x.shape[:2] if self.return_sequences else x.shape[:1]
         both = run.empty(self, "y", (*shape, units))
