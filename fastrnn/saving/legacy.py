@@ -36,6 +36,7 @@ _KERAS_1_BY_CLASS = {
     },
 }
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN")
+_KERAS_ITSELF = {"GroupedQueryAttention": "GroupQueryAttention"}  # what .h5 files call classes
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 
 # What Keras 2 wrote beside the options of a layer.
@@ -78,6 +79,7 @@ def major_version(version) -> int:
 def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict]:
     """Class name and config of a layer that Keras `version` wrote, as Keras 3 would have."""
     config = dict(config)
+    class_name = _KERAS_ITSELF.get(class_name, class_name)
     if version == 1:
         if class_name == "TimeDistributedDense":
             class_name = "Dense"

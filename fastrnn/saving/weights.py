@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 
+from fastrnn.layers import GroupQueryAttention
 from fastrnn.models import Model
 from fastrnn.saving import hdf5_reader, hdf5_writer, self_test
 from fastrnn.utils import snake_case
@@ -19,6 +20,8 @@ _INNER = (  # names of layers within others, in the order in which Keras tries t
     "forward_layer", "backward_layer", "layer", "query_dense", "key_dense", "value_dense",
     "output_dense", "_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense",
 )  # fmt: skip
+
+_CLASSES = {GroupQueryAttention: "GroupedQueryAttention"}  # as Keras calls them in itself
 
 
 def places(layer, path="", seen=None):
@@ -36,7 +39,7 @@ def places(layer, path="", seen=None):
     counts = {}
     for inner in layer.sublayers:
         if isinstance(layer, Model):
-            name = snake_case(type(inner).__name__)
+            name = snake_case(_CLASSES.get(type(inner), type(inner).__name__))
             counts[name] = counts.get(name, -1) + 1
             name = f"layers/{name}_{counts[name]}" if counts[name] else f"layers/{name}"
         else:

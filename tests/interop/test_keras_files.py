@@ -247,6 +247,29 @@ def test_the_hard_sigmoid_of_keras_2_in_keras_3(ending, tmp_path):
     np.testing.assert_allclose(ask(theirs, x), ours.predict(x, verbose=0), **CLOSE)
 
 
+@pytest.mark.parametrize("ending", [".keras", ".h5", ".weights.h5"])
+def test_heads_in_files(ending, tmp_path):
+    """Keras calls GroupQueryAttention by another name in weights' paths, and in .h5's configs."""
+
+    def attending(library):
+        made = library.layers
+        x = library.Input((4, 6))
+        y = made.MultiHeadAttention(2, 3)(made.Dense(6)(x), x)
+        return library.Model(x, made.GroupQueryAttention(3, 4, 2, use_gate=True)(y, x))
+
+    x = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
+    for writer, reader in ((keras, fastrnn), (fastrnn, keras)):
+        first, second = attending(writer), attending(reader)
+        path = str(tmp_path / f"{writer.__name__}{ending}")
+        if ending == ".weights.h5":
+            first.save_weights(path)
+            second.load_weights(path)
+        else:
+            first.save(path)
+            second = reader.models.load_model(path)
+        np.testing.assert_allclose(ask(second, x), ask(first, x), **CLOSE)
+
+
 # --- Keras 2, as tf_keras ---
 
 
