@@ -1,5 +1,6 @@
 """Batches: from arrays, or from whatever yields batches itself."""
 
+import contextlib
 import itertools
 import math
 
@@ -32,8 +33,51 @@ def built_for(x):
     return each(lambda a: (None, *a.shape[1:]), x)
 
 
-def parts_by_name(name, given, names):
-    """The parts of a list, or of a dict by these names, in order; None where a dict has none."""
+def paths_in(structure, above=()):
+    """Where the leaves of dicts and lists in each other are, in Keras's order: that of the keys."""
+    if isinstance(structure, dict):
+        parts = [(key, structure[key]) for key in sorted(structure)]
+    elif isinstance(structure, (list, tuple)):
+        parts = enumerate(structure)
+    else:
+        return [above]
+    return [path for key, part in parts for path in paths_in(part, (*above, key))]
+
+
+def leaves_of(structure, paths=None):
+    """What is at these paths; all leaves by default."""
+    leaves = []
+    for path in paths_in(structure) if paths is None else paths:
+        leaf = structure
+        for key in path:
+            leaf = leaf[key]
+        leaves.append(leaf)
+    return leaves
+
+
+def packed(structure, leaves):
+    """The dicts and lists of a structure around other leaves."""
+    leaves = dict(zip(paths_in(structure), leaves, strict=True))
+
+    def fill(part, path):
+        if isinstance(part, dict):
+            return {key: fill(inner, (*path, key)) for key, inner in part.items()}
+        if isinstance(part, (list, tuple)):
+            kind = list if isinstance(part, list) else tuple
+            return kind(fill(inner, (*path, n)) for n, inner in enumerate(part))
+        return leaves[path]
+
+    return fill(structure, ())
+
+
+def parts_by_name(name, given, names, paths=()):
+    """The parts of a list, or of a dict by these names, in order; None where a dict has none.
+    paths: those at which they are, where that is deeper."""
+    if any(len(path) > 1 for path in paths):
+        with contextlib.suppress(KeyError, IndexError, TypeError):
+            return leaves_of(given, paths)
+    if len(names) == 1 and not isinstance(given, (list, tuple, dict)):
+        return [given]
     if isinstance(given, dict):
         if unknown := [key for key in given if key not in names]:
             raise ValueError(f"{name}: expected a dict with keys of {names}, received {unknown}")
@@ -51,9 +95,7 @@ def inputs_of(model, x):
     """x as the model takes it: an array, or a list of them."""
     if not model.takes_several:
         return model.repair_rank(as_input(single(x, "x"), model.input_dtype, "x"))
-    parts = parts_by_name("x", x, model.input_names)
-    if missing := [n for n, part in zip(model.input_names, parts, strict=True) if part is None]:
-        raise ValueError(f"x: expected arrays for {model.input_names}, received none for {missing}")
+    parts = model.parts_of_inputs("x", x)
     dtypes = model.input_dtype
     return model.repair_rank(
         [as_input(single(a, "x"), dtype, "x") for a, dtype in zip(parts, dtypes, strict=True)]
@@ -66,7 +108,7 @@ def targets_of(model, y):
         return None
     if not model.gives_several:
         return as_target(single(y, "y"))
-    return each(lambda a: as_target(single(a, "y")), parts_by_name("y", y, model.output_names))
+    return each(lambda a: as_target(single(a, "y")), model.parts_of_outputs("y", y))
 
 
 def weights_of(model, sample_weight):
@@ -76,9 +118,9 @@ def weights_of(model, sample_weight):
     if not model.gives_several:
         return np.asarray(single(sample_weight, "sample_weight"), np.float32)
     if isinstance(sample_weight, (list, tuple, dict)):
-        parts = parts_by_name("sample_weight", sample_weight, model.output_names)
+        parts = model.parts_of_outputs("sample_weight", sample_weight)
     else:
-        parts = [sample_weight] * len(model.output_names)
+        parts = [sample_weight] * len(model.outputs)
     return each(lambda a: np.asarray(single(a, "sample_weight"), np.float32), parts)
 
 

@@ -64,7 +64,7 @@ class Predictor:
         if isinstance(y, list):
             if out is not None:
                 raise ValueError("out: expected None for a model of several outputs")
-            out = [part.copy() for part in y]
+            out = self._model.handed_out([part.copy() for part in y])
         elif out is None:
             out = y.copy()
         elif getattr(out, "shape", None) != y.shape:

@@ -13,7 +13,16 @@ import numpy as np
 from fastrnn import training
 from fastrnn._public import public
 from fastrnn.callbacks import History
-from fastrnn.data import check_batch_size, inputs_of, only_of, parts_by_name, steps_of
+from fastrnn.data import (
+    check_batch_size,
+    inputs_of,
+    leaves_of,
+    only_of,
+    packed,
+    parts_by_name,
+    paths_in,
+    steps_of,
+)
 from fastrnn.graph import Graph
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import CLASSES, MODELS, serialize
@@ -77,9 +86,9 @@ class Model(Layer, metaclass=_Makes):
         x = Bidirectional(LSTM(64))(x)
         model = Model(inputs, Dense(1, activation="sigmoid")(x))
 
-    inputs, outputs: one tensor, or lists of them. The inputs may be outputs of layers too: the
-    model then begins after them; models share layers. A chain of layers is a Sequential. What all
-    models have is here: training, prediction, files.
+    inputs, outputs: one tensor, or lists or dicts of them; arrays are given and come likewise. The
+    inputs may be outputs of layers too: the model then begins after them; models share layers. A
+    chain of layers is a Sequential. What all models have is here: training, prediction, files.
     Raises ValueError where outputs need more than the inputs, TypeError for subclasses.
     Source: https://keras.io/api/models/model/
     """
@@ -87,14 +96,15 @@ class Model(Layer, metaclass=_Makes):
     supports_masking = True
     _hidden_names = Layer._hidden_names | {
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
-        "fixed_axes", "forward", "give_run", "gives_several", "gradient_array", "input_of",
+        "fixed_axes", "forward", "give_run", "gives_several", "gradient_array", "handed_out",
+        "head_names", "input_of", "metric_names", "parts_of_inputs", "parts_of_outputs",
         "logits_layer", "propagate", "reject_shape", "symbolic", "take_run", "described",
     }  # fmt: skip
 
     def __init__(
         self,
-        inputs: Symbolic | Sequence[Symbolic] | None = None,
-        outputs: Symbolic | Sequence[Symbolic] | None = None,
+        inputs: Symbolic | Sequence[Any] | Mapping[str, Any] | None = None,
+        outputs: Symbolic | Sequence[Any] | Mapping[str, Any] | None = None,
         name: str | None = None,
         trainable: bool = True,
         **old: Unpack[ModelOptions],
@@ -125,6 +135,10 @@ class Model(Layer, metaclass=_Makes):
     # --- layers ---
 
     gives_several = False  # is the model trained to give a list of outputs?
+
+    def handed_out(self, outputs):
+        """The output, or the list of outputs, in the form in which the model gives it."""
+        return outputs
 
     @property
     def layers(self) -> list[Layer]:
@@ -363,7 +377,7 @@ class Model(Layer, metaclass=_Makes):
     def _with_one_set_of_weights(self, compute, x, callbacks):
         """compute(), again if another thread changed weights meanwhile. What cannot be repeated (an
         iterable's batches, users' callbacks, states) sees one set in each batch."""
-        if callbacks or self.has_states or not isinstance(x, (np.ndarray, list, tuple)):
+        if callbacks or self.has_states or not isinstance(x, (np.ndarray, list, tuple, dict)):
             return compute()
         return whole(self.weights, compute)
 
@@ -871,13 +885,15 @@ class Sequential(Model):
 
 class Functional(Model):
     """The model of a graph of layers, which Model(inputs, outputs) makes. inputs and outputs are
-    one tensor each, or lists; arrays are given and come in the same order, and may also be given as
-    a dict by the names of the `Input`s."""
+    one tensor each, or lists, or dicts; arrays are given and come likewise, and for a list may also
+    be given as a dict by the names of the `Input`s. The attributes inputs and outputs have what is
+    in a dict in the order of its keys, as Keras."""
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True):
         super().__init__(name=name or unique_name("functional"), trainable=trainable)
         self.inputs, self.outputs = _tensors("inputs", inputs), _tensors("outputs", outputs)
-        self._several = isinstance(inputs, (list, tuple)), isinstance(outputs, (list, tuple))
+        self._structures = inputs, outputs
+        self._several = tuple(isinstance(s, (list, tuple, dict)) for s in self._structures)
         self._graph = Graph(self.inputs, self.outputs)
         starts = {
             tensor.layer: tensor.layer
@@ -891,6 +907,11 @@ class Functional(Model):
             raise ValueError(f"outputs: expected layers with names of their own, received {twice}")
         self.input_names = [starts[tensor.layer].name for tensor in self.inputs]
         self.output_names = [tensor.name for tensor in self.outputs]
+        self._paths = paths_in(inputs), paths_in(outputs)
+        self._part_names = _names_of(self._paths[0], self.input_names)
+        self.head_names = _names_of(self._paths[1], self.output_names)
+        nested = any(len(path) > 1 for path in self._paths[1])
+        self.metric_names = self.output_names if nested else self.head_names
         self.input_shape = self._inputs_of([tensor.shape for tensor in self.inputs])
         self.output_shape = self._outputs_of([tensor.shape for tensor in self.outputs])
         self.built = True
@@ -904,13 +925,29 @@ class Functional(Model):
     def _outputs_of(self, values):
         return list(values) if self._several[1] else values[0]
 
+    def parts_of_inputs(self, name, given):
+        """A list of what a list, dict or other structure has for each of the inputs."""
+        parts = parts_by_name(name, given, self._part_names, self._paths[0])
+        if missing := [n for n, p in zip(self._part_names, parts, strict=True) if p is None]:
+            raise ValueError(
+                f"{name}: expected arrays for {self._part_names}, received none for {missing}"
+            )
+        return parts
+
+    def parts_of_outputs(self, name, given):
+        """The same for the outputs, None where a dict has nothing."""
+        return parts_by_name(name, given, self.head_names, self._paths[1])
+
+    def handed_out(self, outputs):
+        return packed(self._structures[1], outputs) if self.gives_several else outputs
+
     @property
     def input(self):
-        return self._inputs_of(self.inputs)
+        return self._structures[0]
 
     @property
     def output(self):
-        return self._outputs_of(self.outputs)
+        return self._structures[1]
 
     @property
     def takes_several(self):
@@ -953,11 +990,14 @@ class Functional(Model):
         pass
 
     def __call__(self, inputs, *arguments, **kwargs):
-        if isinstance(inputs, dict):
-            inputs = self._inputs_of(parts_by_name("inputs", inputs, self.input_names))
-        return super().__call__(inputs, *arguments, **kwargs)
+        if self.takes_several or isinstance(inputs, dict):
+            inputs = self._inputs_of(self.parts_of_inputs("inputs", inputs))
+        return self.handed_out(super().__call__(inputs, *arguments, **kwargs))
 
     def compute_output_shape(self, input_shape):
+        if isinstance(input_shape, dict):
+            shapes = self._graph.shapes(self.parts_of_inputs("input_shape", input_shape))
+            return self.handed_out(self._outputs_of(shapes))
         given = input_shape if self.takes_several else [input_shape]
         return self._outputs_of(self._graph.shapes(given))
 
@@ -1038,14 +1078,16 @@ class Functional(Model):
                     args = args[:3]
                 elif not node.single:
                     args = [args]
+                    if isinstance(layer, Functional):
+                        args = [packed(layer.input, args[0])]
                 inbound.append({"args": args, "kwargs": kwargs})
             entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
         return {
             "name": self.name,
             "trainable": self.trainable,
             "layers": entries,
-            "input_layers": self._inputs_of([where[tensor] for tensor in self.inputs]),
-            "output_layers": self._outputs_of([where[tensor] for tensor in self.outputs]),
+            "input_layers": packed(self.input, [where[tensor] for tensor in self.inputs]),
+            "output_layers": packed(self.output, [where[tensor] for tensor in self.outputs]),
         }
 
     def described(self) -> dict[str, Any]:
@@ -1068,9 +1110,12 @@ def _model_between(
     inputs = inputs if input is None else input
     outputs = outputs if output is None else output
     starts, ends = _tensors("inputs", inputs), _tensors("outputs", outputs)
-    inputs = starts[0] if len(starts) == 1 else inputs  # as Keras, which takes lists of one for it
-    outputs = ends[0] if len(ends) == 1 else outputs
-    tensors = Graph(starts, ends).chain()
+    # As Keras, which takes lists of one for it.
+    inputs = starts[0] if isinstance(inputs, (list, tuple)) and [*inputs] == starts[:1] else inputs
+    outputs = ends[0] if isinstance(outputs, (list, tuple)) and [*outputs] == ends[:1] else outputs
+    tensors = None
+    if not _is_structure(inputs) and not _is_structure(outputs):
+        tensors = Graph(starts, ends).chain()
     if tensors is None:
         return Functional(inputs, outputs, name, trainable)
     model = Sequential(name=name or unique_name("functional"), trainable=trainable)
@@ -1134,8 +1179,22 @@ def _fits(shape, declared) -> bool:
     )
 
 
+def _is_structure(tensors):
+    """Is this a dict, or more than a list of tensors?"""
+    return isinstance(tensors, dict) or any(len(path) > 1 for path in paths_in(tensors))
+
+
+def _names_of(paths, names):
+    """What losses and arrays are called at these paths, for the names of the tensors' layers."""
+    named = [
+        path if path and isinstance(path[-1], str) else (*path[:-1], name)
+        for path, name in zip(paths, names, strict=True)
+    ]
+    return ["/".join(map(str, path)) for path in named]
+
+
 def _tensors(name, given):
-    tensors = list(given) if isinstance(given, (list, tuple)) else [given]
+    tensors = leaves_of(given)
     if not tensors or not all(isinstance(tensor, Symbolic) for tensor in tensors):
         raise ValueError(
             f"{name}: expected Input(...) or the output of a layer, received {given!r}"

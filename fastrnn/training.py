@@ -20,7 +20,6 @@ from fastrnn.data import (
     check_batch_size,
     class_weights,
     each,
-    parts_by_name,
     shape_of,
 )
 from fastrnn.layers.base import WeightOptions, check_size
@@ -152,27 +151,33 @@ class Compiled(Head):
 
 
 class CompiledSeveral(Compiled):
-    """What compile gives a model of a list of outputs: a Head for each, and the loss, which is the
-    sum of theirs times loss_weights."""
+    """What compile gives a model of a list or dict of outputs: a Head for each, and the loss, which
+    is the sum of theirs times loss_weights."""
 
     def __init__(
         self, model, optimizer, loss, loss_weights, metric_names, weighted_metrics, steps=1
     ):
         super().__init__(model, optimizer, None, None, None, steps)
-        names = self.names = model.output_names
+        names = self.names = model.head_names
+        self.prefixes = [f"{name}_" for name in model.metric_names]
+        if len(names) == 1:
+            self.prefixes = [""]
         one = loss is None or isinstance(loss, str) or not isinstance(loss, (list, tuple, dict))
         if isinstance(loss, dict) and "class_name" in loss:
             one = True
         self.given_loss = loss
-        parts = [loss] * len(names) if one else parts_by_name("loss", loss, names)
+        parts = [loss] * len(names) if one else model.parts_of_outputs("loss", loss)
         weights = [1.0] * len(names)
         if loss_weights is not None:
-            given = parts_by_name("loss_weights", loss_weights, names)
+            given = model.parts_of_outputs("loss_weights", loss_weights)
             weights = [1.0 if w is None else checks.number("loss_weights", w) for w in given]
         self.loss_weights = weights
         kinds = []
         for name, given in (("metrics", metric_names), ("weighted_metrics", weighted_metrics)):
-            kinds.append([None] * len(names) if not given else parts_by_name(name, given, names))
+            if len(names) == 1:
+                kinds.append([given])
+            else:
+                kinds.append(model.parts_of_outputs(name, given) if given else [None] * len(names))
         self.heads = [Head(*head) for head in zip(parts, *kinds, strict=True)]
         self.loss = [head.loss for head in self.heads] if any(parts) else None
 
@@ -201,8 +206,8 @@ class CompiledSeveral(Compiled):
 
     def all_metrics(self):
         return [
-            (f"{name}_{metric.name}", metric)
-            for name, head in zip(self.names, self.heads, strict=True)
+            (f"{prefix}{metric.name}", metric)
+            for prefix, head in zip(self.prefixes, self.heads, strict=True)
             for metric, _ in head.resolved or ()
         ]
 
@@ -737,6 +742,10 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
     group = model._compiled.steps_per_execution if model._compiled else 1
     run = model.take_run()
     whole_y, parts, done, outputs = None, [], 0, []
+
+    def whole_output(parts):
+        return model.handed_out(_joined(parts))
+
     for step, (batch, _, _) in enumerate(itertools.islice(data, steps)):
         if step == 0 or not isinstance(data, ArrayBatches):
             model.build(built_for(batch))
@@ -756,13 +765,13 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
         if callbacks:
             outputs.append(kept)
             if (step + 1) % group == 0:
-                callbacks.on_predict_batch_end(step, {"outputs": _joined(outputs)})
+                callbacks.on_predict_batch_end(step, {"outputs": whole_output(outputs)})
                 outputs.clear()
         if model.stop_predicting:
             break
     if outputs:
         last = _last_of_group(step + 1, group)
-        callbacks.on_predict_batch_end(last, {"outputs": _joined(outputs)})
+        callbacks.on_predict_batch_end(last, {"outputs": whole_output(outputs)})
     model.give_run(run)
     if callbacks:
         callbacks.on_predict_end()
@@ -770,7 +779,7 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
         return whole_y[:done]
     if not parts:
         raise ValueError("x: expected at least one batch, received none")
-    return _joined(parts)
+    return whole_output(parts)
 
 
 def _joined(parts):

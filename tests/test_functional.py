@@ -403,3 +403,124 @@ def test_models_of_several_inputs_within_models():
     again = Model.from_config(outer.get_config())
     again.set_weights(outer.get_weights())
     np.testing.assert_allclose(again.predict(x, verbose=0), outer.predict(x, verbose=0), atol=1e-6)
+
+
+# --- dicts ----------------------------------------------------------------------------------------
+
+
+def of_dicts(library=fastrnn):
+    made = library.layers
+    first, second = library.Input((6, 3), name="first"), library.Input((2,), name="second")
+    x = made.Concatenate()([made.LSTM(4)(first), second])
+    outputs = {"up": made.Dense(2, name="one")(x), "down": made.Dense(1, name="other")(x)}
+    return library.Model({"second": second, "first": first}, outputs)
+
+
+def dicts(count=8):
+    rng = np.random.default_rng(3)
+    x = {"first": rng.normal(size=(count, 6, 3)), "second": rng.normal(size=(count, 2))}
+    return x, {"up": rng.normal(size=(count, 2)), "down": rng.normal(size=(count, 1))}
+
+
+def test_models_of_dicts():
+    model, (x, y) = of_dicts(), dicts()
+    assert [*model.input] == ["second", "first"] and [*model.output] == ["up", "down"]
+    assert [tensor.name for tensor in model.inputs] == ["first", "second"]
+    assert model.output_names == ["other", "one"] and model.output_shape == [(None, 1), (None, 2)]
+    shapes = model.compute_output_shape({"first": (8, 6, 3), "second": (8, 2)})
+    assert shapes == {"up": (8, 2), "down": (8, 1)}
+    twin = Model(model.inputs, model.outputs)
+    other, one = twin.predict([x["first"], x["second"]], verbose=0)
+    compiled = model.compile_inference()
+    listed = [x["first"], x["second"]]
+    for found in (
+        model(x), model.predict(x, verbose=0), model.predict_on_batch(x), compiled(x),
+        model.predict(x, batch_size=3, verbose=0), model(listed), compiled(listed),
+    ):  # fmt: skip
+        assert [*found] == ["up", "down"]
+        np.testing.assert_allclose(found["up"], one, atol=1e-6)
+        np.testing.assert_allclose(found["down"], other, atol=1e-6)
+    options = {"loss_weights": {"up": 0.5, "down": 2.0}, "metrics": {"up": ["mae", "mse"]}}
+    model.compile("sgd", {"up": "mse", "down": "mae"}, **options)
+    names = ["loss", "down_loss", "up_loss", "up_mae", "up_mse"]
+    weight = {"up": np.linspace(0, 1, 8), "down": np.ones(8)}
+    results = model.evaluate(x, y, sample_weight=weight, return_dict=True, verbose=0)
+    assert [*results] == names and model.metrics_names == names
+    history = model.fit(x, y, epochs=30, validation_split=0.25, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] and "val_up_mse" in history
+    loss = model.evaluate(x, y, verbose=0)[0]
+    assert model.evaluate(x, [y["down"], y["up"]], verbose=0)[0] == pytest.approx(loss)
+    batches = [({k: v[i : i + 4] for k, v in x.items()},
+                {k: v[i : i + 4] for k, v in y.items()}) for i in (0, 4)]  # fmt: skip
+    assert model.evaluate(iter(batches), verbose=0)[0] == pytest.approx(loss, rel=1e-5)
+    with pytest.raises(ValueError, match=r"loss: expected a dict with keys of \['down', 'up'\]"):
+        model.compile("sgd", {"one": "mse", "other": "mae"})
+    with pytest.raises(ValueError, match=r"x: expected arrays for .* received none for \['first"):
+        model.predict({"second": x["second"]})
+    with pytest.raises(ValueError, match="y: expected targets for output 'up', received None"):
+        model.fit(x, {"down": y["down"]})
+
+
+def test_one_output_by_name():
+    x = Input((3,), name="x")
+    model = Model({"x": x}, {"a": layers.Dense(1)(x)})
+    given = np.ones((4, 3))
+    for found in (model.predict(given, verbose=0), model({"x": given}), model([given])):
+        assert [*found] == ["a"] and found["a"].shape == (4, 1)
+    for loss, metrics in (("mse", ["mae"]), ({"a": "mse"}, {"a": ["mae"]})):
+        model.compile("sgd", loss, metrics=metrics)
+        for target in (np.ones((4, 1)), {"a": np.ones((4, 1))}, [np.ones((4, 1))]):
+            assert [*model.evaluate(given, target, return_dict=True, verbose=0)] == ["loss", "mae"]
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5", "pickle", "json", "inner"])
+def test_models_of_dicts_come_back(tmp_path, ending):
+    model, (x, y) = of_dicts(), dicts()
+    model.compile("sgd", {"up": "mse", "down": "mae"}, metrics={"up": ["mae"]})
+    model.fit(x, y, verbose=0)
+    if ending == "pickle":
+        again = pickle.loads(pickle.dumps(model))
+    elif ending == "json":
+        again = models.model_from_json(model.to_json())
+        again.set_weights(model.get_weights())
+    elif ending == "inner":
+        first, second = Input((6, 3)), Input((2,))
+        found = model({"first": first, "second": second})
+        assert [*found] == ["up", "down"] and found["up"].shape == (None, 2)
+        outer = Model({"first": first, "second": second}, found)
+        again = Model.from_config(outer.get_config())
+        again.set_weights(model.get_weights())
+    else:
+        model.save(tmp_path / f"model{ending}")
+        again = models.load_model(tmp_path / f"model{ending}")
+    found, expected = again.predict(x, verbose=0), model.predict(x, verbose=0)
+    assert [*found] == [*expected] == ["up", "down"]
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+    if ending not in ("json", "inner"):
+        results = [m.evaluate(x, y, return_dict=True, verbose=0) for m in (again, model)]
+        assert [*results[0]] == [*results[1]] and results[0]["loss"] == results[1]["loss"]
+
+
+def test_structures_within_each_other():
+    x = Input((3,), name="x")
+    one, two, three = (layers.Dense(n, name=f"d{n}")(x) for n in (1, 2, 3))
+    model, given = Model(x, {"q": three, "p": [one, two]}), np.ones((4, 3))
+    found = model.predict(given, verbose=0)
+    assert [*found] == ["q", "p"] and [part.shape for part in found["p"]] == [(4, 1), (4, 2)]
+    model.compile(
+        "sgd", {"q": "mse", "p": ["mse", "mae"]}, metrics={"q": "mae", "p": ["mae", None]}
+    )
+    results = model.evaluate(given, found, return_dict=True, verbose=0)
+    names = ["loss", "p/d1_loss", "p/d2_loss", "q_loss", "d1_mae", "d3_mae"]
+    assert [*results] == names and results["loss"] == pytest.approx(0, abs=1e-6)
+    again = Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again.predict(given, verbose=0)["p"][1], found["p"][1])
+    pair = Model(x, (one, two)).predict(given, verbose=0)
+    assert isinstance(pair, tuple) and len(pair) == 2
+    both = [Input((1,), name="a"), {"c": Input((2,), name="c"), "b": Input((3,), name="b")}]
+    joined = Model(both, layers.Concatenate()([both[0], both[1]["b"], both[1]["c"]]))
+    parts = [np.full((2, n), n) for n in (1, 2, 3)]
+    y = joined.predict([parts[0], {"b": parts[2], "c": parts[1]}], verbose=0)
+    np.testing.assert_array_equal(y[0], [1, 3, 3, 3, 2, 2])

@@ -11,7 +11,7 @@ import re
 import warnings
 
 from fastrnn import layers, losses, metrics, optimizers
-from fastrnn.data import each
+from fastrnn.data import each, leaves_of
 from fastrnn.layers import symbolic
 from fastrnn.models import Functional, Model, Sequential
 from fastrnn.saving import legacy
@@ -128,18 +128,18 @@ class Loader:
                 with values_of(f"layer {name!r}", value_errors=False):
                     if isinstance(layer, layers.InputLayer):
                         raise ValueError(f"layer {name!r}: expected an Input without inputs")
-                    args = [each(known.__getitem__, arg) for arg in call.args]
-                    named = {k: each(known.__getitem__, v) for k, v in call.named.items()}
+                    args = [_mapped(known.__getitem__, arg) for arg in call.args]
+                    named = {k: _mapped(known.__getitem__, v) for k, v in call.named.items()}
                     outputs = layer(*args, **named, **call.options)
-                for at, tensor in enumerate(outputs if isinstance(outputs, list) else [outputs]):
+                for at, tensor in enumerate(leaves_of(outputs)):
                     known[name, number, at] = tensor
         ends = []
         for what in ("input_layers", "output_layers"):
             structure = _structure(config.get(what), what)
-            for place in structure if isinstance(structure, list) else [structure]:
+            for place in _places_in(structure):
                 if place not in known:
                     raise ValueError(f"{what}: expected an output of a layer, received {place}")
-            ends.append(each(known.__getitem__, structure))
+            ends.append(_mapped(known.__getitem__, structure))
         name = config.get("name")
         return Model(
             *(end[0] if isinstance(end, list) and len(end) == 1 else end for end in ends),
@@ -314,7 +314,7 @@ class Call:
 
     def tensors(self):
         for structure in (*self.args, *self.named.values()):
-            yield from structure if isinstance(structure, list) else (structure,)
+            yield from _places_in(structure)
 
 
 class Nodes:
@@ -422,22 +422,42 @@ def _inbound_of_mask(nodes, name):
 
 
 def _structure(value, what):
-    """(layer's name, call, place), or a list of such, from the several forms in which Keras writes
-    tensors."""
-    if isinstance(value, dict) and isinstance(value.get("config"), dict):
-        value = value["config"].get("keras_history")
+    """(layer's name, call, place), or a list or dict of such, from the several forms in which Keras
+    writes tensors."""
+    if _is_tensor(value):
+        value = value["config"]["keras_history"]
+    elif isinstance(value, dict) and 0 < len(value) <= MAX_LAYERS:
+        return {key: _structure(part, what) for key, part in value.items()}
     if isinstance(value, list) and 3 <= len(value) <= 4 and isinstance(value[0], str):
         name, call, place = value[:3]
         if all(type(n) is int and 0 <= n < MAX_LAYERS for n in (call, place)):
             return name, call, place
     elif isinstance(value, list) and 0 < len(value) <= MAX_LAYERS:
-        parts = [_structure(part, what) for part in value]
-        if not any(isinstance(part, list) for part in parts):
-            return parts
+        return [_structure(part, what) for part in value]
     raise ValueError(f"{what}: expected outputs of layers, received {value!r:.100}")
 
 
+def _is_tensor(value):
+    described = value.get("config") if isinstance(value, dict) else None
+    return isinstance(described, dict) and "keras_history" in described
+
+
+def _mapped(function, structure):
+    if isinstance(structure, dict):
+        return {key: _mapped(function, part) for key, part in structure.items()}
+    return each(function, structure)
+
+
+def _places_in(structure):
+    if not isinstance(structure, (list, dict)):
+        return [structure]
+    parts = structure.values() if isinstance(structure, dict) else structure
+    return [place for part in parts for place in _places_in(part)]
+
+
 def _each_mask(mask, what):
+    if isinstance(mask, dict) and not _is_tensor(mask):
+        mask = [*mask.values()]
     if isinstance(mask, list) and not (mask and isinstance(mask[0], str)):
         return [None if part is None else _structure(part, what) for part in mask]
     return _structure(mask, what)

@@ -194,3 +194,64 @@ def test_random_graphs(seed, tmp_path, tally):
         close(outputs_of(ours, x), outputs_of(back, x), "output loaded by Keras")
         back.run_eagerly = True
         close([again.train_on_batch(x, y)], [back.train_on_batch(x, y)], "loss after loading", 1e-3)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_dicts_of_arrays(ending, tmp_path):
+    """Names of logs, losses and metrics by key, files both ways."""
+
+    def made(library):
+        layers = library.layers
+        first, second = library.Input((6, 3), name="first"), library.Input((2,), name="second")
+        x = layers.Concatenate()([layers.GRU(4)(first), second])
+        outputs = {
+            "up": layers.Dense(2, name="one")(x),
+            "down": layers.Dense(1, name="other")(x),
+        }
+        model = library.Model({"second": second, "first": first}, outputs)
+        model.compile(
+            "sgd", {"up": "mean_squared_error", "down": "mean_absolute_error"},
+            loss_weights={"up": 0.5, "down": 2.0}, metrics={"up": ["mse", "mae"], "down": ["mse"]},
+            weighted_metrics={"up": ["mae"]}, run_eagerly=True,
+        )  # fmt: skip
+        return model
+
+    def same(one, other):
+        assert [*one] == [*other] == ["up", "down"]
+        for name in one:
+            np.testing.assert_allclose(one[name], other[name], atol=2e-5)
+
+    rng = np.random.default_rng(0)
+    x = {"first": rng.normal(size=(5, 6, 3)), "second": rng.normal(size=(5, 2))}
+    x = {name: value.astype(np.float32) for name, value in x.items()}
+    y = {"up": rng.normal(size=(5, 2)), "down": rng.normal(size=(5, 1))}
+    y = {name: value.astype(np.float32) for name, value in y.items()}
+    weight = {name: rng.random(5).astype(np.float32) for name in y}
+    ours, theirs = made(fastrnn), made(keras)
+    ours.set_weights(theirs.get_weights())
+    for part in ("input_layers", "output_layers"):
+        assert [*ours.get_config()[part].items()] == [*theirs.get_config()[part].items()]
+    assert ours.output_names == theirs.output_names
+    same(ours.predict(x, verbose=0), theirs.predict(x, verbose=0))
+    for _ in range(3):
+        results = [model.train_on_batch(x, y, weight, return_dict=True) for model in (ours, theirs)]
+        assert {*results[0]} == {*results[1]}
+        for name, value in results[0].items():
+            np.testing.assert_allclose(value, results[1][name], rtol=1e-4)
+    path = str(tmp_path / f"model{ending}")
+    theirs.save(path)
+    for again in (fastrnn.models.load_model(path), fastrnn.from_keras(theirs)):
+        same(again.predict(x, verbose=0), theirs.predict(x, verbose=0))
+        found = again.evaluate(x, y, return_dict=True, verbose=0)
+        expected = theirs.evaluate(x, y, return_dict=True, verbose=0)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    ours.save(path)
+    back = keras.models.load_model(path)
+    same(back.predict(x, verbose=0), ours.predict(x, verbose=0))
+    outer = ours({"first": fastrnn.Input((6, 3)), "second": fastrnn.Input((2,))})
+    assert [*outer] == ["up", "down"]
+    within = fastrnn.Input((6, 3)), fastrnn.Input((2,))
+    outer = fastrnn.Model([*within], ours({"first": within[0], "second": within[1]}))
+    outer.save(path)
+    back = keras.models.load_model(path)
+    same(back.predict([x["first"], x["second"]], verbose=0), ours.predict(x, verbose=0))
