@@ -235,7 +235,10 @@ def test_graphs_that_become_none(stack, words):
 def test_what_onnx_lacks_names_the_layer():
     for layer, words in (
         (L.LSTM(2, stateful=True, name="mine"), "'mine'.*stateful"),
-        (L.LSTM(2, return_state=True, name="mine"), "'mine'.*return_state.*several outputs"),
+        (
+            L.Bidirectional(L.LSTM(2, go_backwards=True), backward_layer=L.LSTM(2), name="mine"),
+            "'mine'.*go_backwards",
+        ),
         (L.Dense(2, "sparsemax", name="mine"), "'mine'.*sparsemax"),
         (L.Dense(2, lambda x: x, name="mine"), "'mine'.*activation"),
     ):

@@ -68,7 +68,7 @@ def to_c(model: "Model", path: _PATH | None = None) -> bytes:
 
 
 def to_onnx(model: "Model", path: _PATH | None = None) -> "onnx.ModelProto":
-    """Write a Sequential as an ONNX file, and return the onnx.ModelProto
+    """Write a model as an ONNX file, and return the onnx.ModelProto
     (fastrnn.interop.onnx_export.to_onnx)."""
     with _needed_by("to_onnx"):
         from fastrnn.interop import onnx_export

@@ -1,50 +1,67 @@
-"""Writing ONNX files: `to_onnx`."""
+"""Writing ONNX files: `to_onnx`, and the operators of the layers of one input."""
 
 import os
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from fastrnn import activations, layers
-from fastrnn.interop.onnx_recurrent import GATES, KERAS_ACTIVATIONS, LAYERS, TO_ONNX, reorder
+from fastrnn import layers
+from fastrnn.interop import onnx_merging, onnx_recurrent_export  # noqa: F401  their exporters
+from fastrnn.interop.onnx_writer import (
+    END,
+    Writer,
+    activation,
+    exporter,
+    f,
+    graph_of,
+    masking_mask,
+    refuse,
+    write_layer,
+    write_model,
+)
 from fastrnn.layers.scaling import check_numbers
-from fastrnn.models import Sequential
+from fastrnn.models import Model, Sequential
 from fastrnn.saving.atomic import write_file
 
 OPSET = 17
 IR_VERSION = 8
-END = 2**31 - 1  # a slice's end where it takes all
-
-KINDS = {name: kind for kind, name in LAYERS.items()}
-EXPORTERS = {}  # name of a class: function of (writer, layer, x, shape, mask) that returns y
 
 
 def to_onnx(model, path=None):
-    """Write a Sequential as an ONNX file (opset 17, float32; for inference), and return the
+    """Write a model as an ONNX file (opset 17, float32; for inference), and return the
     onnx.ModelProto; path None only returns it.
 
-    The batch is free, and so are the time steps unless an Input fixes them or a layer depends on
-    their number. The input's dtype is int32 for a model that starts with an Embedding. Masks of any
+    The inputs and outputs have the names of the `Input`s and of the layers that give the outputs
+    (with _1, _2 ... where there are several of one name), those of a Sequential "input" and
+    "output". The batch is free, and so are the time steps unless an Input fixes them or a layer
+    depends on their number. An input's dtype is int32 where only Embeddings read it. Masks of any
     form become part of the graph. Errors: ValueError, with the layer's name, for what ONNX does not
     have: stateful layers, activations without an operator, layers that are not fastrnn's."""
-    if not isinstance(model, Sequential):
-        raise ValueError(f"model: expected a Sequential, received {model!r}")
+    if not isinstance(model, Model):
+        raise ValueError(f"model: expected a Sequential or another Model, received {model!r}")
     model.build()
-    shape = _free_shape(model)
-    writer = Writer()
-    free = ("batch", "timesteps", *(f"axis_{n}" for n in range(2, len(shape))))
-    dims = [free[n] if size is None else size for n, size in enumerate(shape)]
-    kind = onnx.TensorProto.INT32 if model.input_dtype == np.int32 else onnx.TensorProto.FLOAT
-    y, shape, _ = _sequential(writer, model, "input", shape, None)
-    writer.add("Identity", y, outputs=["output"])
-    output_dims = ["batch", *shape[1:]]
+    shapes, dtypes = _free_shapes(model), _listed(model.input_dtype)
+    if isinstance(model, Sequential):
+        names, results = ["input"], ["output"] * len(_listed(model.output_shape))
+    else:
+        names, results = model.input_names, model.output_names
+    results = _names_of_their_own(results, names)
+    writer, inputs = Writer(), []
+    for name, shape, dtype in zip(names, shapes, dtypes, strict=True):
+        kind = onnx.TensorProto.FLOAT
+        if dtype == np.int32:
+            kind = onnx.TensorProto.INT32
+            writer.indices.add(name)
+        inputs.append(helper.make_tensor_value_info(name, kind, _dims(shape, name, len(names) > 1)))
+    values = [(name, shape, None) for name, shape in zip(names, shapes, strict=True)]
+    outputs = []
+    for (y, shape, _), name in zip(write_model(writer, model, values), results, strict=True):
+        writer.add("Identity", y, outputs=[name])
+        kind = onnx.TensorProto.INT32 if y in writer.indices else onnx.TensorProto.FLOAT
+        outputs.append(helper.make_tensor_value_info(name, kind, ["batch", *shape[1:]]))
     graph = helper.make_graph(
-        writer.nodes,
-        model.name,
-        [helper.make_tensor_value_info("input", kind, dims)],
-        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, output_dims)],
-        list(writer.constants.values()),
+        writer.nodes, model.name, inputs, outputs, list(writer.constants.values())
     )
     proto = helper.make_model(
         graph,
@@ -58,171 +75,65 @@ def to_onnx(model, path=None):
     return proto
 
 
-def _free_shape(model):
-    """The input's shape, with None for the batch and, if all layers allow it, the time steps."""
+def _listed(parts):
+    return parts if isinstance(parts, list) else [parts]
+
+
+def _names_of_their_own(names, others):
+    """Names that are not there already, nor among the others."""
+    taken, found = {*others}, []
+    for name in names:
+        own, number = name, 0
+        while own in taken:
+            number += 1
+            own = f"{name}_{number}"
+        taken.add(own)
+        found.append(own)
+    return found
+
+
+def _dims(shape, name, several):
+    """An input's shape, with names of the free axes."""
+    before = f"{name}_" if several else ""
+    free = ("batch", f"{before}timesteps", *(f"{before}axis_{n}" for n in range(2, len(shape))))
+    return [free[n] if size is None else size for n, size in enumerate(shape)]
+
+
+def _free_shapes(model):
+    """The inputs' shapes, with None for the batch and, if no Input says the time steps and all
+    layers allow it, for those."""
+    if not isinstance(model, Sequential):
+        return [(None, *tensor.shape[1:]) for tensor in model.inputs]
     declared = model._input_layer and model._input_layer.batch_input_shape
     shape = (None, *(declared or model.input_shape)[1:])
     if declared is None and len(shape) > 1:
         free = (None, None, *shape[2:])
         try:
-            return free if _walk(model, free) else shape
+            return [free if _takes(model, [free]) else shape]
         except (TypeError, ValueError):
-            return shape
-    return shape
+            pass
+    return [shape]
 
 
-def _walk(model, shape):
+def _takes(model, shapes):
     """Do all layers take inputs of these sizes, None where free, without building anew?"""
-    for layer in model.layers:
-        if isinstance(layer, Sequential):
-            if not _walk(layer, shape):
+    graph = graph_of(model)
+    known = dict(zip(graph.inputs, shapes, strict=True))
+    for call in graph.calls:
+        given, layer = [known[slot] for slot in call.inputs], call.layer
+        shape = given[0] if call.single else given
+        if isinstance(layer, Model):
+            if not _takes(layer, given):
                 return False
-            shape = layer.compute_output_shape(shape)
-            continue
-        layer.check_input_shape(shape)
-        if any(shape[axis] is None for axis in layer.fixed_axes):
-            return False
-        if isinstance(layer, (layers.Flatten, layers.Reshape)) and None in shape[1:]:
-            return False
-        shape = layer.compute_output_shape(shape)
+        else:
+            layer.check_input_shape(shape)
+            if any(given[0][axis] is None for axis in layer.fixed_axes):
+                return False
+            if isinstance(layer, (layers.Flatten, layers.Reshape)) and None in shape[1:]:
+                return False
+        out = layer.compute_output_shape(shape, **call.options)
+        known.update(zip(call.outputs, _listed(out), strict=True))
     return True
-
-
-class Writer:
-    """The nodes and constants of a graph in the making; methods return names of values."""
-
-    def __init__(self):
-        self.nodes, self.constants = [], {}
-        self._layer = None
-
-    def begin(self, layer):
-        self._layer = layer.name
-
-    def add(self, op, *inputs, outputs=1, **attributes):
-        """Append a node; returns its output's name, or a list for several outputs. Inputs that
-        are arrays become constants; None leaves an input out."""
-        number = len(self.nodes)
-        if isinstance(outputs, int):
-            outputs = [f"{self._layer}/{op}_{number}:{n}" for n in range(outputs)]
-        names = [self._name(x) for x in inputs]
-        node = helper.make_node(op, names, outputs, f"{self._layer}/{op}_{number}", **attributes)
-        self.nodes.append(node)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    def _name(self, value):
-        if value is None or isinstance(value, str):
-            return value or ""
-        array = np.ascontiguousarray(value).reshape(np.shape(value))
-        small = array.size <= 8  # and worth keeping once only
-        key = (array.dtype.str, array.shape, array.tobytes()) if small else len(self.constants)
-        if key not in self.constants:
-            name = f"{self._layer}/constant_{len(self.constants)}"
-            self.constants[key] = numpy_helper.from_array(array, name)
-        return self.constants[key].name
-
-
-def exporter(*names):
-    def keep(function):
-        EXPORTERS.update(dict.fromkeys(names, function))
-        return function
-
-    return keep
-
-
-def _sequential(writer, model, x, shape, mask):
-    """Append a model's layers: (output, its shape with None where free, mask)."""
-    for layer in model.layers:
-        x, shape, mask = _layer(writer, layer, x, shape, mask)
-    return x, shape, mask
-
-
-def _layer(writer, layer, x, shape, mask):
-    if isinstance(layer, Sequential):
-        return _sequential(writer, layer, x, shape, mask)
-    name = type(layer).__name__
-    if name not in EXPORTERS or layers.CLASSES.get(name) is not type(layer):
-        _refuse(layer, f"{name} is not supported")
-    if isinstance(layer.output_shape, list):
-        _refuse(layer, "return_state=True and merge_mode=None give several outputs; expected one")
-    writer.begin(layer)
-    y = EXPORTERS[name](writer, layer, x, shape, mask)
-    if isinstance(layer, layers.Masking):
-        mask = _masking_mask(writer, layer, x)
-    elif getattr(layer, "mask_zero", False):
-        mask = writer.add("Not", writer.add("Equal", x, np.int32(0)))
-    elif mask is not None:
-        mask = layer.compute_mask(None, mask)
-    return y, layer.compute_output_shape(shape), mask
-
-
-def _refuse(layer, reason):
-    raise ValueError(f"to_onnx: layer {layer.name!r}: {reason}")
-
-
-# --- activations ---
-
-
-def _activation(writer, layer, function, x):
-    name = function.__name__ if activations.get(function) is function else ""
-    if getattr(activations, name, None) is not function or name not in ACTIVATIONS:
-        _refuse(layer, f"the activation {name or function!r} has no operator in ONNX")
-    return ACTIVATIONS[name](writer.add, x)
-
-
-def _one(op, **attributes):
-    return lambda add, x: add(op, x, **attributes)
-
-
-def _f(number):
-    return np.float32(number)
-
-
-def _gelu(add, x):
-    half = add("Erf", add("Mul", x, _f(0.5**0.5)))
-    return add("Mul", add("Mul", x, _f(0.5)), add("Add", half, _f(1)))
-
-
-def _sparse_plus(add, x):
-    near = add("Add", add("Clip", x, _f(-1), _f(1)), _f(1))
-    square = add("Mul", add("Mul", near, near), _f(0.25))
-    return add("Where", add("Less", x, _f(1)), square, x)
-
-
-def _squareplus(add, x):
-    root = add("Sqrt", add("Add", add("Mul", x, x), _f(4)))
-    return add("Mul", add("Add", x, root), _f(0.5))
-
-
-ACTIVATIONS = {
-    "celu": _one("Celu", alpha=1.0),
-    "elu": _one("Elu", alpha=1.0),
-    "exponential": _one("Exp"),
-    "gelu": _gelu,
-    "hard_shrink": _one("Shrink", lambd=0.5, bias=0.0),
-    "hard_sigmoid": _one("HardSigmoid", alpha=1 / 6, beta=0.5),
-    "hard_sigmoid_keras2": _one("HardSigmoid", alpha=0.2, beta=0.5),
-    "hard_silu": _one("HardSwish"),
-    "hard_tanh": lambda add, x: add("Clip", x, _f(-1), _f(1)),
-    "leaky_relu": _one("LeakyRelu", alpha=0.2),
-    "linear": lambda add, x: x,
-    "log_sigmoid": lambda add, x: add("Neg", add("Softplus", add("Neg", x))),
-    "log_softmax": _one("LogSoftmax", axis=-1),
-    "mish": lambda add, x: add("Mul", x, add("Tanh", add("Softplus", x))),
-    "relu": _one("Relu"),
-    "relu6": lambda add, x: add("Clip", x, _f(0), _f(6)),
-    "selu": _one("Selu"),
-    "sigmoid": _one("Sigmoid"),
-    "silu": lambda add, x: add("Mul", x, add("Sigmoid", x)),
-    "soft_shrink": _one("Shrink", lambd=0.5, bias=0.5),
-    "softmax": _one("Softmax", axis=-1),
-    "softplus": _one("Softplus"),
-    "softsign": _one("Softsign"),
-    "sparse_plus": _sparse_plus,
-    "sparse_sigmoid": _one("HardSigmoid", alpha=0.5, beta=0.5),
-    "squareplus": _squareplus,
-    "tanh": _one("Tanh"),
-    "tanh_shrink": lambda add, x: add("Sub", x, add("Tanh", x)),
-}
 
 
 # --- layers without a sequence ---
@@ -243,7 +154,7 @@ def _same(writer, layer, x, shape, mask):
 
 @exporter("Activation")
 def _activation_layer(writer, layer, x, shape, mask):
-    return _activation(writer, layer, layer.activation, x)
+    return activation(writer, layer, layer.activation, x)
 
 
 @exporter("ReLU")
@@ -251,13 +162,13 @@ def _relu(writer, layer, x, shape, mask):
     limit, slope, threshold = (
         layer.options[name] for name in ("max_value", "negative_slope", "threshold")
     )
-    above = writer.add("Where", writer.add("Greater", x, _f(threshold)), x, _f(0))
+    above = writer.add("Where", writer.add("Greater", x, f(threshold)), x, f(0))
     if limit is not None:
-        above = writer.add("Min", above, _f(limit))
+        above = writer.add("Min", above, f(limit))
     if not slope:
         return above
-    below = writer.add("Min", writer.add("Sub", x, _f(threshold)), _f(0))
-    return writer.add("Add", above, writer.add("Mul", below, _f(slope)))
+    below = writer.add("Min", writer.add("Sub", x, f(threshold)), f(0))
+    return writer.add("Add", above, writer.add("Mul", below, f(slope)))
 
 
 @exporter("LeakyReLU")
@@ -278,7 +189,7 @@ def _prelu(writer, layer, x, shape, mask):
 @exporter("Softmax")
 def _softmax(writer, layer, x, shape, mask):
     if mask is not None:
-        _refuse(layer, "a mask that leaves elements out of a softmax is not supported")
+        refuse(layer, "a mask that leaves elements out of a softmax is not supported")
     axis = layer.options["axis"]
     if not isinstance(axis, list):
         return writer.add("Softmax", x, axis=axis)
@@ -300,11 +211,12 @@ def _dense(writer, layer, x, shape, mask):
         y = writer.add("MatMul", x, kernel)
         if layer.use_bias:
             y = writer.add("Add", y, layer.bias.value)
-    return _activation(writer, layer, layer.activation, y)
+    return activation(writer, layer, layer.activation, y)
 
 
 @exporter("Embedding")
 def _embedding(writer, layer, x, shape, mask):
+    x = writer.whole(x)
     return writer.add("Gather", layer.embeddings.value, x, axis=0)
 
 
@@ -347,8 +259,8 @@ def _layer_normalization(writer, layer, x, shape, mask):
 @exporter("UnitNormalization")
 def _unit_normalization(writer, layer, x, shape, mask):
     square = writer.add("ReduceSum", writer.add("Mul", x, x), np.array(layer.axes(len(shape))))
-    inverse = writer.add("Div", _f(1), writer.add("Sqrt", square))
-    return writer.add("Mul", x, writer.add("Min", inverse, _f(1e12)))
+    inverse = writer.add("Div", f(1), writer.add("Sqrt", square))
+    return writer.add("Mul", x, writer.add("Min", inverse, f(1e12)))
 
 
 @exporter("RMSNormalization")
@@ -398,7 +310,7 @@ def _repeat_vector(writer, layer, x, shape, mask):
 @exporter("UpSampling1D")
 def _up_sampling(writer, layer, x, shape, mask):
     if shape[2] is None:
-        _refuse(layer, "expected a known number of channels")
+        refuse(layer, "expected a known number of channels")
     repeated = writer.add("Tile", x, np.array([1, 1, layer.size]))
     return writer.add("Reshape", repeated, np.array([0, -1, shape[2]]))
 
@@ -456,7 +368,7 @@ def _conv2d(writer, layer, x, shape, mask):
         kernel_shape=layer.kernel_size,
         **_padding_of_images(layer, layer.kernel_size, layer.dilation_rate),
     )
-    return _activation(writer, layer, layer.activation, _own_order(writer, layer, y))
+    return activation(writer, layer, layer.activation, _own_order(writer, layer, y))
 
 
 @exporter("MaxPooling2D", "AveragePooling2D")
@@ -511,28 +423,21 @@ def _cropping_of_images(writer, layer, x, shape, mask):
 
 @exporter("Masking")
 def _masking(writer, layer, x, shape, mask):
-    kept = writer.add("Cast", _masking_mask(writer, layer, x), to=onnx.TensorProto.FLOAT)
+    kept = writer.add("Cast", masking_mask(writer, layer, x), to=onnx.TensorProto.FLOAT)
     return writer.add("Mul", x, writer.add("Unsqueeze", kept, np.array([-1])))
-
-
-def _masking_mask(writer, layer, x):
-    differs = writer.add("Not", writer.add("Equal", x, np.float32(layer.mask_value)))
-    differs = writer.add("Cast", differs, to=onnx.TensorProto.FLOAT)
-    return writer.add(
-        "Greater", writer.add("ReduceMax", differs, axes=[-1], keepdims=0), np.float32(0)
-    )
 
 
 @exporter("TimeDistributed")
 def _time_distributed(writer, layer, x, shape, mask):
-    sizes = writer.add("Shape", x)
-    inner = writer.add("Slice", sizes, np.array([2]), np.array([END]))
-    flat = writer.add("Reshape", x, writer.add("Concat", np.array([-1]), inner, axis=0))
-    y, _, _ = _layer(writer, layer.layer, flat, (None, *shape[2:]), None)
+    flat = writer.add("Reshape", x, writer.joined(-1, writer.sizes(x, 2)))
+    inner_mask = None
+    if mask is not None and writer.ranks[mask] > 2:
+        of_mask = writer.joined(-1, writer.sizes(mask, 2))
+        inner_mask = writer.add("Reshape", mask, of_mask)
+        writer.ranks[inner_mask] = writer.ranks[mask] - 1
+    ((y, _, _),) = write_layer(writer, layer.layer, flat, (None, *shape[2:]), inner_mask)
     writer.begin(layer)
-    outer = writer.add("Slice", sizes, np.array([0]), np.array([2]))
-    inner = writer.add("Slice", writer.add("Shape", y), np.array([1]), np.array([END]))
-    return writer.add("Reshape", y, writer.add("Concat", outer, inner, axis=0))
+    return writer.add("Reshape", y, writer.joined(writer.sizes(x, 0, 2), writer.sizes(y, 1)))
 
 
 def _steps_last(writer, layer, x):
@@ -566,14 +471,14 @@ def _conv1d(writer, layer, x, shape, mask):
         kernel_shape=[size],
         **_padding(layer, size, stride, dilation),
     )
-    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+    return activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
 
 
 @exporter("DepthwiseConv1D")
 def _depthwise_conv1d(writer, layer, x, shape, mask):
     bias = layer.bias.value if layer.use_bias else None
     y = _depthwise(writer, layer, layer.kernel.value, bias, _steps_last(writer, layer, x))
-    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+    return activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
 
 
 @exporter("SeparableConv1D")
@@ -583,7 +488,7 @@ def _separable_conv1d(writer, layer, x, shape, mask):
     pointwise = layer.pointwise_kernel.value.transpose(2, 1, 0)
     bias = layer.bias.value if layer.use_bias else None
     y = writer.add("Conv", y, pointwise, bias, kernel_shape=[1])
-    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+    return activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
 
 
 def _depthwise(writer, layer, kernel, bias, x):
@@ -618,7 +523,7 @@ def _conv1d_transpose(writer, layer, x, shape, mask):
         pads=[before, after],
         output_padding=[more],
     )
-    return _activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
+    return activation(writer, layer, layer.activation, _steps_last(writer, layer, y))
 
 
 @exporter("MaxPooling1D", "AveragePooling1D")
@@ -642,171 +547,3 @@ def _global_pooling(writer, layer, x, shape, mask):
     axes, keepdims = np.array([axis]), int(layer.keepdims)
     total = writer.add("ReduceSum", writer.add("Mul", x, kept), axes, keepdims=keepdims)
     return writer.add("Div", total, writer.add("ReduceSum", kept, axes, keepdims=keepdims))
-
-
-# --- recurrent layers ---
-
-
-def _kind(layer):
-    """The ONNX operator of a recurrent layer."""
-    return KINDS[type(layer).__name__]
-
-
-@exporter("LSTM", "GRU", "SimpleRNN")
-def _recurrent(writer, layer, x, shape, mask):
-    (y,) = _directions(writer, [layer], x, shape, mask)
-    if layer.go_backwards and layer.return_sequences:
-        y = _reversed(writer, y)  # Keras's order is the one in which the layer ran
-    return y
-
-
-@exporter("Bidirectional")
-def _bidirectional(writer, layer, x, shape, mask):
-    pair = layer.sublayers
-    if layer.forward_layer.go_backwards:
-        _refuse(layer, "a forward layer with go_backwards is not supported")
-    if pair[0].units == pair[1].units and _kind(pair[0]) == _kind(pair[1]):
-        forward, backward = _directions(writer, pair, x, shape, mask)
-    else:
-        forward, backward = (_directions(writer, [one], x, shape, mask)[0] for one in pair)
-    if layer.merge_mode == "concat":
-        return writer.add("Concat", forward, backward, axis=-1)
-    y = writer.add("Mul" if layer.merge_mode == "mul" else "Add", forward, backward)
-    return writer.add("Mul", y, np.float32(0.5)) if layer.merge_mode == "ave" else y
-
-
-def _reversed(writer, y):
-    return writer.add("Slice", y, np.array([-1]), np.array([-END]), np.array([1]), np.array([-1]))
-
-
-def _directions(writer, pair, x, shape, mask):
-    """The outputs of one layer, or of a forward and a backward layer, in the order of time."""
-    for layer in pair:
-        if layer.stateful:
-            _refuse(
-                layer, "a stateful layer keeps what an ONNX graph cannot; expected stateful=False"
-            )
-    kind = _kind(pair[0])
-    compact, lengths, rank = x, None, None
-    if mask is not None:
-        compact, lengths, rank = _compacted(writer, x, shape, mask)
-    first = writer.add("Transpose", compact, perm=[1, 0, 2])
-    if len(pair) == 2:
-        direction = "bidirectional"
-    else:
-        direction = "reverse" if pair[0].go_backwards else "forward"
-    attributes = _recurrent_attributes(kind, pair)
-    y, last = writer.add(
-        kind,
-        first,
-        *_recurrent_weights(kind, pair),
-        lengths,
-        outputs=2,
-        direction=direction,
-        hidden_size=pair[0].units,
-        **attributes,
-    )
-    outputs = []
-    if pair[0].return_sequences:
-        y = writer.add("Transpose", y, perm=[2, 0, 1, 3])
-    for d, layer in enumerate(pair):
-        if not layer.return_sequences:
-            out = writer.add("Gather", last, np.int64(d), axis=0)
-        else:
-            out = writer.add("Gather", y, np.int64(d), axis=2)
-        if mask is not None:
-            out = _spread(writer, layer, out, mask, lengths, rank)
-        outputs.append(out)
-    return outputs
-
-
-def _recurrent_weights(kind, pair):
-    order = TO_ONNX[kind]
-    kernels = [reorder(layer.kernel.value.T, order, 0) for layer in pair]
-    recurrent = [reorder(layer.recurrent_kernel.value.T, order, 0) for layer in pair]
-    biases = None
-    if any(layer.use_bias for layer in pair):
-        biases = np.stack([_bias(kind, layer) for layer in pair])
-    return np.stack(kernels), np.stack(recurrent), biases
-
-
-def _bias(kind, layer):
-    """A layer's bias as ONNX's two, of the input and of the state, one after the other."""
-    size = GATES[kind] * layer.units
-    both = np.zeros((2, size), np.float32)
-    if layer.use_bias:
-        bias = layer.bias.value
-        both[: 2 if bias.ndim == 2 else 1] = bias
-    return np.concatenate([reorder(half, TO_ONNX[kind], 0) for half in both])
-
-
-def _recurrent_attributes(kind, pair):
-    names, alphas, betas = [], [], []
-    for layer in pair:
-        gate, cell = getattr(layer, "recurrent_activation", None), layer.activation
-        functions = {"LSTM": [gate, cell, cell], "GRU": [gate, cell], "RNN": [cell]}[kind]
-        for function in functions:
-            name = getattr(function, "__name__", "")
-            if name not in KERAS_ACTIVATIONS or getattr(activations, name) is not function:
-                _refuse(layer, f"the activation {name or function!r} is not one of ONNX's {kind}")
-            op, alpha, beta = KERAS_ACTIVATIONS[name]
-            names.append(op)
-            alphas += [] if alpha is None else [alpha]
-            betas += [] if beta is None else [beta]
-    attributes = {"activations": names}
-    if alphas:
-        attributes["activation_alpha"] = alphas
-    if betas:
-        attributes["activation_beta"] = betas
-    if kind == "GRU":
-        attributes["linear_before_reset"] = int(pair[0].reset_after)
-    return attributes
-
-
-def _compacted(writer, x, shape, mask):
-    """(x with the unmasked steps of each sequence moved to the front, their number, the number of
-    unmasked steps up to and with each step). ONNX has masks only in the form of lengths; but a
-    masked step only carries the state on, so that leaving it out changes nothing."""
-    on = writer.add("Cast", mask, to=onnx.TensorProto.INT32)
-    lengths = writer.add("ReduceSum", on, np.array([1]), keepdims=0)
-    rank = writer.add("Cast", writer.add("CumSum", on, np.int64(1)), to=onnx.TensorProto.INT64)
-    # Sort the steps by their number, the masked ones behind all others.
-    timesteps = writer.add("Slice", writer.add("Shape", x), np.array([1]), np.array([2]))
-    ones = writer.add("Expand", np.int64(1), writer.add("Shape", mask))
-    number = writer.add("CumSum", ones, np.int64(1))
-    key = writer.add("Where", mask, number, writer.add("Add", number, timesteps))
-    _, order = writer.add("TopK", key, timesteps, outputs=2, axis=1, largest=0, sorted=1)
-    return _gather_steps(writer, x, order), lengths, rank
-
-
-def _gather_steps(writer, x, order):
-    """x (batch, timesteps, n) with the steps that `order` (batch, timesteps) names."""
-    order = writer.add("Unsqueeze", order, np.array([2]))
-    return writer.add(
-        "GatherElements", x, writer.add("Expand", order, writer.add("Shape", x)), axis=1
-    )
-
-
-def _spread(writer, layer, y, mask, lengths, rank):
-    """Put the outputs of unmasked steps back in their places; a masked step repeats the output
-    before it (as the layer runs), or is zero with zero_output_for_mask."""
-    if not layer.return_sequences:
-        if not layer.zero_output_for_mask:
-            return y
-        step = writer.add("Gather", mask, np.int64(0 if layer.go_backwards else -1), axis=1)
-        shown = writer.add("Cast", step, to=onnx.TensorProto.FLOAT)
-        return writer.add("Mul", y, writer.add("Unsqueeze", shown, np.array([1])))
-    on = writer.add("Cast", mask, to=onnx.TensorProto.INT64)
-    if layer.go_backwards:
-        place = writer.add("Sub", rank, on)  # the next unmasked step in time
-        number = writer.add("Cast", lengths, to=onnx.TensorProto.INT64)
-        there = writer.add("Less", place, writer.add("Unsqueeze", number, np.array([1])))
-    else:
-        place = writer.add("Sub", rank, np.int64(1))
-        there = writer.add("GreaterOrEqual", place, np.int64(0))
-    if layer.zero_output_for_mask:
-        there = mask
-    place = writer.add("Where", there, place, np.int64(0))
-    y = _gather_steps(writer, y, place)
-    there = writer.add("Unsqueeze", there, np.array([2]))
-    return writer.add("Where", there, y, np.float32(0))

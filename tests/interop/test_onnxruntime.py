@@ -5,6 +5,8 @@ import warnings
 
 import numpy as np
 import pytest
+from graph_examples import GRAPHS, assert_close, data, predicted
+from graph_examples import built as built_graph
 from saving_examples import available, inputs, make
 from test_layers import CASES, built, randomise
 
@@ -64,6 +66,17 @@ def test_free_batch_and_timesteps(rng):
         y = model.predict(x, verbose=0)
         np.testing.assert_allclose(run(content, x)[0], y, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(fastrnn.from_onnx(content)(x), y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_graph(name, rng):
+    model = built_graph(name, rng)
+    content = fastrnn.to_onnx(model).SerializeToString()
+    for free in ((3, 5), (1, 1), (4, 7)):
+        x = data(model, rng, free)
+        assert_close(
+            run(content, dict(zip(model.input_names, x, strict=True))), predicted(model, x)
+        )
 
 
 @pytest.mark.parametrize(

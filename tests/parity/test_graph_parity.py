@@ -81,13 +81,13 @@ def program(seed):
     return instructions, [int(e) for e in ends[-3:]] or [len(kinds) - 1]
 
 
-def built(library, instructions, outputs):
+def built(library, instructions, outputs, steps=STEPS):
     """The library's model of a program."""
     layers, tensors, shared, inputs = library.layers, [], {}, []
     for number, (name, options, places, key) in enumerate(instructions):
         given = [tensors[place] for place in places]
         if name.startswith("input"):
-            shape = {"sequence": (STEPS, UNITS), "vector": (UNITS,), "word": (STEPS,)}[name[6:]]
+            shape = {"sequence": (steps, UNITS), "vector": (UNITS,), "word": (steps,)}[name[6:]]
             dtype = "int32" if name == "input word" else "float32"
             tensors.append(library.Input(shape, dtype=dtype, name=f"t{number}"))
             inputs.append(number)
@@ -136,11 +136,11 @@ def _reached(instructions, outputs):
     return found
 
 
-def data(rng, kinds, samples=6):
+def data(rng, kinds, samples=6, steps=STEPS):
     makers = {
-        "sequence": lambda: rng.normal(size=(samples, STEPS, UNITS)).astype(np.float32),
+        "sequence": lambda: rng.normal(size=(samples, steps, UNITS)).astype(np.float32),
         "vector": lambda: rng.normal(size=(samples, UNITS)).astype(np.float32),
-        "word": lambda: np.sort(rng.integers(0, 7, (samples, STEPS)))[:, ::-1].astype(np.int32),
+        "word": lambda: np.sort(rng.integers(0, 7, (samples, steps)))[:, ::-1].astype(np.int32),
     }
     return [makers[kind]() for kind in kinds]
 
@@ -255,3 +255,22 @@ def test_dicts_of_arrays(ending, tmp_path):
     outer.save(path)
     back = keras.models.load_model(path)
     same(back.predict([x["first"], x["second"]], verbose=0), ours.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("seed", range(GRAPHS))
+def test_random_graphs_in_onnx(seed, tally):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="runs what to_onnx writes")
+    ours, kinds = built(fastrnn, *program(seed), steps=None)
+    rng = np.random.default_rng(seed)
+    ours.set_weights([rng.normal(size=w.shape) / 2 for w in ours.weights])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        fastrnn.to_onnx(ours).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [entry.name for entry in session.get_inputs()]
+    for samples, steps in ((1, 1), (5, 4), (2, 7)):
+        x = data(rng, kinds, samples, steps)
+        expected = as_list(ours.predict(x, verbose=0))
+        close(session.run(None, dict(zip(names, x, strict=True))), expected, "output in ONNX")
+    tally.compared("ONNX files of random graphs")
