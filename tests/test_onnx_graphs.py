@@ -52,6 +52,17 @@ def test_names_of_inputs_and_outputs(rng):
     assert_close(graph(x), chain.predict(x, verbose=0))
 
 
+def test_a_dict_of_outputs_has_the_keys_as_names(rng):
+    start = L.Input((3,), name="given")
+    outputs = {"up": L.Dense(2, name="one")(start), "down": L.Dense(1, name="other")(start)}
+    model = Model({"x": start}, outputs)
+    graph = fastrnn.from_onnx(fastrnn.to_onnx(model).SerializeToString())
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    found, y = dict(zip(graph.outputs, graph(x), strict=True)), model.predict({"x": x}, verbose=0)
+    assert graph.inputs == ["given"] and {*found} == {"up", "down"}
+    assert_close([found["up"], found["down"]], [y["up"], y["down"]])
+
+
 def test_free_axes_have_names_of_their_own(rng):
     proto = fastrnn.to_onnx(built("heads, mask of scores", rng))
     dims = [

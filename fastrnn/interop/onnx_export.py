@@ -32,12 +32,13 @@ def to_onnx(model, path=None):
     """Write a model as an ONNX file (opset 17, float32; for inference), and return the
     onnx.ModelProto; path None only returns it.
 
-    The inputs and outputs have the names of the `Input`s and of the layers that give the outputs
-    (with _1, _2 ... where there are several of one name), those of a Sequential "input" and
-    "output". The batch is free, and so are the time steps unless an Input fixes them or a layer
-    depends on their number. An input's dtype is int32 where only Embeddings read it. Masks of any
-    form become part of the graph. Errors: ValueError, with the layer's name, for what ONNX does not
-    have: stateful layers, activations without an operator, layers that are not fastrnn's."""
+    The inputs and outputs have the names of the `Input`s and of the layers that give the outputs,
+    or of their keys in a dict (with _1 ... where one is there already); those of a Sequential are
+    "input" and "output". The batch is free, and so are the time steps unless an Input fixes them or
+    a layer depends on their number. An input's dtype is int32 where only Embeddings read it. Masks
+    of any form become part of the graph. Errors: ValueError, with the layer's name, for what ONNX
+    does not have: stateful layers, activations without an operator, layers that are not
+    fastrnn's."""
     if not isinstance(model, Model):
         raise ValueError(f"model: expected a Sequential or another Model, received {model!r}")
     model.build()
@@ -45,7 +46,7 @@ def to_onnx(model, path=None):
     if isinstance(model, Sequential):
         names, results = ["input"], ["output"] * len(_listed(model.output_shape))
     else:
-        names, results = model.input_names, model.output_names
+        names, results = model.input_names, model.head_names
     results = _names_of_their_own(results, names)
     writer, inputs = Writer(), []
     for name, shape, dtype in zip(names, shapes, dtypes, strict=True):
