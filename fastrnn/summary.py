@@ -1,5 +1,6 @@
-"""The table that Sequential.summary prints."""
+"""The table that a model's summary prints."""
 
+import collections
 import math
 import re
 import shutil
@@ -11,8 +12,9 @@ import numpy as np
 
 from .progress import write
 
-_POSITIONS = (0.45, 0.8, 1.0)
-_LINE_LENGTH = 88
+_POSITIONS = {False: (0.45, 0.8, 1.0), True: (0.3, 0.56, 0.74, 1.0)}  # True: of a graph of layers
+_LINE_LENGTH = {False: 88, True: 108}
+_CONNECTIONS = 40  # as wide as these get where they need not be wider
 
 
 def print_summary(
@@ -24,7 +26,8 @@ def print_summary(
     show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
 ) -> None:
-    """Print the layers of `model`, their output shapes and their numbers of parameters.
+    """Print the layers of `model`, their output shapes and their numbers of parameters; of a graph
+    also where their inputs come from: layer[call][output].
 
     Columns fit their contents; in a terminal the table is as wide as the terminal. If `line_length`
     or `positions` (of the columns' right edges, as fractions of the line or in characters) is
@@ -34,19 +37,28 @@ def print_summary(
     called once, with the whole text. Raises ValueError for a line too short and for layers that
     are not there. As keras.utils.print_summary.
     """
+    connections, shapes = _graph_of(model)
+    is_graph = connections is not None
     header = ["Layer (type)", "Output Shape", "Param #"]
+    if is_graph:
+        header.append("Connected to")
     if show_trainable:
         header.append("Trainable")
     rows = []
     for layer in _between(list(model.layers), layer_range):
-        rows += _rows(layer, 0, expand_nested, show_trainable)
+        rows += _rows(layer, 0, expand_nested, show_trainable, connections, shapes)
 
     if line_length is None and positions is None:
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        if is_graph:
+            longest = max(len(part) for row in rows for part in row[3].split(" "))
+            at_most = max(_CONNECTIONS, longest)
+            shown = [line for row in rows for line in textwrap.wrap(row[3], at_most)]
+            widths[3] = max(map(len, [header[3], *shown]))
         if (print_fn is None or print_fn is print) and getattr(sys.stdout, "isatty", bool)():
             widths = _stretched(widths, shutil.get_terminal_size().columns)
     else:
-        widths = _fixed_widths(line_length, positions, len(header))
+        widths = _fixed_widths(line_length, positions, len(header), is_graph)
 
     trained = _unique(model.trainable_weights)
     fixed = _unique(model.non_trainable_weights)
@@ -84,18 +96,49 @@ def _between(layers: list, layer_range: Sequence[str] | None) -> list:
     return layers[first[0] : last[-1] + 1]
 
 
-def _rows(layer, level: int, expand_nested: bool, show_trainable: bool) -> list[list[str]]:
+def _graph_of(model):
+    """Of a model that is no chain: the texts that say where each layer's inputs come from, by the
+    layer's name, and the shapes of what its last call gives; (None, {}) of another."""
+    graph = getattr(model, "_graph", None)
+    if graph is None:
+        return None, {}
+    starts = dict(zip((tensor.node for tensor in model.inputs), model.input_names, strict=True))
+    numbers, calls, shapes = {}, collections.Counter(), {}
+    for node in sorted(graph.nodes, key=lambda node: node.number):
+        if node not in starts:
+            numbers[node] = calls[node.layer]
+            calls[node.layer] += 1
+            given = [tensor.shape for tensor in node.outputs]
+            shapes[node.layer.name] = given if node.several and len(given) > 1 else given[0]
+    connections = collections.defaultdict(list)
+    readers = collections.Counter()
+    for node in numbers:
+        for tensor in node.inputs:
+            name, number = starts.get(tensor.node), 0
+            if name is None:
+                name, number = tensor.layer.name, numbers[tensor.node]
+            connections[node.layer.name].append(f"{name}[{number}][{tensor.place}]")
+        readers.update({tensor.node for tensor in node.inputs})
+    chain = len(starts) == 1 and all(len(node.inputs) == 1 for node in numbers)
+    if chain and max([*readers.values(), *calls.values()], default=0) <= 1:
+        return None, shapes
+    return connections, shapes
+
+
+def _rows(layer, level: int, expand_nested, show_trainable, connections, shapes) -> list[list[str]]:
     indent = "   " * level + "└ " if level else ""
     count = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
-    shape = _shape(getattr(layer, "output_shape", None))
+    shape = _shape(shapes.get(layer.name, getattr(layer, "output_shape", None)))
     row = [f"{indent}{layer.name} ({type(layer).__name__})", shape, count]
+    if connections is not None:
+        row.append(", ".join(connections.get(layer.name, ("-",)) if not level else "-"))
     if show_trainable:
         trained = "Y" if layer.trainable else "N"
         row.append(trained if layer.trainable_weights or layer.non_trainable_weights else "-")
     rows = [row]
     if expand_nested:
         for inner in getattr(layer, "layers", None) or getattr(layer, "sublayers", ()):
-            rows += _rows(inner, level + 1, expand_nested, show_trainable)
+            rows += _rows(inner, level + 1, expand_nested, show_trainable, connections, {})
     return rows
 
 
@@ -120,14 +163,16 @@ def _stretched(widths: list[int], line_length: int) -> list[int]:
     return widths
 
 
-def _fixed_widths(line_length, positions, columns: int) -> list[int]:
+def _fixed_widths(line_length, positions, columns: int, is_graph: bool) -> list[int]:
     """The widths of the columns' texts, for edges at `positions` of a line."""
     if positions is None:
-        positions = _POSITIONS if columns == 3 else [*(0.9 * p for p in _POSITIONS), 1.0]
+        positions = _POSITIONS[is_graph]
+        if columns > len(positions):
+            positions = [*(0.9 * p for p in positions), 1.0]
     if len(positions) != columns:
         raise ValueError(f"positions: expected {columns}, received {list(positions)}")
     if positions[-1] <= 1:
-        positions = [int(p * (line_length or _LINE_LENGTH)) for p in positions]
+        positions = [int(p * (line_length or _LINE_LENGTH[is_graph])) for p in positions]
     starts = [1, *positions]
     widths = [end - start - 3 for start, end in zip(starts, positions, strict=False)]
     if min(widths) < 4:

@@ -11,14 +11,19 @@ import pytest
 from fastrnn import progress, summary
 from fastrnn.layers import (
     LSTM,
+    Attention,
     BatchNormalization,
     Bidirectional,
+    Concatenate,
     Dense,
     Dropout,
     Embedding,
+    GlobalMaxPooling1D,
+    Input,
+    Multiply,
     TimeDistributed,
 )
-from fastrnn.models import Sequential
+from fastrnn.models import Model, Sequential
 from fastrnn.summary import print_summary
 
 
@@ -336,3 +341,99 @@ def test_the_optimizers_numbers_count():
     model.summary(print_fn=lines.append)
     assert "Total params: 26 (" in lines[1] and "Optimizer params: 18 (" in lines[1]
     assert "Trainable params: 8 (32.00 B)" in lines[1]
+
+
+# --- graphs ---------------------------------------------------------------------------------------
+
+
+def translator():
+    source, target = Input((7, 6), name="a"), Input((4, 6), name="b")
+    encoded, h, c = LSTM(8, return_sequences=True, return_state=True, name="enc")(source)
+    decoded = LSTM(8, return_sequences=True, name="de")(target, initial_state=[h, c])
+    found = Attention(name="at")([decoded, encoded])
+    words = Dense(5, name="words")(Concatenate(name="c")([decoded, found, decoded]))
+    return Model([source, target], words, name="translator")
+
+
+def test_where_inputs_come_from():
+    assert (
+        text(translator())
+        == """\
+Model: "translator"
+┏━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┓
+┃ Layer (type)    ┃ Output Shape                         ┃ Param # ┃ Connected to                  ┃
+┡━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┩
+│ a (InputLayer)  │ (None, 7, 6)                         │       0 │ -                             │
+├─────────────────┼──────────────────────────────────────┼─────────┼───────────────────────────────┤
+│ b (InputLayer)  │ (None, 4, 6)                         │       0 │ -                             │
+├─────────────────┼──────────────────────────────────────┼─────────┼───────────────────────────────┤
+│ enc (LSTM)      │ [(None, 7, 8), (None, 8), (None, 8)] │     480 │ a[0][0]                       │
+├─────────────────┼──────────────────────────────────────┼─────────┼───────────────────────────────┤
+│ de (LSTM)       │ (None, 4, 8)                         │     480 │ b[0][0], enc[0][1], enc[0][2] │
+├─────────────────┼──────────────────────────────────────┼─────────┼───────────────────────────────┤
+│ at (Attention)  │ (None, 4, 8)                         │       0 │ de[0][0], enc[0][0]           │
+├─────────────────┼──────────────────────────────────────┼─────────┼───────────────────────────────┤
+│ c (Concatenate) │ (None, 4, 24)                        │       0 │ de[0][0], at[0][0], de[0][0]  │
+├─────────────────┼──────────────────────────────────────┼─────────┼───────────────────────────────┤
+│ words (Dense)   │ (None, 4, 5)                         │     125 │ c[0][0]                       │
+└─────────────────┴──────────────────────────────────────┴─────────┴───────────────────────────────┘
+ Total params: 1,085 (4.24 KB)
+ Trainable params: 1,085 (4.24 KB)
+ Non-trainable params: 0 (0.00 B)"""
+    )
+
+
+def nested():
+    """A layer and a model that are called twice, a model of two outputs in a model."""
+    left, right = Input((9, 4), name="left"), Input((9, 4), name="right")
+    shared = LSTM(4, name="shared")
+    both = Multiply(name="both")([shared(left), shared(right)])
+    inner = Model([left, right], [both, Dense(2, name="two")(both)], name="inner")
+    x, y = Input((9, 4), name="x"), Input((9, 4), name="y")
+    (four, two), (_, again) = inner([x, y]), inner([y, x])
+    pooled = GlobalMaxPooling1D(name="pooled")(x)
+    return Model([x, y], Concatenate(name="c")([four, two, again, pooled]), name="outer")
+
+
+def test_layers_called_twice_and_inner_models():
+    rows = {}
+    for options in ({}, {"expand_nested": True, "show_trainable": True}):
+        shown = lines(nested(), line_length=240, **options)
+        for cells in [[c.strip() for c in line.split("│")[1:-1]] for line in shown if "│" in line]:
+            rows[cells[0]] = cells[1:]
+    assert rows["inner (Functional)"] == [
+        "[(None, 4), (None, 2)]", "154", "x[0][0], y[0][0], y[0][0], x[0][0]", "Y",
+    ]  # fmt: skip
+    assert rows["└ left (InputLayer)"] == ["(None, 9, 4)", "0", "-", "-"]
+    assert rows["└ shared (LSTM)"] == ["(None, 4)", "144", "-", "Y"]
+    assert rows["c (Concatenate)"][2] == "inner[0][0], inner[0][1], inner[1][1], pooled[0][0]"
+    inner = text(nested().layers[2])
+    assert "left[0][0], right[0][0]" in inner and "shared[0][0], shared[1][0]" in inner
+
+
+def test_widths_of_graphs(monkeypatch):
+    assert {len(line) for line in lines(translator(), line_length=90)[1:-3]} == {90}
+    at = [25, 50, 65, 100]
+    assert lines(translator(), positions=at)[1].index("┳") == at[0] - 1
+    chosen = text(translator(), layer_range=["de", "c"])
+    assert "de (LSTM)" in chosen and "words" not in chosen and "a (I" not in chosen
+    with pytest.raises(ValueError, match="positions: expected 4, received"):
+        lines(translator(), positions=[0.5, 0.8, 1.0])
+    stream = Terminal()
+    for module in (summary, progress):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stdout=stream))
+    for columns in (40, 60, 160):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        stream.truncate(0), stream.seek(0)
+        translator().summary()
+        assert {len(line) for line in stream.getvalue().splitlines()[1:-3]} == {columns}
+
+
+def test_graphs_that_look_like_a_chain():
+    """As Keras, which has no column for them."""
+    x = Input((9, 4), name="x")
+    _, h, _ = LSTM(4, return_state=True)(x)
+    model = Model(x, {"y": Dense(2)(h)})
+    assert not isinstance(model, Sequential) and "Connected to" not in text(model)
+    assert "x (InputLayer)" in text(model) and "[(None, 4), (None, 4), (None, 4)]" in text(model)
+    assert "Connected to" in text(Model(x, [Dense(3)(h), Dense(2)(h)]))

@@ -1,6 +1,8 @@
 """Random graphs of layers, beside Keras's: shared layers, several inputs and outputs, initial
 states, masks through merges; the numbers, the order of layers, steps of training, and files."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -274,3 +276,26 @@ def test_random_graphs_in_onnx(seed, tally):
         expected = as_list(ours.predict(x, verbose=0))
         close(session.run(None, dict(zip(names, x, strict=True))), expected, "output in ONNX")
     tally.compared("ONNX files of random graphs")
+
+
+def test_summaries(monkeypatch):
+    """The same cells, if not the same widths."""
+    monkeypatch.setenv("COLUMNS", "500")
+    compared = 0
+    for seed in range(20):
+        instructions, outputs = program(seed)
+        ours, theirs = (built(library, instructions, outputs)[0] for library in (fastrnn, keras))
+        cells, totals = [], []
+        for model in (ours, theirs):
+            shown = []
+            model.summary(print_fn=shown.append, line_length=400, show_trainable=True)
+            shown = shown[0].replace("┃", "│").splitlines()
+            rows = [[c.strip() for c in line.split("│")[1:-1]] for line in shown if line[0] == "│"]
+            for row in rows:  # names count on from model to model
+                row[0], row[3] = row[0].rpartition(" ")[2], re.sub(r"(_\d+)?\[", "[", row[3])
+            cells.append(rows)
+            totals.append(shown[-3:])
+        if len(cells[0][0]) == 5 and ["(NotEqual)"] not in [row[:1] for row in cells[1]]:
+            assert cells[0] == cells[1] and totals[0] == totals[1], seed
+            compared += 1
+    assert compared > 5
