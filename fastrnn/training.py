@@ -132,7 +132,8 @@ class Compiled(Head):
                 f"model {model.name!r}: expected one output to train or evaluate, the last layer "
                 f"has {len(shape)}; Model(inputs, outputs) makes a model of these that can be"
             )
-        loss.check_shapes(np.shape(y), (x_shape[0], *shape[1:]))
+        samples = (x_shape[0] if isinstance(x_shape, list) else x_shape)[0]
+        loss.check_shapes(np.shape(y), (samples, *shape[1:]))
 
     def losses(self):
         """(name, what has its mean) of the losses that logs show."""

@@ -337,6 +337,20 @@ def test_dicts_and_lists_of_arrays():
         model.fit(x, y, class_weight={0: 1.0})
 
 
+def test_several_inputs_and_one_output():
+    one, two = Input((6, 3), name="one"), Input((2,), name="two")
+    x = layers.concatenate([layers.LSTM(4)(one), two])
+    model = Model([one, two], layers.Dense(2)(x))
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(3)
+    x = [rng.normal(size=shape).astype(np.float32) for shape in ((9, 6, 3), (9, 2))]
+    history = model.fit(x, np.ones((9, 2)), epochs=5, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    assert model.train_on_batch({"one": x[0], "two": x[1]}, np.ones((9, 2))) < history[0]
+    with pytest.raises(ValueError, match=r"y: expected shape \(9, 2\) as the outputs"):
+        model.evaluate(x, np.ones((9, 3)))
+
+
 @pytest.mark.parametrize("ending", [".keras", ".h5", "pickle", "json", "clone"])
 def test_graphs_come_back(tmp_path, ending):
     model, (x, y) = translator(), translations()
