@@ -102,6 +102,21 @@ def test_a_cnn_below_an_lstm_learns_videos(tmp_path):
     assert not list(tmp_path.glob("*.keras"))
 
 
+@pytest.mark.parametrize(
+    "name, score",
+    [
+        ("seq2seq_characters.py", 0.9),
+        ("translator.py", 0.9),
+        ("two_heads.py", 0.85),
+        ("video_layers.py", 0.8),
+    ],
+)
+def test_graphs_learn(tmp_path, name, score):
+    (found,) = numbers(r"^score: ([\d.-]+)$", script(name, tmp_path).splitlines()[-1])
+    assert found > score
+    assert not os.listdir(tmp_path)
+
+
 def test_fragments_count_parameters_as_keras(tmp_path):
     out = script("fragments.py", tmp_path)
     # 4 (inputs + units + 1) units, for each direction
