@@ -49,7 +49,7 @@ class BuildPackage(build_py):
             self.copy_file(str(path), str(target))
 
 
-SOURCES = ["csrc/engine.c", "csrc/threads.c", "csrc/layers.c", "csrc/pointwise.c"]
+SOURCES = ["csrc/engine.c", "csrc/threads.c", "csrc/layers.c", "csrc/pointwise.c", "csrc/crf.c"]
 engine = Extension(
     "fastrnn._engine",
     ["fastrnn/_engine.pyx", *SOURCES],

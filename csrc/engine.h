@@ -220,4 +220,30 @@ int64_t fr_binary_matches(float *matches, const float *y_true, const float *y_pr
 int64_t fr_class_matches(float *matches, const float *y_true, const int64_t *labels,
                          const float *y_pred, int64_t rows, int64_t columns);
 
+/* --- linear-chain conditional random fields -------------------------------------------------- */
+
+/* The score of a path of tags is the sum of its scores in each step, of chain from each to the next,
+ * and of first and last. Steps whose mask is 0 take no part: those around them are neighbours. */
+typedef struct {
+    int64_t batch, timesteps, tags;
+    const float *scores;                 /* (batch, timesteps, tags) */
+    const float *chain;                  /* (tags, tags): from the row's tag to the column's */
+    const float *first, *last;           /* (tags) */
+    const uint8_t *mask;                 /* (batch, timesteps), or NULL for ones */
+    const int64_t *labels;               /* (batch, timesteps) in [0, tags) where the mask is 1 */
+    const float *weights;                /* (batch) of the gradients, or NULL for ones */
+    double *losses;                      /* (batch), not weighted */
+    float *dscores;                      /* as scores; or NULL, then so may be the others */
+    float *dchain, *dfirst, *dlast;      /* as chain, first and last */
+} fr_crf;
+
+/* losses: negative log-likelihoods of the labels, 0 for a row without steps. Without labels the logs
+ * of the sums over all paths, and dscores the probability of each tag in each step. A label outside its
+ * range gives FR_BAD_INDEX, with nothing written. */
+int64_t fr_crf_scratch(const fr_crf *crf);
+int fr_crf_loss(const fr_crf *crf, float *scratch);
+/* path (batch, timesteps, tags): 1 on the path with the highest score, else 0; the first tag where the
+ * mask is 0. */
+int fr_crf_path(const fr_crf *crf, float *path, float *scratch);
+
 #endif

@@ -6,6 +6,7 @@
 #include "recurrent.inc.c"
 #include "layers.inc.c"
 #include "pointwise.inc.c"
+#include "crf.inc.c"
 
 #if V == 16
 #define TABLE fr_kernels_avx512
@@ -57,4 +58,6 @@ const kernel_table TABLE = {
     .loss = pointwise_loss,
     .binary_matches = pointwise_binary_matches,
     .class_matches = pointwise_class_matches,
+    .crf_loss = crf_loss,
+    .crf_path = crf_path,
 };

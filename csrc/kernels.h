@@ -83,6 +83,12 @@ typedef struct {
                               float threshold, int64_t begin, int64_t end);
     int64_t (*class_matches)(float *matches, const float *y_true, const int64_t *labels,
                              const float *y_pred, int64_t columns, int64_t row, int64_t rows);
+
+    /* crf.inc.c, on one row of the batch */
+    double (*crf_loss)(const fr_crf *crf, const float *chain, int64_t width, double top, int64_t row,
+                       float *dchain, float *scratch);
+    void (*crf_path)(const fr_crf *crf, const float *chain, int64_t width, int64_t row, float *path,
+                     float *scratch);
 } kernel_table;
 
 const kernel_table *fr_kernels(void); /* the table in use */

@@ -15,3 +15,4 @@ cnp.import_array()
 include "engine_recurrent.pxi"
 include "engine_layers.pxi"
 include "engine_training.pxi"
+include "engine_crf.pxi"
