@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
+    "BinaryCrossentropy", "BinaryFocalCrossentropy", "CRFLoss", "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy", "CategoricalHinge", "CosineSimilarity", "Hinge", "Huber",
     "KLDivergence", "LogCosh", "Loss", "LossFunctionWrapper", "MeanAbsoluteError",
     "MeanAbsolutePercentageError", "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson",
@@ -643,6 +643,67 @@ class CategoricalFocalCrossentropy(_FunctionLoss):
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
 
+class CRFLoss(Loss):
+    """The loss of layers.CRF: the negative log-likelihood of whole paths of tags, a sum over the
+    steps of each sequence and a mean over the sequences that have some left by the mask.
+
+    Targets: class numbers (batch, timesteps) or (batch, timesteps, 1), or one-hot (batch,
+    timesteps, tags); those of masked steps are not looked at. Sample weights: one a sequence.
+    Errors: ValueError where the output is another than that of a CRF layer.
+    Source: https://github.com/keras-team/keras-contrib/blob/master/keras_contrib/losses/crf_losses.py
+    """
+
+    fused_activation = "crf"
+
+    def __init__(
+        self,
+        reduction: Reduction = "sum_over_batch_size",
+        name: str | None = "crf_loss",
+        dtype: Any = None,
+    ):
+        super().__init__(name, reduction)
+
+    def check_shapes(self, targets, outputs):
+        if targets not in (outputs, outputs[:-1], (*outputs[:-1], 1)):
+            raise ValueError(
+                f"y: expected class numbers of shape {outputs[:-1]} or {(*outputs[:-1], 1)}, or "
+                f"one-hot targets of shape {outputs}, received {targets}"
+            )
+
+    def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
+        raise ValueError(
+            f"loss {self.name!r}: expected the output of the model to be that of a layer CRF "
+            "itself, without activity_regularizer and without another reader"
+        )
+
+    value_and_gradient = __call__
+
+    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True):
+        """z: what a CRF hands on, see its forward. y_pred is the path with the highest score."""
+        y_true, tags = np.asarray(y_true), z.shape[-1]
+        if y_true.ndim == 3 and y_true.shape[-1] == tags:
+            labels = y_true.argmax(axis=-1)
+        else:
+            shape = *y_true.shape[:2], tags
+            labels = class_labels(y_true, np.broadcast_to(np.float32(0), shape))
+        batch, timesteps = labels.shape
+        some = None
+        if mask is not None:
+            mask = np.ascontiguousarray(mask)
+            some = mask.any(axis=1)
+        weights, scale = self._weigh((batch,), sample_weight, some)
+        factors = None
+        if gradient:
+            factors = np.full(batch, scale, np.float32)
+            if weights is not None:
+                factors *= weights
+        path = np.empty((batch, timesteps, tags), np.float32)
+        dz = np.empty_like(z) if gradient else None
+        values = _engine.crf_loss(z, batch, timesteps, labels, mask, factors, dz)
+        _engine.crf_path(path, z, mask)
+        return self._reduce(values, weights, scale), path, dz
+
+
 def _fraction(name: str, value) -> float:
     return float(checks.number(name, value, "in [0, 1]"))
 
@@ -658,6 +719,9 @@ _CLASSES = (
 _CLASS_OF = {cls._function: cls for cls in _CLASSES}
 _TABLE = {cls.__name__: cls for cls in _CLASSES} | {fn.__name__: fn for fn in _CLASS_OF}
 _TABLE |= {
+    "CRFLoss": CRFLoss,
+    "crf": CRFLoss,
+    "crf_loss": CRFLoss,
     "LossFunctionWrapper": LossFunctionWrapper,
     "huber_loss": huber,
     "logcosh": log_cosh,

@@ -63,18 +63,18 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "AUC", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "CategoricalAccuracy",
-    "CategoricalCrossentropy", "CategoricalHinge", "CosineSimilarity", "F1Score", "FBetaScore",
-    "FalseNegatives", "FalsePositives", "Hinge", "KLDivergence", "LogCoshError", "Mean",
-    "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanMetricWrapper", "MeanSquaredError",
-    "MeanSquaredLogarithmicError", "Metric", "Poisson", "Precision", "PrecisionAtRecall",
-    "Recall", "RecallAtPrecision", "RootMeanSquaredError", "SensitivityAtSpecificity",
-    "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy",
+    "AUC", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "CRFAccuracy", "CRFViterbiAccuracy",
+    "CategoricalAccuracy", "CategoricalCrossentropy", "CategoricalHinge", "CosineSimilarity",
+    "F1Score", "FBetaScore", "FalseNegatives", "FalsePositives", "Hinge", "KLDivergence",
+    "LogCoshError", "Mean", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanMetricWrapper",
+    "MeanSquaredError", "MeanSquaredLogarithmicError", "Metric", "Poisson", "Precision",
+    "PrecisionAtRecall", "Recall", "RecallAtPrecision", "RootMeanSquaredError",
+    "SensitivityAtSpecificity", "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy",
     "SparseTopKCategoricalAccuracy", "SpecificityAtSensitivity", "SquaredHinge", "Sum",
     "TopKCategoricalAccuracy", "TrueNegatives", "TruePositives", "accuracy", "binary_accuracy",
-    "binary_crossentropy", "categorical_accuracy", "categorical_crossentropy",
-    "categorical_hinge", "cosine_similarity", "deserialize", "get", "hinge", "kl_divergence",
-    "log_cosh", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
+    "binary_crossentropy", "categorical_accuracy", "categorical_crossentropy", "categorical_hinge",
+    "cosine_similarity", "deserialize", "get", "hinge", "kl_divergence", "log_cosh",
+    "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
     "mean_squared_logarithmic_error", "poisson", "serialize", "sparse_categorical_accuracy",
     "sparse_categorical_crossentropy", "sparse_top_k_categorical_accuracy", "squared_hinge",
     "top_k_categorical_accuracy",
@@ -216,6 +216,25 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
             return False
         labels = class_labels(y_true, y_pred)
         return self._add(_engine.class_matches(labels, y_pred), len(y_pred), labels.size)
+
+
+class CRFViterbiAccuracy(MeanMetricWrapper):
+    """How often layers.CRF finds the tag of a step: y_true class numbers or one-hot."""
+
+    def __init__(self, name: str | None = "crf_viterbi_accuracy", dtype: Any = None):
+        super().__init__(_tags_found, name, dtype)
+
+
+class CRFAccuracy(CRFViterbiAccuracy):
+    """CRFViterbiAccuracy under another name."""
+
+    def __init__(self, name: str | None = "crf_accuracy", dtype: Any = None):
+        super().__init__(name, dtype)
+
+
+def _tags_found(y_true, y_pred):
+    same = np.shape(y_true) == np.shape(y_pred)
+    return (categorical_accuracy if same else sparse_categorical_accuracy)(y_true, y_pred)
 
 
 class TopKCategoricalAccuracy(MeanMetricWrapper):
@@ -426,6 +445,7 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
 _TABLE = class_table(
     *(Mean, Sum, MeanMetricWrapper, Accuracy, BinaryAccuracy, CategoricalAccuracy),
     *(SparseCategoricalAccuracy, TopKCategoricalAccuracy, SparseTopKCategoricalAccuracy),
+    *(CRFAccuracy, CRFViterbiAccuracy),
     *(MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError, MeanAbsolutePercentageError),
     *(MeanSquaredLogarithmicError, LogCoshError, CosineSimilarity, KLDivergence, Poisson),
     *(Hinge, SquaredHinge, CategoricalHinge, BinaryCrossentropy, CategoricalCrossentropy),

@@ -24,6 +24,7 @@ from fastrnn.data import (
 )
 from fastrnn.layers.base import WeightOptions, check_size
 from fastrnn.layers.core import Activation
+from fastrnn.layers.crf import CRF
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.wrappers import TimeDistributed
 from fastrnn.process import fork_safe
@@ -318,6 +319,9 @@ def _logits_layer(model, activation, place=0):
     if activation is None:
         return None
     layer = model.logits_layer(place)
+    if activation == losses.CRFLoss.fused_activation:
+        suits = isinstance(layer, CRF) and layer.activity_regularizer is None
+        return layer if suits else None
     while isinstance(layer, TimeDistributed) and layer.activity_regularizer is None:
         layer = layer.layer
     suits = isinstance(layer, (Dense, Activation)) and layer.activity_regularizer is None

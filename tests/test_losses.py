@@ -810,7 +810,7 @@ def test_gradient_along_several_axes(name, axis, rng):
 @pytest.mark.parametrize("name", sorted(losses.__all__))
 def test_single_numbers(name):
     found = getattr(losses, name)
-    if name in ("Loss", "LossFunctionWrapper", "deserialize", "get", "serialize"):
+    if name in ("CRFLoss", "Loss", "LossFunctionWrapper", "deserialize", "get", "serialize"):
         return
     loss = found() if isinstance(found, type) else found
     calls = [loss, loss.value_and_gradient] if isinstance(found, type) else [loss]

@@ -28,6 +28,7 @@ from fastrnn.layers.core import (
     RepeatVector,
     Reshape,
 )
+from fastrnn.layers.crf import CRF
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.depthwise_conv1d import DepthwiseConv1D, SeparableConv1D
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
