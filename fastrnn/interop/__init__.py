@@ -75,8 +75,8 @@ def to_onnx(model: "Model", path: _PATH | None = None) -> "onnx.ModelProto":
     return onnx_export.to_onnx(model, path)
 
 
-def to_torch(model: "Model") -> "nn.Sequential":
-    """A torch.nn.Sequential that gives what a Sequential gives
+def to_torch(model: "Model") -> "nn.Module":
+    """A torch.nn.Module that gives what a model gives, of a Sequential an nn.Sequential
     (fastrnn.interop.pytorch_export.to_torch)."""
     with _needed_by("to_torch"):
         from fastrnn.interop import pytorch_export

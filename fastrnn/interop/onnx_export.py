@@ -8,13 +8,13 @@ from onnx import helper
 
 from fastrnn import layers
 from fastrnn.interop import onnx_merging, onnx_recurrent_export  # noqa: F401  their exporters
+from fastrnn.interop.graphs import graph_of
 from fastrnn.interop.onnx_writer import (
     END,
     Writer,
     activation,
     exporter,
     f,
-    graph_of,
     masking_mask,
     refuse,
     write_layer,

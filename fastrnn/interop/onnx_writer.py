@@ -8,11 +8,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from fastrnn import activations, layers
-from fastrnn.graph import Graph
-from fastrnn.layers.core import InputLayer
+from fastrnn.interop.graphs import graph_of
 from fastrnn.layers.merging import Merge
-from fastrnn.layers.symbolic import source
-from fastrnn.models import Functional, Model
+from fastrnn.models import Model
 
 END = 2**31 - 1  # a slice's end where it takes all
 
@@ -102,18 +100,6 @@ def refuse(layer, reason):
 
 
 # --- the walk over a model's calls ---
-
-
-def graph_of(model):
-    """The Graph of a built model; what it has as inputs is not made part of the model."""
-    if isinstance(model, Functional):
-        return Graph(model.inputs, model.outputs)
-    start = tensor = source(
-        InputLayer(batch_shape=model.input_shape, name="input"), model.input_shape
-    )
-    for layer in model.layers:
-        tensor = layer(tensor)
-    return Graph([start], tensor if isinstance(tensor, list) else [tensor])
 
 
 def write_model(writer, model, values):

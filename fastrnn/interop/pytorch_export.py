@@ -6,10 +6,11 @@ from torch import nn
 from torch.nn import functional
 
 from fastrnn import activations, layers
+from fastrnn.interop.graphs import graph_of
 from fastrnn.interop.onnx_recurrent import reorder
 from fastrnn.interop.pytorch_import import ACTIVATIONS, LAYERS, ORDERS
 from fastrnn.layers.scaling import check_numbers
-from fastrnn.models import Sequential
+from fastrnn.models import Model, Sequential
 
 KINDS = {name: kind for kind, name in LAYERS.items()}
 MODULES = {function: (name, options) for name, (function, options) in ACTIVATIONS.items()}
@@ -18,31 +19,39 @@ MODULES["leaky_relu"] = "LeakyReLU", {"negative_slope": 0.2}
 
 
 def to_torch(model):
-    """An nn.Sequential that gives what a built Sequential gives: batch first, float32, in
-    evaluation mode, with weights of its own.
+    """A module that gives what a built model gives: batch first, float32, in evaluation mode, with
+    weights of its own. Of a Sequential it is an nn.Sequential; of another model it takes the inputs
+    one after another and gives a tensor, or a tuple of the outputs.
 
     Errors: ValueError, with the layer's name, for what torch.nn does not compute: masks,
     stateful layers, activations of recurrent layers other than tanh and sigmoid, GRU with
     reset_after=False."""
-    if not isinstance(model, Sequential):
-        raise ValueError(f"model: expected a Sequential, received {model!r}")
+    if not isinstance(model, Model):
+        raise ValueError(f"model: expected a Sequential or another Model, received {model!r}")
     model.build()
-    return _sequential(model).eval()
+    return _one(_modules(model, {})).eval()
 
 
-def _sequential(model):
-    return nn.Sequential(*(module for layer in model.layers for module in _modules(layer)))
-
-
-def _modules(layer):
-    if isinstance(layer, Sequential):
-        return [_sequential(layer)]
+def _modules(layer, made):
+    """The modules of a layer, in order; shared layers are `made` once."""
+    if layer in made:
+        return made[layer]
     name = type(layer).__name__
-    if name not in CONVERTERS or layers.CLASSES.get(name) is not type(layer):
+    if isinstance(layer, Sequential):
+        inner = [module for part in layer.layers for module in _modules(part, made)]
+        modules = [nn.Sequential(*inner)]
+    elif isinstance(layer, Model):
+        modules = [Graph(layer, made)]
+    elif name in CONVERTERS and layers.CLASSES.get(name) is type(layer):
+        modules = CONVERTERS[name](layer)
+    else:
         _refuse(layer, f"{name} is not supported")
-    if isinstance(layer.output_shape, list):
-        _refuse(layer, "return_state=True and merge_mode=None give several outputs; expected one")
-    return CONVERTERS[name](layer)
+    made[layer] = modules
+    return modules
+
+
+def _one(modules):
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
 def _refuse(layer, reason):
@@ -57,23 +66,138 @@ def _set(parameter, value):
 # --- modules ---
 
 
-class Recurrent(nn.Module):
-    """A recurrent module (batch first) with Keras's choice of outputs, order and merge_mode."""
+class Graph(nn.Module):
+    """The modules of a model's layers, called as the model calls these; `modules_of` has them by
+    the layers' names, with _ for dots."""
 
-    def __init__(self, rnn, return_sequences, go_backwards=False, merge_mode="concat"):
+    def __init__(self, model, made):
         super().__init__()
-        self.rnn, self.return_sequences = rnn, return_sequences
+        graph = graph_of(model)
+        self.modules_of = nn.ModuleDict()
+        self.calls, self.inputs, self.outputs = [], graph.inputs, graph.outputs
+        for call in graph.calls:
+            name = call.layer.name.replace(".", "_")
+            self.modules_of[name] = _one(_modules(call.layer, made))
+            self.calls.append((name, call.inputs, call.outputs, call.options))
+        self.one = not model.gives_several
+
+    def forward(self, *inputs):
+        values = dict(zip(self.inputs, inputs, strict=True))
+        for name, given, slots, options in self.calls:
+            xs = [values[slot] for slot in given]
+            if isinstance(self.modules_of[name], nn.Embedding):
+                xs = [x.int() if x.is_floating_point() else x for x in xs]
+            y = self.modules_of[name](*xs, **options)
+            values.update(zip(slots, y if isinstance(y, tuple) else (y,), strict=True))
+        outputs = tuple(values[slot] for slot in self.outputs)
+        return outputs[0] if self.one else outputs
+
+
+class Merge(nn.Module):
+    """Inputs, brought to one rank by axes behind the batch, merged by a function of two."""
+
+    def __init__(self, function, divide=False):
+        super().__init__()
+        self.function, self.divide = function, divide
+
+    def forward(self, *xs):
+        rank = max(x.ndim for x in xs)
+        xs = [x.reshape(len(x), *(1,) * (rank - x.ndim), *x.shape[1:]) for x in xs]
+        y = xs[0]
+        for x in xs[1:]:
+            y = self.function(y, x)
+        return y / len(xs) if self.divide else y
+
+
+class Concatenate(nn.Module):
+    """The inputs side by side along an axis."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *xs):
+        return torch.cat(xs, self.axis)
+
+
+class Dot(nn.Module):
+    """Sums of products of two inputs along an axis of each, perhaps of vectors of length 1."""
+
+    def __init__(self, axes, normalize):
+        super().__init__()
+        self.axes, self.normalize = axes, normalize
+
+    def forward(self, x, y):
+        pair = [part.movedim(axis, -1) for part, axis in zip((x, y), self.axes, strict=True)]
+        if self.normalize:
+            pair = [p * p.square().sum(-1, True).rsqrt().clamp(max=1e7) for p in pair]
+        left, right = (part.flatten(1, -2) if part.ndim > 2 else part[:, None] for part in pair)
+        sizes = *pair[0].shape[:-1], *pair[1].shape[1:-1]
+        out = left @ right.transpose(1, 2)
+        return out.reshape(sizes) if len(sizes) > 1 else out.flatten(1)
+
+
+class Attention(nn.Module):
+    """Query, value and perhaps a key -> the mean of the values, weighted by the softmax of
+    products, or of sums by tanh; scale, outer: its weights."""
+
+    def __init__(self, scale, outer, dropout):
+        super().__init__()
+        self.dropout = dropout
+        self.scale = None if scale is None else nn.Parameter(torch.tensor(scale))
+        self.outer = None if outer is None else nn.Parameter(torch.tensor(outer))
+
+    def forward(self, query, value, key=None, return_attention_scores=False, use_causal_mask=False):
+        key = value if key is None else key
+        scale = 1 if self.scale is None else self.scale
+        if self.outer is None:
+            scores = query @ key.transpose(-1, -2) * scale
+        else:
+            sums = torch.tanh((query[..., :, None, :] + key[..., None, :, :]) * scale)
+            scores = (sums * self.outer).sum(-1)
+        if use_causal_mask:
+            seen = torch.ones_like(scores, dtype=torch.bool).tril()
+            scores = torch.where(seen, scores, scores - 1e9)
+        shares = functional.dropout(scores.softmax(-1), self.dropout, self.training)
+        y = shares @ value
+        return (y, shares) if return_attention_scores else y
+
+
+class Recurrent(nn.Module):
+    """A recurrent module (batch first) with Keras's choice of outputs, order and merge_mode; it may
+    start from states, (batch, units) each, the forward direction's first."""
+
+    def __init__(
+        self, rnn, return_sequences, go_backwards=False, merge_mode="concat", return_state=False
+    ):
+        super().__init__()
+        self.rnn, self.return_sequences, self.return_state = rnn, return_sequences, return_state
         self.go_backwards, self.merge_mode = go_backwards, merge_mode
 
-    def forward(self, x):
-        y, last = self.rnn(x.flip(1) if self.go_backwards else x)
-        last = last[0] if isinstance(last, tuple) else last
+    def forward(self, x, *states):
+        x = x.flip(1) if self.go_backwards else x
+        if states:
+            count = 2 if self.rnn.mode == "LSTM" else 1
+            states = tuple(torch.stack(states[n::count]) for n in range(count))
+            y, last = self.rnn(x, states if count == 2 else states[0])
+        else:
+            y, last = self.rnn(x)
+        last = last if isinstance(last, tuple) else (last,)
+        parts = list(y.chunk(len(last[0]), -1)) if self.return_sequences else last[0].unbind(0)
+        outputs = self.merged(*parts)
+        if self.return_state:
+            outputs += tuple(state for pair in zip(*last, strict=True) for state in pair)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def merged(self, *parts):
         if self.merge_mode == "concat":
-            return y if self.return_sequences else torch.cat(last.unbind(0), -1)
-        first, second = y.chunk(2, -1) if self.return_sequences else last.unbind(0)
+            return (torch.cat(parts, -1),)
+        if self.merge_mode is None:
+            return parts
+        first, second = parts
         if self.merge_mode == "mul":
-            return first * second
-        return (first + second) * (0.5 if self.merge_mode == "ave" else 1)
+            return (first * second,)
+        return ((first + second) * (0.5 if self.merge_mode == "ave" else 1),)
 
 
 class TimeDistributed(nn.Module):
@@ -300,14 +424,16 @@ def _embedding(layer):
 
 
 def _recurrent(layer):
-    return [Recurrent(_rnn([layer]), layer.return_sequences, layer.go_backwards)]
+    rnn, state = _rnn([layer]), layer.return_state
+    return [Recurrent(rnn, layer.return_sequences, layer.go_backwards, return_state=state)]
 
 
 def _bidirectional(layer):
     pair = layer.sublayers
     if pair[0].go_backwards or type(pair[0]) is not type(pair[1]) or pair[0].units != pair[1].units:
         _refuse(layer, "expected a forward and a backward layer alike in class and units")
-    return [Recurrent(_rnn(pair), layer.return_sequences, merge_mode=layer.merge_mode)]
+    rnn, state = _rnn(pair), layer.return_state
+    return [Recurrent(rnn, layer.return_sequences, False, layer.merge_mode, state)]
 
 
 def _rnn(pair):
@@ -543,7 +669,30 @@ def _softmax(layer):
     return [nn.Softmax(axis)]
 
 
+def _dot(layer):
+    axes = (layer.axes, layer.axes) if isinstance(layer.axes, int) else tuple(layer.axes)
+    return [Dot(axes, layer.normalize)]
+
+
+def _attention(layer):
+    scale = None if layer.scale is None else layer.scale.value
+    if isinstance(layer, layers.AdditiveAttention):
+        return [Attention(None, np.float32(1) if scale is None else scale, layer.dropout)]
+    outer = layer.concat_score_weight
+    return [Attention(scale, None if outer is None else outer.value, layer.dropout)]
+
+
 CONVERTERS = {
+    "Add": lambda layer: [Merge(torch.add)],
+    "AdditiveAttention": _attention,
+    "Attention": _attention,
+    "Average": lambda layer: [Merge(torch.add, divide=True)],
+    "Concatenate": lambda layer: [Concatenate(layer.axis)],
+    "Dot": _dot,
+    "Maximum": lambda layer: [Merge(torch.maximum)],
+    "Minimum": lambda layer: [Merge(torch.minimum)],
+    "Multiply": lambda layer: [Merge(torch.mul)],
+    "Subtract": lambda layer: [Merge(torch.sub)],
     "Activation": lambda layer: _activation(layer, layer.activation),
     "ActivityRegularization": lambda layer: [],
     "AveragePooling1D": _average_pooling,
@@ -589,7 +738,7 @@ CONVERTERS = {
     "Softmax": _softmax,
     "SpatialDropout1D": lambda layer: [OverTime(nn.Dropout1d(layer.rate), layer)],
     "SpatialDropout2D": lambda layer: _of_channels_second(layer, nn.Dropout2d(layer.rate)),
-    "TimeDistributed": lambda layer: [TimeDistributed(nn.Sequential(*_modules(layer.layer)))],
+    "TimeDistributed": lambda layer: [TimeDistributed(nn.Sequential(*_modules(layer.layer, {})))],
     "UnitNormalization": _unit_normalization,
     "UpSampling1D": _up_sampling,
     "UpSampling2D": lambda layer: _of_channels_second(layer, nn.Upsample(scale_factor=layer.size)),

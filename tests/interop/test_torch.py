@@ -4,6 +4,8 @@ import contextlib
 
 import numpy as np
 import pytest
+from graph_examples import GRAPHS, assert_close, data, predicted
+from graph_examples import built as built_graph
 from test_layers import CASES, built
 
 import fastrnn
@@ -50,6 +52,49 @@ def test_every_layer_to_torch(case, rng):
         return
     y = run(fastrnn.to_torch(model), x).numpy()
     np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-5, atol=5e-6)
+
+
+def without_masks(monkeypatch):
+    """Embeddings of the examples that mask nothing."""
+    create = L.Embedding.__init__
+    monkeypatch.setattr(
+        L.Embedding, "__init__", lambda self, *a, mask_zero=False, **k: create(self, *a, **k)
+    )
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_graph_to_torch(name, rng, monkeypatch):
+    without_masks(monkeypatch)
+    model = built_graph(name, rng)
+    words = None
+    if "heads" in name:
+        words = "(MultiHead|GroupQuery)Attention is not supported"
+    elif name.startswith("both ways from states"):
+        words = "alike"
+    if words:
+        with pytest.raises(ValueError, match=f"layer '.*{words}"):
+            fastrnn.to_torch(model)
+        return
+    module = fastrnn.to_torch(model)
+    for free in ((3, 5), (1, 1), (4, 7)):
+        x = data(model, rng, free)
+        with torch.no_grad():
+            y = module(*map(torch.tensor, x))
+        found = [part.numpy() for part in (y if isinstance(y, tuple) else [y])]
+        assert_close(found, predicted(model, x))
+
+
+def test_masks_of_graphs_are_refused(rng):
+    with pytest.raises(ValueError, match="layer 'source_embedded': masks are not supported"):
+        fastrnn.to_torch(built_graph("encoder, decoder, masks", rng))
+
+
+def test_shared_layers_are_one_module(rng, monkeypatch):
+    without_masks(monkeypatch)
+    model = built_graph("siamese", rng)
+    module = fastrnn.to_torch(model)
+    numbers = sum(parameter.numel() for parameter in module.parameters())
+    assert numbers == model.count_params() + 16  # PyTorch has two biases
 
 
 RECURRENT = {
