@@ -25,7 +25,7 @@ from fastrnn.data import (
 )
 from fastrnn.graph import Graph
 from fastrnn.inference import Predictor, Stepper
-from fastrnn.layers import CLASSES, MODELS, serialize
+from fastrnn.layers import MODELS, serialize
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
@@ -1070,16 +1070,7 @@ class Functional(Model):
         for layer in self._layers:
             inbound = []
             for node in nodes[layer]:
-                args, kwargs = [described(tensor) for tensor in node.inputs], {**node.options}
-                if isinstance(layer, TakesStates) and not node.single:
-                    args, kwargs["initial_state"] = args[:1], args[1:]
-                elif layer._tensors_by_name:
-                    kwargs |= dict(zip(("attention_mask",), args[3:], strict=False))
-                    args = args[:3]
-                elif not node.single:
-                    args = [args]
-                    if isinstance(layer, Functional):
-                        args = [packed(layer.input, args[0])]
+                args, kwargs = _arguments(node, [described(tensor) for tensor in node.inputs])
                 inbound.append({"args": args, "kwargs": kwargs})
             entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
         return {
@@ -1248,22 +1239,49 @@ def model_from_json(json_string: str | bytes, custom_objects: CustomObjects = No
 
 def clone_model(
     model: Model,
-    input_tensors: Symbolic | Sequence[Symbolic] | None = None,
+    input_tensors: Symbolic | Sequence[Any] | Mapping[str, Any] | None = None,
     clone_function: Callable[[Layer], Layer] | None = None,
+    call_function: Callable[..., Any] | None = None,
+    recursive: bool = False,
 ) -> Model:
-    """A model of the same layers, with new weights. input_tensors: an Input for it to begin with;
-    clone_function(layer): the layer in a layer's place. As keras.models.clone_model."""
+    """A model of the same layers, with new weights, compiled as the model is, with a new optimizer.
+
+    input_tensors: what it begins with, in the form of model.input. clone_function(layer): the layer
+    in a layer's place, asked once for each. call_function(layer, *args, **kwargs): what a layer of
+    a graph, no chain, gives. recursive: in inner models too. As keras.models.clone_model."""
     if not isinstance(model, Model):
         raise ValueError(f"model: expected a model, received {model!r}")
-    if input_tensors is None and clone_function is None:
-        classes = {type(layer).__name__: type(layer) for layer in model.layers}
-        own = {name: cls for name, cls in classes.items() if name not in CLASSES}
-        return type(model).from_config(model.get_config(), own)
-    if not isinstance(model, Sequential):
-        raise ValueError(
-            f"clone_function, input_tensors: expected None for {model.name!r}, which is no chain "
-            "of layers"
-        )
+    clones: dict[Layer, Layer] = {}
+
+    def clone_of(layer):
+        if layer not in clones:
+            if recursive and isinstance(layer, Model):
+                of_graph = call_function if isinstance(layer, Functional) else None
+                clones[layer] = clone_model(layer, None, clone_function, of_graph, True)
+            elif clone_function is None:
+                clones[layer] = _copied(layer)
+            else:
+                clones[layer] = clone_function(layer)
+            if not isinstance(clones[layer], Layer):
+                raise ValueError(
+                    f"clone_function: expected it to return a layer, received {clones[layer]!r}"
+                )
+        return clones[layer]
+
+    if isinstance(model, Functional):
+        clone = _clone_graph(model, input_tensors, clone_of, call_function)
+    elif call_function is not None:
+        raise ValueError(f"call_function: expected None for {model.name!r}, a chain of layers")
+    else:
+        clone = _clone_chain(model, input_tensors, clone_of)
+    if model.compiled:
+        from fastrnn.saving import pickling
+
+        pickling.compile_as(clone, model)
+    return clone
+
+
+def _clone_chain(model, input_tensors, clone_of):
     clone = Sequential(name=model.name, trainable=model.trainable)
     if input_tensors is not None:
         start, *others = _tensors("input_tensors", input_tensors)
@@ -1273,16 +1291,49 @@ def clone_model(
     elif model._input_layer is not None:
         clone.add(InputLayer.from_config(model._input_layer.get_config()))
     for layer in model.layers:
-        made = clone_function(layer) if clone_function else _copied(layer)
-        if not isinstance(made, Layer):
-            raise ValueError(f"clone_function: expected it to return a layer, received {made!r}")
-        clone.add(made)
+        clone.add(clone_of(layer))
+    if model.built and not clone.built:
+        clone.build(model.input_shape)
     return clone
 
 
+def _clone_graph(model, input_tensors, clone_of, call_function):
+    if input_tensors is not None:
+        starts = model.parts_of_inputs("input_tensors", input_tensors)
+        _tensors("input_tensors", starts)
+    else:
+        made = [
+            InputLayer.from_config(model.get_layer(name).get_config()) for name in model.input_names
+        ]
+        starts = [source(layer, layer.batch_shape) for layer in made]
+    found = dict(zip(model.inputs, starts, strict=True))
+    for node in model._graph.nodes:
+        if all(tensor in found for tensor in node.outputs):
+            continue
+        layer = clone_of(node.layer)
+        args, kwargs = _arguments(node, [found[tensor] for tensor in node.inputs])
+        outputs = (
+            layer(*args, **kwargs)
+            if call_function is None
+            else call_function(layer, *args, **kwargs)
+        )
+        found |= zip(node.outputs, leaves_of(outputs), strict=True)
+    ends = packed(model.output, [found[tensor] for tensor in model.outputs])
+    return Functional(packed(model.input, starts), ends, model.name, model.trainable)
+
+
+def _arguments(node, inputs):
+    """What a call like the node's gets, (args, kwargs), with these as its inputs."""
+    layer, args, kwargs = node.layer, [*inputs], {**node.options}
+    if isinstance(layer, TakesStates) and not node.single:
+        args, kwargs["initial_state"] = args[:1], args[1:]
+    elif layer._tensors_by_name:
+        kwargs |= dict(zip(("attention_mask",), args[3:], strict=False))
+        args = args[:3]
+    elif not node.single:
+        args = [packed(layer.input, args) if isinstance(layer, Functional) else args]
+    return args, kwargs
+
+
 def _copied(layer):
-    return (
-        clone_model(layer)
-        if isinstance(layer, Sequential)
-        else layer.from_config(layer.get_config())
-    )
+    return clone_model(layer) if isinstance(layer, Model) else layer.from_config(layer.get_config())

@@ -275,6 +275,80 @@ def test_clones_by_function_and_with_another_input():
         models.clone_model(layers.Dense(2))
 
 
+def test_clones_of_graphs():
+    model, (x, y) = translator(), translations()
+    clone = models.clone_model(model)
+    names = [layer.name for layer in model.layers]
+    assert [layer.name for layer in clone.layers] == names and clone.name == model.name
+    assert not {*model.layers} & {*clone.layers} and clone.get_config() == model.get_config()
+    assert [w.shape for w in clone.weights] == [w.shape for w in model.weights]
+    assert (clone.get_weights()[0] != model.get_weights()[0]).any()
+    clone.set_weights(model.get_weights())
+    for one, other in zip(clone.predict(x), model.predict(x), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert clone.train_on_batch(x, y) == model.train_on_batch(x, y)
+    assert clone.optimizer is not model.optimizer and clone.optimizer.iterations == 1
+
+    seen = []
+
+    def smaller(layer):
+        seen.append(layer)
+        if layer.name == "shared":
+            return layers.Dense(5, use_bias=False, name="changed")
+        return layer
+
+    inputs = [Input((9, 3), name="long"), Input((4, 3))]
+    clone = models.clone_model(model, inputs, smaller)
+    assert sorted(map(id, seen)) == sorted(map(id, model.layers[2:]))
+    assert clone.input_shape == [(None, 9, 3), (None, 4, 3)] and clone.inputs == inputs
+    assert clone.get_layer("words") is model.get_layer("words")
+    assert len(clone.get_layer("changed").weights) == 1
+    for wrong in (inputs[:1], [inputs[0], x[1]], x[0]):
+        with pytest.raises(ValueError, match="input_tensors: expected"):
+            models.clone_model(model, wrong)
+    with pytest.raises(ValueError, match="clone_function: expected it to return a layer"):
+        models.clone_model(model, clone_function=lambda layer: None)
+
+
+def test_clones_of_models_in_models():
+    inner, inputs = of_dicts(), {"first": Input((6, 3), name="a"), "second": Input((2,), name="b")}
+    stack = Sequential([layers.Dense(3), layers.Dense(2)])
+    model = Model(inputs, stack(inner(inputs)["up"]))
+    clone = models.clone_model(model)
+    assert not {*inner.weights, *stack.weights} & {*clone.weights} and [*clone.input] == [*inputs]
+    assert [w.shape for w in clone.weights] == [w.shape for w in model.weights]
+    met = []
+    models.clone_model(model, clone_function=lambda layer: met.append(layer) or layer)
+    assert {*met} == {inner, stack}
+    clone = models.clone_model(
+        model, clone_function=lambda layer: met.append(layer) or layer, recursive=True
+    )
+    assert {*met} >= {inner.get_layer("one"), *stack.layers} and not {inner, stack} & {*met[2:]}
+    assert {*clone.weights} == {*model.weights} and inner not in clone.layers
+
+    def dropping(layer, *args, **kwargs):
+        output = layer(*args, **kwargs)
+        return layers.Dropout(0.5)(output) if layer is stack else output
+
+    clone = models.clone_model(model, None, lambda layer: layer, dropping)
+    assert isinstance(clone.layers[-1], layers.Dropout) and stack in clone.layers
+    with pytest.raises(ValueError, match="call_function: expected None for .* a chain"):
+        models.clone_model(stack, call_function=dropping)
+
+
+def test_clones_are_compiled():
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2)])
+    for many in (False, True):
+        if many:
+            x = Input((3,))
+            model = Model(x, [layers.Dense(2, name="a")(x), layers.Dense(1, name="b")(x)])
+        model.compile("adam", "mse", metrics=[["mae"], ["mse"]] if many else ["mae"])
+        clone = models.clone_model(model)
+        assert clone.metrics_names == model.metrics_names and clone.optimizer.name == "adam"
+        model.compile("adam", ["mse", lambda y, p: (y - p) ** 2] if many else (lambda y, p: y - p))
+        assert not models.clone_model(model).compiled  # a lambda cannot be made again
+
+
 def test_model_from_config():
     model = models.Sequential([layers.Input((5, 3)), layers.LSTM(4), layers.Dense(2)])
     again = models.Model.from_config(model.get_config())

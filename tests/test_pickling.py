@@ -81,6 +81,16 @@ def test_own_classes_and_functions(way):
     assert twin.evaluate(x, x[..., :2], verbose=0) == model.evaluate(x, x[..., :2], verbose=0)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_own_functions_of_several_outputs(way):
+    x = L.Input((3,))
+    model = fastrnn.Model(x, [L.Dense(2, name="one")(x), L.Dense(1, name="other")(x)])
+    model.compile("adam", ["mse", mean_of_both], metrics=[[Always("always")], None])
+    twin, given = WAYS[way](model), np.ones((2, 3), np.float32)
+    y = [np.zeros((2, 2)), np.zeros((2, 1))]
+    assert twin.evaluate(given, y, verbose=0) == model.evaluate(given, y, verbose=0)
+
+
 def mean_of_both(y_true, y_pred):
     return (y_true + y_pred).mean(axis=-1)
 

@@ -1,6 +1,7 @@
 """Models in pickles and copies: as config, weights and optimizer state, without a file."""
 
 import inspect
+import warnings
 
 from fastrnn.saving import config, weights
 
@@ -27,6 +28,15 @@ def restore(described, own, arrays, compiled, state):
     return model
 
 
+def compile_as(clone, model):
+    """Compile a model as another is, with objects of its own, where these can be made again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = config.compile_config(model)
+    if compiled is not None:
+        config.Loader(_own_objects(model)).compile(clone, compiled)
+
+
 def _own_objects(model):
     """name -> the user's own classes and functions in a model, which a pickle only refers to."""
     found = {}
@@ -43,6 +53,8 @@ def _own_objects(model):
     for layer in config.within(model):
         look(layer, 2)  # its activation; the initializer within the options of a weight
     if model._compiled is not None:
-        for part in (model.loss, model.optimizer, *(m for m, _ in model._compiled.metrics)):
-            look(part, 1)
+        look(model.optimizer, 1)
+        for head in getattr(model._compiled, "heads", [model._compiled]):
+            for part in (head.loss, *(metric for metric, _ in head.metrics)):
+                look(part, 1)
     return found
