@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import collections
+import itertools
 
 import numpy as np
 
-from fastrnn.layers.embedding import Embedding, Lookup
+from fastrnn.layers.base import Layer
+from fastrnn.layers.core import Masking
+from fastrnn.layers.dropout import Dropout, SpatialDropout1D
+from fastrnn.layers.embedding import Embedding, Lookup, as_indices
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.regularizers import activity_gradient, activity_loss
@@ -15,59 +19,84 @@ from fastrnn.regularizers import activity_gradient, activity_loss
 class Call:
     """One call of a layer in a graph: `number` counts those of this layer. inputs, outputs: slots,
     the places of values in a pass; single: the layer takes and gives back one array for its inputs,
-    not a list; options: keywords of the layer's methods. looks_up: only a recurrent layer sees this
-    Embedding's vectors."""
+    not a list; options: keywords of the layer's methods. is_model: the layer is a graph itself.
+    looks_up: only a recurrent layer sees this Embedding's vectors; with "inference", dropout does
+    so too."""
 
     __slots__ = (
-        "inputs", "layer", "looks_up", "number", "options", "outputs", "several", "single",
+        "inputs", "is_model", "layer", "looks_up", "number", "options", "outputs", "several",
+        "single",
     )  # fmt: skip
 
     def __init__(self, layer, number, inputs, single, outputs, several, options):
         self.layer, self.number, self.single, self.several = layer, number, single, several
         self.options = options
         self.inputs, self.outputs = inputs, outputs
-        self.looks_up = False
+        own = not type(layer).forward.__module__.startswith("fastrnn.")  # the user's
+        self.is_model = hasattr(layer, "propagate") and not own
+        self.looks_up = ""
 
 
 class Graph:
-    """The calls between tensors `inputs` and `outputs`, symbolic ones, and their layers in the
-    order in which Keras has them.
+    """Calls of layers, each after those that give its inputs, from the slots `inputs` to the slots
+    `outputs`. layers: each once, in the order in which Keras has them."""
 
-    Errors: ValueError where an output comes from other tensors than the inputs."""
+    def __init__(self, calls, inputs, outputs, layers, nodes=()):
+        self.calls, self.inputs, self.outputs = calls, inputs, outputs
+        self.layers, self.nodes = layers, nodes
+        self.slots = 1 + max(itertools.chain(inputs, outputs, *(call.outputs for call in calls)))
+        self.readers = collections.Counter(slot for call in calls for slot in call.inputs)
+        self.readers.update(outputs)
+        weights = [weight for call in calls for weight in call.layer.weights]
+        self.shares = len(set(weights)) < len(weights)
+        self._mark_look_ups()
 
-    def __init__(self, inputs, outputs):
-        self.nodes = _nodes_between(inputs, outputs)
-        self.layers = [*dict.fromkeys(node.layer for node in self.nodes)]
-        slots, counts = {}, collections.Counter()
-        self.calls = []
-        for node in self.nodes:
-            if node in {tensor.node for tensor in inputs}:
+    @classmethod
+    def between(cls, inputs, outputs):
+        """That of the symbolic tensors `inputs` and `outputs`. Errors: ValueError where an output
+        comes from other tensors than the inputs."""
+        nodes = _nodes_between(inputs, outputs)
+        slots, counts, calls = {}, collections.Counter(), []
+        starts = {tensor.node for tensor in inputs}
+        for node in nodes:
+            if node in starts:
                 continue
             ins = [slots.setdefault(tensor, len(slots)) for tensor in node.inputs]
             outs = [slots.setdefault(tensor, len(slots)) for tensor in node.outputs]
             number = counts[node.layer]
             counts[node.layer] += 1
-            self.calls.append(
-                Call(node.layer, number, ins, node.single, outs, node.several, node.options)
-            )
-        self.inputs = [slots.setdefault(tensor, len(slots)) for tensor in inputs]
-        self.outputs = [slots[tensor] for tensor in outputs]
-        self.slots = len(slots)
-        self.readers = collections.Counter(slot for call in self.calls for slot in call.inputs)
-        self.readers.update(self.outputs)
-        weights = [weight for call in self.calls for weight in call.layer.weights]
-        self.shares = len(set(weights)) < len(weights)
+            call = Call(node.layer, number, ins, node.single, outs, node.several, node.options)
+            calls.append(call)
+        ins = [slots.setdefault(tensor, len(slots)) for tensor in inputs]
+        outs = [slots[tensor] for tensor in outputs]
+        return cls(calls, ins, outs, [*dict.fromkeys(node.layer for node in nodes)], nodes)
+
+    @classmethod
+    def of_chain(cls, layers):
+        """That of built layers, each of which gets what the one before gives."""
+        calls, below = [], [0]
+        for layer in layers:
+            several = isinstance(layer.output_shape, list)
+            count = len(layer.output_shape) if several else 1
+            above = [below[-1] + 1 + place for place in range(count)]
+            calls.append(Call(layer, 0, below, True, above, several, {}))
+            below = above
+        return cls(calls, [0], below, [*layers])
+
+    def _mark_look_ups(self):
         by_input = {call.inputs[0]: call for call in self.calls}
         for call in self.calls:
-            (slot, *_), layer = call.outputs, call.layer
-            reader = by_input.get(slot)
-            call.looks_up = (
-                type(layer) is Embedding
-                and layer.activity_regularizer is None
-                and self.readers[slot] == 1
-                and reader is not None
-                and type(reader.layer).forward in (Recurrent.forward, Bidirectional.forward)
-            )
+            if type(call.layer) is not Embedding or call.layer.activity_regularizer is not None:
+                continue
+            above, when = by_input.get(call.outputs[0]), "always"
+            while above is not None and self.readers[above.inputs[0]] == 1:
+                layer = above.layer
+                if type(layer).forward in (Recurrent.forward, Bidirectional.forward):
+                    call.looks_up = when
+                drops = type(layer) in (Dropout, SpatialDropout1D)
+                if not drops or layer.activity_regularizer is not None:
+                    break
+                above, when = by_input.get(above.outputs[0]), "inference"
 
     def chain(self):
         """What the layers give one after another, of a chain from one input to all outputs of the
@@ -112,33 +141,34 @@ class Graph:
             if masks is not None:
                 known[slot] = masks[place]
         for call in self.calls:
-            layer, own = call.layer, run.of_call(call.layer, call.number)
+            layer = call.layer
+            own = run.of_call(layer, call.number) if call.number else run
             if call.single:
-                (slot,) = call.inputs
+                slot = call.inputs[0]
                 x, mask = values[slot], known[slot]
             else:
                 x, mask = [values[s] for s in call.inputs], [known[s] for s in call.inputs]
                 if all(m is None for m in mask):
                     mask = None
-            if call.looks_up:
+            if call.is_model:
+                y, mask = layer.propagate(x, own, mask)
+            elif call.looks_up and (call.looks_up == "always" or not run.training):
                 y = Lookup(layer, x)
+                mask = layer.compute_mask(x, mask)
             else:
                 y = layer.forward(x, own, mask, **call.options)
-            mask = layer.compute_mask(x, mask)
+                mask = layer.compute_mask(x, mask)
             if call.several:
-                for slot, value in zip(call.outputs, y, strict=True):
-                    values[slot] = value
                 masks_of = mask if isinstance(mask, list) else [mask] + [None] * (len(y) - 1)
-                for slot, part in zip(call.outputs, masks_of, strict=True):
-                    known[slot] = part
+                for slot, value, part in zip(call.outputs, y, masks_of, strict=True):
+                    values[slot], known[slot] = value, _masking(part)
+                run.saved[call] = [value.shape for value in y]
                 continue
-            (slot,) = call.outputs
-            values[slot] = y
-            if mask is not None and not mask.all():
-                known[slot] = mask
+            slot = call.outputs[0]
+            values[slot], known[slot] = y, _masking(mask)
             if layer.activity_regularizer is not None:
                 run.losses.append(activity_loss(layer.activity_regularizer, y))
-        run.saved[self] = values
+                run.saved[call] = y
         return [values[slot] for slot in self.outputs], [known[slot] for slot in self.outputs]
 
     def backward(self, gradients, run, need_dx=True):
@@ -153,47 +183,132 @@ class Graph:
             run.forget_gradients(None)
 
     def _backward(self, gradients, run, need_dx):
-        values, found = run.saved[self], [None] * self.slots
+        walk = run.walks.get((self, need_dx))
+        if walk is None:
+            walk = run.walks[self, need_dx] = self._walk(need_dx)
+        found = [None] * self.slots
         for slot, gradient in zip(self.outputs, gradients, strict=True):
             _add(found, slot, gradient)
-        needed = self._needed(need_dx)
-        for call in reversed(self.calls):
-            layer, own = call.layer, run.of_call(call.layer, call.number)
-            dys = [found[slot] for slot in call.outputs]
-            lower = [needed[slot] for slot in call.inputs]
-            if not any(needed[slot] for slot in call.outputs):
-                continue
-            if all(dy is None for dy in dys):
-                continue
-            for place, slot in enumerate(call.outputs):
+        for call, needed in walk:
+            layer = call.layer
+            own = run.of_call(layer, call.number) if call.number else run
+            if call.several:
+                dy = [found[slot] for slot in call.outputs]
+                if all(part is None for part in dy):
+                    continue
+                for place, shape in enumerate(run.saved[call]):
+                    if dy[place] is None:
+                        dy[place] = np.zeros(shape, np.float32)
+            else:
+                dy = found[call.outputs[0]]
+                if dy is None:
+                    continue
+                if layer.activity_regularizer is not None:
+                    dy = dy + activity_gradient(layer.activity_regularizer, run.saved[call])
+            for slot in call.outputs:
                 found[slot] = None
-                if dys[place] is None:
-                    dys[place] = np.zeros_like(values[slot])
-            dy = dys if call.several else dys[0]
-            if layer.activity_regularizer is not None and not call.several:
-                y = values[call.outputs[0]]
-                dy = dy + activity_gradient(layer.activity_regularizer, y)
-            dx = layer.backward(dy, own, any(lower))
+            dx = layer.backward(dy, own, bool(needed))
             run.add_gradients()
-            if not any(lower) or dx is None:
+            if not needed or dx is None:
                 continue
-            for slot, need, part in zip(
-                call.inputs, lower, [dx] if call.single else dx, strict=True
-            ):
-                if need:
+            if call.single:
+                _add(found, call.inputs[0], dx)
+                continue
+            for slot, part in zip(call.inputs, dx, strict=True):
+                if slot in needed:
                     _add(found, slot, part)
         return [found[slot] for slot in self.inputs]
 
-    def _needed(self, need_dx):
-        """For each slot: does something below it, or it itself, want its gradient?"""
-        needed = [False] * self.slots
-        for slot in self.inputs:
-            needed[slot] = need_dx
+    def _walk(self, need_dx):
+        """The calls that a gradient has to go back through, from the last, each with those of its
+        inputs' slots below which something wants it, or which want it themselves."""
+        wanted = set(self.inputs if need_dx else ())
+        walk = []
         for call in self.calls:
-            wanted = any(needed[slot] for slot in call.inputs) or bool(call.layer.trainable_weights)
-            for slot in call.outputs:
-                needed[slot] = wanted
-        return needed
+            needed = wanted.intersection(call.inputs)
+            if needed or call.layer.trainable_weights:
+                wanted.update(call.outputs)
+                walk.append((call, needed))
+        return walk[::-1]
+
+    # --- inference over fixed arrays ---
+
+    def plan(self, arrays, steps, run):
+        """Append to `steps` the calls without arguments that take what is in arrays to what is in
+        the arrays returned, for inputs of which no layer masks a step. The memory of a slot goes to
+        later ones after its last reader."""
+        values, rooms = [None] * self.slots, run.rooms
+        left = collections.Counter(self.readers)
+        for slot, array in zip(self.inputs, arrays, strict=True):
+            values[slot] = array
+            rooms.hold(array)
+        for call in self.calls:
+            layer = call.layer
+            own = run.of_call(layer, call.number) if call.number else run
+            xs = [values[slot] for slot in call.inputs]
+            x = xs[0] if call.single else xs
+            if call.looks_up:
+                y = Lookup(layer, as_indices(x, steps))
+            elif call.is_model:
+                y = layer.plan_unmasked(x, steps, own)
+            elif type(layer) is Masking and not run.states:
+                y = x
+            else:
+                y = _plan(layer, x, steps, own, call.options)
+            for slot, array in zip(call.outputs, y if call.several else [y], strict=True):
+                values[slot] = array
+                if not call.is_model:  # which has them held already
+                    rooms.hold(array)
+            for slot in call.inputs:
+                left[slot] -= 1
+                if not left[slot]:
+                    rooms.drop(values[slot])
+        return [values[slot] for slot in self.outputs]
+
+    def mask_makers(self):
+        """The layers above which steps can be masked that are not below, each with which of the
+        inputs it gets, or None where it gets something else."""
+        found = []
+        for call in self.calls:
+            if call.is_model:
+                inner = call.layer.mask_makers()
+            else:
+                inner = [(call.layer, 0)] if _makes_mask(call.layer) else []
+            for layer, place in inner:
+                slot = None if place is None else call.inputs[place]
+                outer = self.inputs.index(slot) if slot in self.inputs else None
+                found.append((layer, outer))
+        return found
+
+
+def _makes_mask(layer) -> bool:
+    """Can steps be masked above this layer that are not below? A user's compute_mask may do so."""
+    if getattr(layer, "mask_zero", False) or isinstance(layer, Masking):
+        return True
+    return not type(layer).compute_mask.__module__.startswith("fastrnn.")
+
+
+def masks_nothing(layer, x) -> bool:
+    """Does this Embedding with mask_zero, or Masking, keep all steps of x?"""
+    if isinstance(layer, Embedding):
+        return np.count_nonzero(x) == x.size
+    kept = x[..., 0] != np.float32(layer.mask_value)  # mostly the first feature tells
+    return np.count_nonzero(kept) == kept.size or layer.compute_mask(x).all()
+
+
+def _plan(layer, x, steps, run, options):
+    """layer.plan, unless it is that of a class below the user's own, which has another forward."""
+    for cls in type(layer).__mro__:
+        if cls.__module__.startswith("fastrnn.") or "plan" in vars(cls):
+            break
+        if "forward" in vars(cls):
+            return Layer.plan(layer, x, steps, run, **options)
+    return layer.plan(x, steps, run, **options)
+
+
+def _masking(mask):
+    """A mask, or None for one that masks nothing: the same, and faster."""
+    return None if mask is None or mask.all() else mask
 
 
 def _add(found, slot, gradient):

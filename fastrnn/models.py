@@ -23,18 +23,15 @@ from fastrnn.data import (
     paths_in,
     steps_of,
 )
-from fastrnn.graph import Graph
+from fastrnn.graph import Graph, masks_nothing
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import MODELS, serialize
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
 from fastrnn.layers.core import InputLayer, Masking
-from fastrnn.layers.dropout import Dropout, SpatialDropout1D
-from fastrnn.layers.embedding import Embedding, Lookup, as_indices
-from fastrnn.layers.recurrent import Recurrent, TakesStates
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.recurrent import TakesStates
 from fastrnn.layers.symbolic import Symbolic, source
-from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.metrics import Mean, Metric
-from fastrnn.regularizers import activity_gradient, activity_loss
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
 from fastrnn.utils import unknown_arguments
@@ -111,6 +108,7 @@ class Model(Layer, metaclass=_Makes):
     ):
         super().__init__(name=name, trainable=trainable)
         self._layers: list[Layer] = []
+        self._graph: Any = None
         self._runs = collections.deque()
         self._predictor: Any = None
         self._compiled: Any = None  # what compile made, training.Compiled
@@ -167,12 +165,79 @@ class Model(Layer, metaclass=_Makes):
 
     def compiled_changes(self):
         """The stack has changed: metrics and buffers start anew."""
+        self._graph = None
         self._runs.clear()
         self._predictor = None
         if self._compiled is not None:
             self._compiled.changes()
 
     # --- computing ---
+
+    @property
+    def _gives_list(self):
+        return isinstance(self.output_shape, list)
+
+    def _inputs_of(self, values):
+        """A list of values for the inputs, or the one of them where the model takes no list."""
+        return list(values) if self.takes_several else values[0]
+
+    def _outputs_of(self, values):
+        return list(values) if self._gives_list else values[0]
+
+    @property
+    def graph(self):
+        """The calls of the layers."""
+        if self._graph is None:
+            self._graph = Graph.of_chain(self._layers)
+        return self._graph
+
+    def propagate(self, x, run, mask=None):
+        """(output, mask) for a batch that fits the model, or lists of them."""
+        if self.takes_several:
+            ys, masks = self.graph.forward(x, run, mask)
+        else:
+            ys, masks = self.graph.forward([x], run, None if mask is None else [mask])
+        return self._outputs_of(ys), self._outputs_of(masks)
+
+    def forward(self, x, run, mask=None):
+        return self.propagate(x, run, mask)[0]
+
+    def call(self, x, run, mask):
+        return self.propagate(x, run, mask)[0]
+
+    def backward(self, dy, run, need_dx=True):
+        dys = dy if self._gives_list else [dy]
+        return self._inputs_of(self.graph.backward(dys, run, need_dx))
+
+    def plan(self, x, steps, run):
+        xs = x if self.takes_several else [x]
+        makers = [] if run.states else self.mask_makers()
+        if not makers:
+            return self.plan_unmasked(x, steps, run)
+        if any(type(la) not in (Embedding, Masking) or place is None for la, place in makers):
+            return super().plan(x, steps, run)
+        unmasked = []
+        y = self.plan_unmasked(x, unmasked, run)
+
+        def step():
+            if all(masks_nothing(layer, xs[place]) for layer, place in makers):
+                for one in unmasked:
+                    one()
+            elif isinstance(y, list):
+                for kept, output in zip(y, self.forward(x, run), strict=True):
+                    np.copyto(kept, output)
+            else:
+                np.copyto(y, self.forward(x, run))
+
+        steps.append(step)
+        return y
+
+    def plan_unmasked(self, x, steps, run):
+        """plan for inputs of which no layer masks a step."""
+        return self._outputs_of(self.graph.plan(x if self.takes_several else [x], steps, run))
+
+    def mask_makers(self):
+        return self.graph.mask_makers()
 
     def compile_inference(self) -> Predictor:
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""
@@ -758,99 +823,6 @@ class Sequential(Model):
             layer.check_call(shape)
             shape = layer.compute_output_shape(shape)
 
-    def compute_mask(self, inputs, mask=None):
-        raise NotImplementedError("a Sequential computes its mask while it runs")
-
-    # --- computing ---
-
-    def propagate(self, x, run, mask=None):
-        """(output, mask) for a batch that fits the model."""
-        for i, layer in enumerate(self._layers):
-            if isinstance(layer, Sequential):
-                x, mask = layer.propagate(x, run, mask)
-                continue
-            y = Lookup(layer, x) if self._looks_up(i, run) else layer.forward(x, run, mask)
-            mask = layer.compute_mask(x, mask)
-            if mask is not None and mask.all():
-                mask = None  # the same, and faster
-            x = y
-            if layer.activity_regularizer is not None and not isinstance(y, list):
-                run.losses.append(activity_loss(layer.activity_regularizer, y))
-                run.saved[layer, "output"] = y
-        return x, mask
-
-    def _looks_up(self, i, run):
-        """Is layer i an Embedding whose vectors only a recurrent layer above will see?"""
-        layer = self._layers[i]
-        if type(layer) is not Embedding or layer.activity_regularizer is not None:
-            return False
-        for above in self._layers[i + 1 :]:
-            drops = type(above) in (Dropout, SpatialDropout1D)
-            if run.training or not drops or above.activity_regularizer is not None:
-                return type(above).forward in (Recurrent.forward, Bidirectional.forward)
-        return False
-
-    def forward(self, x, run, mask=None):
-        return self.propagate(x, run, mask)[0]
-
-    def backward(self, dy, run, need_dx=True):
-        last = 0
-        if not need_dx:
-            needed = [i for i, la in enumerate(self._layers) if la.trainable_weights]
-            if not needed:
-                return None
-            last = needed[0]
-        for i in range(len(self._layers) - 1, last - 1, -1):
-            layer = self._layers[i]
-            if layer.activity_regularizer is not None:
-                y = run.saved[layer, "output"]
-                dy = dy + activity_gradient(layer.activity_regularizer, y)
-            dy = layer.backward(dy, run, need_dx or i > last)
-        return dy
-
-    def call(self, x, run, mask):
-        return self.forward(x, run, mask)
-
-    def plan(self, x, steps, run):
-        leaves = self._leaves()
-        makers = [] if run.states else [layer for layer in leaves if _makes_mask(layer)]
-        if not makers:
-            return self._plan_unmasked(x, steps, run)
-        first = leaves[0]
-        if makers != [first] or type(first) not in (Embedding, Masking):
-            return super().plan(x, steps, run)
-        unmasked = []
-        y = self._plan_unmasked(x, unmasked, run)
-
-        def step():
-            if _masks_nothing(first, x):
-                for one in unmasked:
-                    one()
-            elif isinstance(y, list):
-                for kept, output in zip(y, self.forward(x, run), strict=True):
-                    np.copyto(kept, output)
-            else:
-                np.copyto(y, self.forward(x, run))
-
-        steps.append(step)
-        return y
-
-    def _plan_unmasked(self, x, steps, run):
-        """plan for inputs of which no layer masks a step."""
-        for i, layer in enumerate(self._layers):
-            if type(layer) is Sequential:
-                x = layer._plan_unmasked(x, steps, run)
-            elif self._looks_up(i, run):
-                x = Lookup(layer, as_indices(x, steps))
-            elif type(layer) is not Masking or run.states:
-                x = _plan(layer, x, steps, run)
-        return x
-
-    def _leaves(self):
-        """The layers in order, those of inner models in their places."""
-        inner = [la._leaves() if isinstance(la, Sequential) else [la] for la in self._layers]
-        return [leaf for leaves in inner for leaf in leaves]
-
     def get_config(self) -> dict[str, Any]:
         layers = [serialize(layer) for layer in self._layers]
         if self._input_layer is not None:
@@ -893,8 +865,9 @@ class Functional(Model):
         super().__init__(name=name or unique_name("functional"), trainable=trainable)
         self.inputs, self.outputs = _tensors("inputs", inputs), _tensors("outputs", outputs)
         self._structures = inputs, outputs
-        self._several = tuple(isinstance(s, (list, tuple, dict)) for s in self._structures)
-        self._graph = Graph(self.inputs, self.outputs)
+        self.takes_several = isinstance(inputs, (list, tuple, dict))
+        self.gives_several = isinstance(outputs, (list, tuple, dict))
+        self._graph = Graph.between(self.inputs, self.outputs)
         starts = {
             tensor.layer: tensor.layer
             if isinstance(tensor.layer, InputLayer)
@@ -913,17 +886,11 @@ class Functional(Model):
         nested = any(len(path) > 1 for path in self._paths[1])
         self.metric_names = self.output_names if nested else self.head_names
         self.input_shape = self._inputs_of([tensor.shape for tensor in self.inputs])
-        self.output_shape = self._outputs_of([tensor.shape for tensor in self.outputs])
+        shapes = [tensor.shape for tensor in self.outputs]
+        self.output_shape = shapes if self.gives_several else shapes[0]
         self.built = True
         for layer in self._layers:
             layer._model = weakref.ref(self)
-
-    def _inputs_of(self, values):
-        """A list of values for the inputs, or the one of them where the model takes no list."""
-        return list(values) if self._several[0] else values[0]
-
-    def _outputs_of(self, values):
-        return list(values) if self._several[1] else values[0]
 
     def parts_of_inputs(self, name, given):
         """A list of what a list, dict or other structure has for each of the inputs."""
@@ -948,14 +915,6 @@ class Functional(Model):
     @property
     def output(self):
         return self._structures[1]
-
-    @property
-    def takes_several(self):
-        return self._several[0]
-
-    @property
-    def gives_several(self):
-        return self._several[1]
 
     @property
     def input_dtype(self):
@@ -1022,21 +981,6 @@ class Functional(Model):
         if self.takes_several:
             return [_repaired(a, t.shape) for a, t in zip(x, self.inputs, strict=True)]
         return _repaired(x, self.inputs[0].shape)
-
-    def propagate(self, x, run, mask=None):
-        """(output, mask) for a batch that fits the model, or lists of them."""
-        if self.takes_several:
-            ys, masks = self._graph.forward(x, run, mask)
-        else:
-            ys, masks = self._graph.forward([x], run, None if mask is None else [mask])
-        return self._outputs_of(ys), self._outputs_of(masks)
-
-    def forward(self, x, run, mask=None):
-        return self.propagate(x, run, mask)[0]
-
-    def backward(self, dy, run, need_dx=True):
-        dys = dy if self._several[1] else [dy]
-        return self._inputs_of(self._graph.backward(dys, run, need_dx))
 
     # --- looking ---
 
@@ -1106,7 +1050,7 @@ def _model_between(
     outputs = ends[0] if isinstance(outputs, (list, tuple)) and [*outputs] == ends[:1] else outputs
     tensors = None
     if not _is_structure(inputs) and not _is_structure(outputs):
-        tensors = Graph(starts, ends).chain()
+        tensors = Graph.between(starts, ends).chain()
     if tensors is None:
         return Functional(inputs, outputs, name, trainable)
     model = Sequential(name=name or unique_name("functional"), trainable=trainable)
@@ -1126,31 +1070,6 @@ def _repaired(x, declared):
     if x.ndim == len(declared) - 1 and declared[-1] == 1:
         return x[..., None]
     return x
-
-
-def _makes_mask(layer) -> bool:
-    """Can steps be masked above this layer that are not below? A user's compute_mask may do so."""
-    if getattr(layer, "mask_zero", False) or isinstance(layer, Masking):
-        return True
-    return not type(layer).compute_mask.__module__.startswith("fastrnn.")
-
-
-def _masks_nothing(layer, x) -> bool:
-    """Does this Embedding with mask_zero, or Masking, keep all steps of x?"""
-    if isinstance(layer, Embedding):
-        return np.count_nonzero(x) == x.size
-    kept = x[..., 0] != np.float32(layer.mask_value)  # mostly the first feature tells
-    return np.count_nonzero(kept) == kept.size or layer.compute_mask(x).all()
-
-
-def _plan(layer, x, steps, run):
-    """layer.plan, unless it is that of a class below the user's own, which has another forward."""
-    for cls in type(layer).__mro__:
-        if cls.__module__.startswith("fastrnn.") or "plan" in vars(cls):
-            break
-        if "forward" in vars(cls):
-            return Layer.plan(layer, x, steps, run)
-    return layer.plan(x, steps, run)
 
 
 def _models_within(layer):

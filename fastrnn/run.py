@@ -17,6 +17,8 @@ class Run:
     the optimizer; see apply_updates.
     prepare: do at once in inference what else waits until it has proved worth its time.
     states: the states, by recurrent layer, that a plan starts from and replaces.
+    walks: what graphs found out about the way of gradients, until other weights are trained.
+    rooms: where a plan's arrays come from.
     filled: the weights whose gradients backward has written, where it may meet one a second time,
     whose gradient is then to be added (see add_gradients); None where it meets each once.
 
@@ -37,6 +39,8 @@ class Run:
         self._views = {}
         self._memory = {}
         self._children = {}
+        self.walks = {}
+        self.rooms = Rooms()
 
     def empty(self, owner, name, shape, dtype=np.float32):
         """An array whose memory is reused from pass to pass."""
@@ -76,6 +80,7 @@ class Run:
         child.training, child.prepare = self.training, self.prepare
         child.losses, child.updates, child.filled = self.losses, self.updates, self.filled
         child._packed, child._added = self._packed, self._added
+        child.walks, child.rooms = self.walks, self.rooms
         return child
 
     def of_call(self, layer, number):
@@ -113,3 +118,42 @@ class Run:
         for variable, share, target in self.updates:
             variable.value += share * (target - variable.value)
         self.updates.clear()
+
+
+class Rooms:
+    """Arrays of a plan, whose memory is used again: `new` gives one, which counts as held by
+    whoever asked, and goes to others once each `hold` of it, or of a view of it, has been
+    answered by a `drop`."""
+
+    def __init__(self):
+        self._held = {}  # id of memory -> (memory, how often it is held)
+        self._free = []
+
+    def new(self, shape):
+        """float32, not initialized."""
+        size = math.prod(shape)
+        fits = [memory for memory in self._free if size <= memory.size <= 4 * size + 4096]
+        if fits:
+            memory = min(fits, key=lambda memory: memory.size)
+            self._free = [other for other in self._free if other is not memory]
+        else:
+            memory = np.empty(size, np.float32)
+        self._held[id(memory)] = memory, 0
+        return memory[:size].reshape(shape)
+
+    def hold(self, array):
+        self._count(array, 1)
+
+    def drop(self, array):
+        self._count(array, -1)
+
+    def _count(self, array, more):
+        while id(array) not in self._held:
+            if not isinstance(array, np.ndarray):
+                return  # memory that is not from here
+            array = array.base
+        memory, count = self._held.pop(id(array))
+        if count + more:
+            self._held[id(array)] = memory, count + more
+        else:
+            self._free.append(memory)

@@ -120,6 +120,7 @@ class Compiled(Head):
             for other in {id(v.store): v.store for v in variables if v.store}.values():
                 other.release()
             self.store = Store(variables)
+            self.run.walks.clear()
 
     def changes(self):
         """The model has other layers: metrics and buffers start anew."""

@@ -107,7 +107,8 @@ def test_dropout_between_is_passed_in_inference(indices):
     np.testing.assert_array_equal(model.predict_on_batch(indices), expected)
     np.testing.assert_array_equal(model.compile_inference()(indices), expected)
     assert model.layers[3]._products.computed
-    assert not network(L.Dropout(0.2))._looks_up(0, fastrnn.run.Run())
+    assert model.graph.calls[0].looks_up == "inference"
+    assert not network(L.Dropout(0.2)).graph.calls[0].looks_up
 
 
 def test_a_frozen_embedding_keeps_its_weights(indices, ways):

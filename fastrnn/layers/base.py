@@ -497,17 +497,20 @@ class Layer:
     def call(self, x, run, mask, **options):
         return self.forward(x, run, mask, **options)
 
-    def plan(self, x, steps, run):
-        """Append to `steps` the calls without arguments that take what is in the array x to what
-        is in the array returned. For inference without masks."""
+    def plan(self, x, steps, run, **options):
+        """Append to `steps` the calls without arguments that take what is in the array x, or in
+        several, to what is in the array, or the list of them, that is returned; it may come from
+        run.rooms. For inference without masks; options: keywords of this call."""
         several = isinstance(x, list)
-        shape = self.compute_output_shape([part.shape for part in x] if several else x.shape)
+        shape = self.compute_output_shape(
+            [part.shape for part in x] if several else x.shape, **options
+        )
         if isinstance(shape, list):
-            ys = [np.empty(s, np.float32) for s in shape]
-            steps.append(lambda: [*map(np.copyto, ys, self.forward(x, run))])
+            ys = [run.rooms.new(s) for s in shape]
+            steps.append(lambda: [*map(np.copyto, ys, self.forward(x, run, **options))])
             return ys
-        y = np.empty(shape, np.float32)
-        steps.append(lambda: np.copyto(y, self.forward(x, run)))
+        y = run.rooms.new(shape)
+        steps.append(lambda: np.copyto(y, self.forward(x, run, **options)))
         return y
 
     def gradient_array(self, variable, run):

@@ -121,7 +121,7 @@ class Dense(Layer):
     def plan(self, x, steps, run):
         code = engine_activation(self.activation)
         packed = self._pack(run)
-        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        y = run.rooms.new(self.compute_output_shape(x.shape))
         if code is not None:
             steps.append(functools.partial(packed.forward, y, x, code))
         elif self.activation is activations.softmax:

@@ -132,7 +132,7 @@ class Embedding(Layer):
 
     def plan(self, x, steps, run):
         x = as_indices(x, steps)
-        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        y = run.rooms.new(self.compute_output_shape(x.shape))
         steps.append(functools.partial(_engine.embedding_forward, y, self.embeddings.value, x))
         return y
 

@@ -144,7 +144,7 @@ class Merge(Layer):
 
     def plan(self, x, steps, run):
         xs, shape = self._arranged(x)
-        y = np.empty(shape, np.float32)
+        y = run.rooms.new(shape)
         steps.append(functools.partial(self.merge, xs, y))
         return y
 
@@ -384,7 +384,7 @@ class Concatenate(Merge):
         return found
 
     def plan(self, x, steps, run):
-        y = np.empty(self._shape([part.shape for part in x]), np.float32)
+        y = run.rooms.new(self._shape([part.shape for part in x]))
         steps.append(functools.partial(np.concatenate, x, axis=self.axis, out=y))
         return y
 

@@ -329,22 +329,26 @@ class Recurrent(TakesStates):
         return self.forward(x, run, mask, initial_state)
 
     def plan(self, x, steps, run):
-        states = run.states.get(self)
-        if states is None and (self._codes is None or self.stateful or self.return_state):
+        kept = run.states.get(self)
+        if kept is None and (self._codes is None or self.stateful):
             return super().plan(x, steps, run)
-        y = np.empty(self.compute_output_shape(x.shape), np.float32)
+        x, *begin = x if isinstance(x, list) else [x]
+        y = run.rooms.new(self.shape_of_y(x.shape))
         if self._codes is None:
 
             def step():
-                np.copyto(y, self.forward(x, run, states=states))
-                for state, last in zip(states, run.saved[self, "states"][0], strict=True):
+                np.copyto(y, self.forward(x, run, states=kept))
+                for state, last in zip(kept, run.saved[self, "states"][0], strict=True):
                     state[...] = last
 
             steps.append(step)
             return y
+        begin, end = (kept, kept) if kept else (begin, [])
+        if self.return_state and not kept:
+            end = [run.rooms.new(shape) for shape in self.shapes_of_states(x.shape)]
         ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])
-        steps.append(plan_directions([self], x, run, ys, lasts, states))
-        return y
+        steps.append(plan_directions([self], x, run, ys, lasts, [begin], [end]))
+        return [y, *end] if self.return_state else y
 
     def gradients(self, run):
         weights = [self.kernel, self.recurrent_kernel]
@@ -523,17 +527,19 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
     run.saved[owner, "states"] = last_states
 
 
-def plan_directions(layers, x, run, ys, lasts, states=None):
-    """A call that runs fused layers over what is in x, as forward_directions does. states: of the
-    only layer, where the call starts from and which it replaces."""
-    h, c = [*(states or []), None, None][:2]
+def plan_directions(layers, x, run, ys, lasts, begins, ends):
+    """A call that runs fused layers over what is in x, as forward_directions does. begins, ends:
+    the states of each layer that the call starts from and gives, which may be the same arrays;
+    none for zeros, and where they are not wanted."""
 
     def plan(inputs, indices):
         engine = _engine.RNNRun(len(layers))
         for d, layer in enumerate(layers):
+            h0, c0 = [*begins[d], None, None][:2]
+            h_last, c_last = [*ends[d], None, None][:2]
             engine.set_direction(
-                d, layer.packed(run), *layer._codes, inputs[d], None, False, h, c, ys[d],
-                lasts[d], h, c, *indices[d],
+                d, layer.packed(run), *layer._codes, inputs[d], None, False, h0, c0, ys[d],
+                lasts[d], h_last, c_last, *indices[d],
             )  # fmt: skip
         return engine.forward
 

@@ -208,11 +208,14 @@ class Bidirectional(TakesStates):
 
     def plan(self, x, steps, run):
         unfused = any(layer._codes is None for layer in self.sublayers)
-        if self.merge_mode != "concat" or self.stateful or self.return_state or unfused:
+        if self.merge_mode != "concat" or self.stateful or unfused:
             return super().plan(x, steps, run)
-        y = np.empty(self.compute_output_shape(x.shape), np.float32)
-        steps.append(plan_directions(self.sublayers, x, run, *self._views(y)))
-        return y
+        x, *begins = x if isinstance(x, list) else [x]
+        shape = self.compute_output_shape(x.shape)
+        y, *ends = [run.rooms.new(part) for part in (shape if self.return_state else [shape])]
+        states = self._halves(begins), self._halves(ends)
+        steps.append(plan_directions(self.sublayers, x, run, *self._views(y), *states))
+        return [y, *ends] if self.return_state else y
 
     def call(self, x, run, mask, initial_state=None):
         states = [None, None]
