@@ -23,7 +23,9 @@ from peers import PEERS, load
 from workloads import WORKLOADS
 
 ENGINES = ("fastrnn", "ONNX Runtime", "PyTorch ftz")
-GROUP = Path("/sys/fs/cgroup/fastrnn_busy")
+_CGROUPS = Path("/sys/fs/cgroup")
+_UNIFIED = (_CGROUPS / "cgroup.controllers").exists()  # version 2 of control groups, or version 1
+GROUP = (_CGROUPS if _UNIFIED else _CGROUPS / "cpu") / "fastrnn_busy"
 
 
 def burn(parent):
@@ -131,8 +133,13 @@ def show(results):
 def limited(cpus):
     """A control group with this quota; raises OSError where none may be made."""
     GROUP.mkdir()
+    quota = str(int(100000 * cpus))
     try:
-        (GROUP / "cpu.max").write_text(f"{int(100000 * cpus)} 100000")
+        if _UNIFIED:
+            (GROUP / "cpu.max").write_text(f"{quota} 100000")
+        else:
+            (GROUP / "cpu.cfs_period_us").write_text("100000")
+            (GROUP / "cpu.cfs_quota_us").write_text(quota)
         yield
     finally:
         GROUP.rmdir()
