@@ -199,7 +199,7 @@ class ArrayBatches:
         size = self.batch_size
         if not self.shuffle or self.samples == 1:
             for start in range(0, self.samples, size):
-                yield tuple(None if a is None else a[start : start + size] for a in arrays)
+                yield [None if a is None else a[start : start + size] for a in arrays]
             return
         if self.shuffle == "batch":
             order = np.arange(self.samples)
@@ -209,7 +209,7 @@ class ArrayBatches:
             order = random.generator().permutation(self.samples)
         for start in range(0, self.samples, size):
             places = order[start : start + size]
-            yield tuple(self._take(n, a, places) for n, a in enumerate(arrays))
+            yield [self._take(n, a, places) for n, a in enumerate(arrays)]
 
     def _take(self, n, array, places):
         if array is None:

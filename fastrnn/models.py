@@ -173,16 +173,12 @@ class Model(Layer, metaclass=_Makes):
 
     # --- computing ---
 
-    @property
-    def _gives_list(self):
-        return isinstance(self.output_shape, list)
-
     def _inputs_of(self, values):
         """A list of values for the inputs, or the one of them where the model takes no list."""
         return list(values) if self.takes_several else values[0]
 
     def _outputs_of(self, values):
-        return list(values) if self._gives_list else values[0]
+        return list(values) if type(self.output_shape) is list else values[0]
 
     @property
     def graph(self):
@@ -193,11 +189,12 @@ class Model(Layer, metaclass=_Makes):
 
     def propagate(self, x, run, mask=None):
         """(output, mask) for a batch that fits the model, or lists of them."""
+        graph = self._graph or self.graph
         if self.takes_several:
-            ys, masks = self.graph.forward(x, run, mask)
+            ys, masks = graph.forward(x, run, mask)
         else:
-            ys, masks = self.graph.forward([x], run, None if mask is None else [mask])
-        return self._outputs_of(ys), self._outputs_of(masks)
+            ys, masks = graph.forward([x], run, None if mask is None else [mask])
+        return (ys, masks) if type(self.output_shape) is list else (ys[0], masks[0])
 
     def forward(self, x, run, mask=None):
         return self.propagate(x, run, mask)[0]
@@ -206,8 +203,8 @@ class Model(Layer, metaclass=_Makes):
         return self.propagate(x, run, mask)[0]
 
     def backward(self, dy, run, need_dx=True):
-        dys = dy if self._gives_list else [dy]
-        return self._inputs_of(self.graph.backward(dys, run, need_dx))
+        graph, several = self._graph or self.graph, type(self.output_shape) is list
+        return self._inputs_of(graph.backward(dy if several else [dy], run, need_dx))
 
     def plan(self, x, steps, run):
         xs = x if self.takes_several else [x]

@@ -113,8 +113,8 @@ class Dense(Layer):
             dy = y = np.ascontiguousarray(dy, np.float32)  # LINEAR reads no y
             code = LINEAR
         dx = run.empty(self, "dx", x.shape) if need_dx else None
-        dkernel = self.gradient_array(self.kernel, run)
-        dbias = self.gradient_array(self.bias, run) if self.use_bias else None
+        dkernel = run.gradient_array(self, self.kernel)
+        dbias = run.gradient_array(self, self.bias) if self.use_bias else None
         packed.backward(dx, dkernel, dbias, dy, x, y, code)
         return dx
 

@@ -352,8 +352,8 @@ class Recurrent(TakesStates):
 
     def gradients(self, run):
         weights = [self.kernel, self.recurrent_kernel]
-        arrays = [self.gradient_array(weight, run) for weight in weights]
-        return [*arrays, self.gradient_array(self.bias, run) if self.use_bias else None]
+        arrays = [run.gradient_array(self, weight) for weight in weights]
+        return [*arrays, run.gradient_array(self, self.bias) if self.use_bias else None]
 
     def get_config(self):
         config = super().get_config()
@@ -484,6 +484,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
         engine = run.saved.get((owner, "engine"))
         if engine is None:
             engine = run.saved[owner, "engine"] = _engine.RNNRun(len(layers))
+        weights = [layer.packed(run) for layer in layers]
         for d, layer in enumerate(layers):
             count = len(layer.states_of)
             h0, c0 = [*(starts[d] or []), None, None][:2]
@@ -494,11 +495,11 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
             h_last, c_last = [*kept, None][:2]
             index = (in_order(layer, picked.index), picked.products[d]) if picked else ()
             engine.set_direction(
-                d, layer.packed(run), *layer._codes, inputs[d], masks[d],
+                d, weights[d], *layer._codes, inputs[d], masks[d],
                 layer.zero_output_for_mask, h0, c0, ys[d], lasts[d], h_last, c_last, *index,
             )  # fmt: skip
         engine.forward(run.training)
-        run.saved[owner] = engine, picked or x, mask, dropped
+        run.saved[owner] = engine, picked or x, mask, dropped, weights
     else:
         recurrences = []
         for d, layer in enumerate(layers):
@@ -520,7 +521,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
                 )
             )
             recurrences.append(recurrence)
-        run.saved[owner] = recurrences, x, mask, dropped
+        run.saved[owner] = recurrences, x, mask, dropped, None
     for layer, last in zip(layers, last_states, strict=True):
         if layer.stateful:
             layer.states = list(last)
@@ -573,7 +574,7 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begin
     """Gradients of forward_directions' layers from those of y, last and (for each layer a list, or
     an empty one) the last states; returns dx or None. begins: for each layer arrays for the
     gradients of the states that it started from, or none."""
-    passes, x, mask, dropped = run.saved[owner]
+    passes, x, mask, dropped, weights = run.saved[owner]
     picked = x if isinstance(x, Picked) else None
     if isinstance(passes, list):
         parts = []
@@ -604,7 +605,7 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begin
         ends = _end_gradients(layer, mask, dlasts[d], dstates[d])
         dh0, dc0 = [*begins[d], None, None][:2]
         passes.set_gradients(d, *layer.gradients(run), dys[d], *ends, dx, share and d > 0, dh0, dc0)
-        packed = layer.packed(run)
+        packed = weights[d]
         missing = not packed.has_back or need_dx > packed.has_input_back
         if missing and passes.needs_back(d):
             packed.pack_back(layer.kernel.value if need_dx else None, layer.recurrent_kernel.value)

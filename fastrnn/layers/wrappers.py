@@ -136,9 +136,11 @@ class Bidirectional(TakesStates):
 
     def _regularized(self, both):
         """(activity regularizer, output) of the layers inside that have one."""
+        regularizers = [layer.activity_regularizer for layer in self.sublayers]
+        if regularizers == [None, None]:
+            return []
         split = self.forward_layer.units
-        halves = both[..., :split], both[..., split:]
-        pairs = [(la.activity_regularizer, y) for la, y in zip(self.sublayers, halves, strict=True)]
+        pairs = zip(regularizers, (both[..., :split], both[..., split:]), strict=True)
         return [(regularizer, y) for regularizer, y in pairs if regularizer is not None]
 
     def _halves(self, states):
@@ -150,10 +152,11 @@ class Bidirectional(TakesStates):
         x, given, mask = given_states(self, x, None, run, mask)
         if given is not None:
             states = self._halves(given)
-        units = sum(layer.units for layer in self.sublayers)
+        layers = self.sublayers
+        units = layers[0].units + layers[1].units
         shape = x.shape[:2] if self.return_sequences else x.shape[:1]
         both = run.empty(self, "y", (*shape, units))
-        forward_directions(self, self.sublayers, x, run, mask, states, *self._views(both))
+        forward_directions(self, layers, x, run, mask, states, *self._views(both))
         for regularizer, y in self._regularized(both):
             run.losses.append(activity_loss(regularizer, y))
         outputs = self._merged(both, run)
@@ -185,7 +188,8 @@ class Bidirectional(TakesStates):
             dy = dy[:2] if self.merge_mode is None else dy[0]
         if self.merge_mode is None:
             dy = np.concatenate(dy, axis=-1)
-        both = run.empty(self, "y", (*dy.shape[:-1], sum(la.units for la in self.sublayers)))
+        layers = self.sublayers
+        both = run.empty(self, "y", (*dy.shape[:-1], layers[0].units + layers[1].units))
         if self.merge_mode in ("sum", "mul", "ave"):
             units = self.forward_layer.units
             spread = run.empty(self, "dy", both.shape)
@@ -202,7 +206,7 @@ class Bidirectional(TakesStates):
             d += activity_gradient(regularizer, y)
         begins = run.saved[self, "begins"]
         dx = backward_directions(
-            self, self.sublayers, run, *self._views(dy), need_dx, dstates, self._halves(begins)
+            self, layers, run, *self._views(dy), need_dx, dstates, self._halves(begins)
         )
         return [dx, *begins] if begins else dx
 
