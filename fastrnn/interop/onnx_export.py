@@ -8,7 +8,6 @@ from onnx import helper
 
 from fastrnn import layers
 from fastrnn.interop import onnx_merging, onnx_recurrent_export  # noqa: F401  their exporters
-from fastrnn.interop.graphs import graph_of
 from fastrnn.interop.onnx_writer import (
     END,
     Writer,
@@ -118,7 +117,7 @@ def _free_shapes(model):
 
 def _takes(model, shapes):
     """Do all layers take inputs of these sizes, None where free, without building anew?"""
-    graph = graph_of(model)
+    graph = model.graph
     known = dict(zip(graph.inputs, shapes, strict=True))
     for call in graph.calls:
         given, layer = [known[slot] for slot in call.inputs], call.layer

@@ -8,7 +8,6 @@ import onnx
 from onnx import helper, numpy_helper
 
 from fastrnn import activations, layers
-from fastrnn.interop.graphs import graph_of
 from fastrnn.layers.merging import Merge
 from fastrnn.models import Model
 
@@ -105,7 +104,7 @@ def refuse(layer, reason):
 def write_model(writer, model, values):
     """Append a model's calls for values of its inputs: those of its outputs. A value is (name,
     shape with None where free, name of the mask or None)."""
-    graph = graph_of(model)
+    graph = model.graph
     known = dict(zip(graph.inputs, values, strict=True))
     for call in graph.calls:
         given = [known[slot] for slot in call.inputs]

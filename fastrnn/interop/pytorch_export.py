@@ -6,7 +6,6 @@ from torch import nn
 from torch.nn import functional
 
 from fastrnn import activations, layers
-from fastrnn.interop.graphs import graph_of
 from fastrnn.interop.onnx_recurrent import reorder
 from fastrnn.interop.pytorch_import import ACTIVATIONS, LAYERS, ORDERS
 from fastrnn.layers.scaling import check_numbers
@@ -72,7 +71,7 @@ class Graph(nn.Module):
 
     def __init__(self, model, made):
         super().__init__()
-        graph = graph_of(model)
+        graph = model.graph
         self.modules_of = nn.ModuleDict()
         self.calls, self.inputs, self.outputs = [], graph.inputs, graph.outputs
         for call in graph.calls:
