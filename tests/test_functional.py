@@ -473,6 +473,21 @@ def test_predictors_of_several_inputs():
         model.stream()
 
 
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
+def test_several_inputs_and_one_output_are_trained(loss):
+    x, y = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 4], np.array([1, 3, 0, 2] * 4)
+    inputs = [Input((4,)), Input((4,))]
+    outputs = layers.Dense(4, activation="softmax")(layers.Concatenate()(inputs))
+    model = Model(inputs, outputs)
+    model.compile("adam", loss)
+    y = y if loss.startswith("sparse") else np.eye(4)[y]
+    losses = model.fit([x, -x], y, batch_size=8, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert model.evaluate([x, -x], y, verbose=0) < losses[-1]
+    with pytest.raises(ValueError, match=r"y: expected .*shape \(16, *(4)?\)"):
+        model.fit([x, -x], y[:, None, None], verbose=0)
+
+
 def test_models_of_several_inputs_within_models():
     inner, (x, _) = translator(), translations(4)
     inputs = [Input((6, 3)), Input((4, 3))]
