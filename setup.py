@@ -37,7 +37,9 @@ class BuildEngine(build_ext):
 
 
 # For `fastrnn bench`. Outside of the package, uninstalling would leave folders behind.
-BENCH = [Path("bench", name) for name in ("compare.py", "harness.py", "workloads.py")]
+BENCH = [
+    Path("bench", name) for name in ("compare.py", "harness.py", "networks.py", "workloads.py")
+]
 
 
 class BuildPackage(build_py):

@@ -1,7 +1,7 @@
 """fastrnn beside its peers: training, batch inference, one sample.
 
-Run: python bench/compare.py [--quick] [--only imdb,mnist] [--peers fastrnn,PyTorch] [--threads N]
-     [--json FILE] [--chart FILE.png] [--sweep | --scaling | --memory]
+Run: python bench/compare.py [--quick] [--graphs] [--only imdb,mnist] [--peers fastrnn,PyTorch]
+     [--threads N] [--json FILE] [--chart FILE.png] [--sweep | --scaling | --memory]
 """
 
 import argparse
@@ -13,8 +13,9 @@ from functools import partial
 
 import harness
 from harness import alternate, each, milliseconds, table, typical
+from networks import LSTM, Chain
 from peers import PEERS, load
-from workloads import LSTM, SOFTMAX, WORKLOADS, Workload, sweep
+from workloads import CHAINS, GRAPHS, SOFTMAX, WORKLOADS, sweep
 
 OURS = "fastrnn"
 KINDS = {"train": "Training step", "predict": "Batch inference", "one": "One sample"}
@@ -38,6 +39,8 @@ def compare(workloads, names, threads, rounds, seconds, tries=3, kinds=tuple(KIN
                     for name, w in able.items()
                     if kind in w.answer["kinds"]
                 }
+                if not turns:
+                    continue
                 turns["sgemm"] = partial(team["sgemm"].ask, "measure", "sgemm", seconds, tries)
                 timings = alternate(turns, rounds)
                 peak = load("sgemm").gflop / min(t.seconds for t in timings.pop("sgemm"))
@@ -77,7 +80,9 @@ def row(workload, kind, times, timings, peak):
 def memory(workloads, names, threads):
     """Peak memory in MB of each peer, a fresh process for each figure."""
     for workload in workloads:
-        for kind in ("train", "predict"):
+        for kind in workload.kinds:
+            if kind == "one":
+                continue
             used = {}
             for name in names:
                 with harness.workers([name], threads) as team:
@@ -184,7 +189,7 @@ def scaling(workloads, rounds, seconds):
     table(cells, ["", "train 1", "2", "ratio", "predict 1", "2", "ratio", "one 1", "2", "ratio"])
 
     for field, sizes in (("timesteps", (25, 50, 100, 200, 400)), ("batch", (16, 32, 64, 128, 256))):
-        base = Workload("LSTM(64)", 64, 50, 64, (LSTM(64), SOFTMAX), 2)
+        base = Chain("LSTM(64)", 64, 50, 64, (LSTM(64), SOFTMAX), 2)
         models = {size: cls(replace(base, **{field: size}), 2) for size in sizes}
         turns = {
             (kind, size): partial(harness.measure, getattr(model, kind), seconds)
@@ -215,7 +220,8 @@ def _with_threads(peer, kind, threads, seconds):
 def main():
     everybody = [name for name in PEERS if name != "sgemm"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a short run, some two minutes")
+    parser.add_argument("--quick", action="store_true", help="shortly, the chains alone")
+    parser.add_argument("--graphs", action="store_true", help="the workloads that are no chains")
     parser.add_argument("--only", help="workloads whose names begin like one of these, a,b,...")
     parser.add_argument("--peers", help=f"of {', '.join(everybody)}")
     parser.add_argument("--threads", type=int, default=2)
@@ -238,7 +244,7 @@ def main():
     elif args.quick:
         # PyTorch would take minutes for subnormal numbers, JAX for compiling
         names = [n for n in everybody if n not in ("PyTorch", "JAX")]
-    workloads = WORKLOADS
+    workloads = GRAPHS if args.graphs else CHAINS if args.quick else WORKLOADS
     if args.only:
         begins = args.only.split(",")
         known = [w.name for w in WORKLOADS]
@@ -251,7 +257,7 @@ def main():
             parser.error(f"--{name}: expected a whole number >= 1, received {count}")
     rounds, seconds, tries = args.rounds or 7, 0.3, 3
     if args.quick:
-        workloads = [replace(w, steps=max(1, w.steps // 2)) for w in workloads]
+        workloads = [replace(w, steps=w.steps // 2) if w.steps > 1 else w for w in workloads]
         rounds, seconds, tries = args.rounds or 1, 0.05, 1
 
     header = harness.machine(args.threads)

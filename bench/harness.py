@@ -14,8 +14,9 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from networks import Decoding
 from peers import load
-from workloads import TINY, reference
+from workloads import TINY
 
 QUIET = 0.1  # a measurement whose threads waited less than this share of the time
 
@@ -203,22 +204,38 @@ def _serve(connection, parent, name, threads):
 def verify(peer, workload):
     """Raise unless the peer computes the network; returns its kinds of measurement and the loss of
     its first training pass (or None)."""
-    kinds = [kind for kind in ("train", "predict", "one", "sgemm") if hasattr(peer, kind)]
-    if "predict" in kinds and workload.plain:
-        x, _ = workload.data()
-        rows = min(workload.batch, 4)
-        expected = reference(workload, x[:rows])
-        for output in (peer.predict()[:rows], peer.one()):
-            worst = np.abs(np.asarray(output) - expected[: len(output)]).max()
-            if not worst < 1e-3:
-                raise ArithmeticError(f"{workload.name}: outputs differ by {worst}")
+    kinds = [kind for kind in (*workload.kinds, "sgemm") if hasattr(peer, kind)]
+    if isinstance(workload, Decoding) and "one" in kinds:
+        _check_decoding(peer, workload)
+    elif "predict" in kinds and workload.plain:
+        _check_outputs(peer, workload)
     return {"kinds": kinds, "loss": float(peer.train()) if "train" in kinds else None}
+
+
+def _check_outputs(peer, workload):
+    xs, _ = workload.data()
+    rows = min(workload.batch, 4)
+    expected = workload.reference([x[:rows] for x in xs])
+    for outputs in (peer.predict(), peer.one()):
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        for output, right in zip(outputs, expected, strict=True):
+            output = np.asarray(output)[:rows]
+            worst = np.abs(output - right[: len(output)]).max()
+            if not worst < 1e-3 * np.abs(right).max():
+                raise ArithmeticError(f"{workload.name}: outputs differ by {worst}")
+
+
+def _check_decoding(peer, workload):
+    encoder, decoder = workload.encoder.reference, workload.decoder.reference
+    expected, decoded = workload.greedy(encoder, decoder), peer.one()
+    if decoded != expected:
+        raise ArithmeticError(f"{workload.name}: decoded {decoded}, expected {expected}")
 
 
 def peak_memory(cls, workload, kind, threads):
     """Bytes that a model and three calls of `kind` add to a process in which the library is loaded,
     has run once, and the data are there; None for a peer that does not do that."""
-    if not hasattr(cls, kind):
+    if kind not in workload.kinds or not hasattr(cls, kind):
         return None
     tiny = cls(TINY, threads)
     getattr(tiny, kind)()

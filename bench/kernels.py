@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 from harness import alternate, machine, measure, milliseconds, sgemm_peak, table, typical
-from workloads import LSTM, WORKLOADS
+from networks import LSTM
+from workloads import CHAINS
 
 from fastrnn import _engine, get_num_threads, set_num_threads
 
@@ -72,7 +73,7 @@ class LSTMKernels:
 
 
 def lstm_kernels():
-    for workload in WORKLOADS:
+    for workload in CHAINS:
         number = 0
         for layer, features in workload.widths():
             if isinstance(layer, LSTM):
@@ -89,7 +90,7 @@ def other_kernels():
     def random(*shape):
         return rng.uniform(-1, 1, shape).astype(np.float32)
 
-    for workload in WORKLOADS:
+    for workload in CHAINS:
         layer, width = list(workload.widths())[-1]
         rows = workload.batch * (workload.timesteps if workload.sequences else 1)
         x, dx, w, dw = *random(2, rows, width), *random(2, width, layer.units)

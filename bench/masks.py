@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from harness import alternate, machine, measure, milliseconds, table, typical
 from peers import load
-from workloads import WORKLOADS
+from workloads import CHAINS
 
 import fastrnn
 
@@ -39,14 +39,16 @@ def network(workload, threads, form=None):
     x, layers = peer.x, fastrnn.layers
     mask = kept(form, *x.shape[:2])
     peer.x = np.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0).astype(x.dtype)
+    peer.batch = peer.x[: workload.batch]
+    layer = partial(peer._layer, each_step=workload.sequences)
     first, *rest = workload.layers
     if workload.embedding:
         masked = [layers.Embedding(first.size, first.width, mask_zero=True)]
     else:
-        masked = [layers.Masking(), peer._layer(first)]
+        masked = [layers.Masking(), layer(first)]
     old = peer.model
     shape = fastrnn.Input(x.shape[1:])
-    peer.model = fastrnn.Sequential([shape, *masked, *map(peer._layer, rest)])
+    peer.model = fastrnn.Sequential([shape, *masked, *map(layer, rest)])
     peer.model.set_weights(old.get_weights())
     peer.model.compile("adam", old.loss, metrics=["accuracy"])
     return peer
@@ -60,7 +62,7 @@ def main():
     args = parser.parse_args()
     print(*machine(args.threads).values(), sep="; ")
     rows = []
-    for workload in WORKLOADS:
+    for workload in CHAINS:
         if not workload.name.startswith(tuple(args.only.split(","))):
             continue
         peers = {form: network(workload, args.threads, form) for form in (None, *FORMS)}

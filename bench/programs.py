@@ -7,31 +7,23 @@ import argparse
 from functools import partial
 
 from harness import alternate, each, machine, milliseconds, table, typical, workers
-from workloads import (
-    LSTM,
-    SIGMOID,
-    SOFTMAX,
-    BatchNormalization,
-    Dense,
-    Dropout,
-    Embedding,
-    Workload,
-)
+from networks import LSTM, BatchNormalization, Chain, Dense, Dropout, Embedding
+from workloads import SIGMOID, SOFTMAX
 
 # As the programs call fit: the steps of an epoch (fewer where the data are many) and the epochs.
 PROGRAMS = (
-    Workload(
+    Chain(
         "frames", 64, 149, 40,
         (LSTM(20, True, True), Dropout(0.5), BatchNormalization(), SIGMOID), steps=31,
     ),
-    Workload("cumsum", 1, 10, 1, (LSTM(20, True, True), SIGMOID), steps=1),
-    Workload("echo", 1, 5, 1, (LSTM(5, True), Dense(1)), steps=1, epochs=100),
-    Workload(
+    Chain("cumsum", 1, 10, 1, (LSTM(20, True, True), SIGMOID), steps=1),
+    Chain("echo", 1, 5, 1, (LSTM(5, True), Dense(1)), steps=1, epochs=100),
+    Chain(
         "imdb", 128, 200, 128,
         (Embedding(10000, 128), LSTM(64, False, True), Dropout(0.5), SIGMOID), steps=16,
     ),
-    Workload("mnist stacked", 500, 28, 28, (LSTM(64, True), LSTM(32), SOFTMAX), steps=22),
-    Workload("mnist bidirectional", 500, 28, 28, (LSTM(64, False, True), SOFTMAX), steps=22),
+    Chain("mnist stacked", 500, 28, 28, (LSTM(64, True), LSTM(32), SOFTMAX), steps=22),
+    Chain("mnist bidirectional", 500, 28, 28, (LSTM(64, False, True), SOFTMAX), steps=22),
 )  # fmt: skip
 
 

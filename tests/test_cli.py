@@ -361,13 +361,14 @@ def test_nothing_is_installed_outside_of_the_package():
         assert {path.parts[-2] for path in outside} <= {"bin"}, outside
 
 
-def test_bench_measures_fastrnn(tmp_path):
+@pytest.mark.parametrize("name, tables", [("cumsum", 3), ("two_inputs", 3), ("decode_predict", 1)])
+def test_bench_measures_fastrnn(tmp_path, name, tables):
     if not (ROOT / "bench" / "compare.py").is_file():
         pytest.skip("the benchmark is in the repository, not in the installed package")
-    status, out, err = program("bench", "--only", "cumsum", "--peers", "fastrnn", cwd=tmp_path)
+    status, out, err = program("bench", "--only", name, "--peers", "fastrnn", cwd=tmp_path)
     assert status == 0, err
-    rows = [line.split("|") for line in out.splitlines() if line.startswith("| cumsum")]
-    assert len(rows) == 3
+    rows = [line.split("|") for line in out.splitlines() if line.startswith(f"| {name}")]
+    assert len(rows) == tables
     assert all(float(row[2]) > 0 for row in rows)
 
 

@@ -8,15 +8,13 @@ from peers.onnx_graph import Graph
 class OnnxRuntime(Graph):
     version = onnxruntime.__version__
 
-    def load(self, model, threads):
+    def load(self, model, shapes, threads):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        names = [*shapes[0]]
 
-    def predict(self):
-        return self.session.run(None, {"x": self.batch})[0]
+        def call(xs):
+            return session.run(None, dict(zip(names, xs, strict=True)))
 
-    def one(self):
-        return self.session.run(None, {"x": self.one_sample})[0]
+        return [call] * len(shapes)

@@ -8,24 +8,27 @@ from peers.onnx_graph import Graph
 class OpenVino(Graph):
     version = openvino.__version__.split("-")[0]
 
-    def load(self, model, threads):
+    def load(self, model, shapes, threads):
         core = openvino.Core()
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": threads,
         }
-        self.requests = []
-        for x in (self.batch, self.one_sample):
+        calls = []
+        for of_inputs in shapes:
             network = core.read_model(model)
-            network.reshape(list(x.shape))
-            self.requests.append(core.compile_model(network, "CPU", options).create_infer_request())
+            network.reshape(of_inputs)
+            compiled = core.compile_model(network, "CPU", options)
+            calls.append(_of_request(compiled.create_infer_request(), len(compiled.outputs)))
+        return calls
 
-    def predict(self):
-        return self._infer(0, self.batch)
 
-    def one(self):
-        return self._infer(1, self.one_sample)
+def _of_request(request, count):
+    shared = count == 1  # states come back as inputs, and must not lie where the next ones go
 
-    def _infer(self, which, x):
-        return self.requests[which].infer([x], share_inputs=True, share_outputs=True)[0]
+    def call(xs):
+        found = request.infer(xs, share_inputs=True, share_outputs=shared)
+        return [found[i] for i in range(count)]
+
+    return call

@@ -18,8 +18,9 @@ class Keras(KerasModel):
     def __init__(self, workload, threads):
         keras.backend.clear_session()
         super().__init__(workload, threads)
-        self.one_sample = tf.constant(self.x[:1])
-        self.graph = tf.function(lambda x: self.model(x, training=False))
 
-    def one(self):
-        return self.graph(self.one_sample)
+    def compiled(self, model):
+        return tf.function(lambda x: model(x, training=False))
+
+    def ready(self, x):
+        return tf.constant(x)
