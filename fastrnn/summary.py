@@ -99,12 +99,12 @@ def _between(layers: list, layer_range: Sequence[str] | None) -> list:
 def _graph_of(model):
     """Of a model that is no chain: the texts that say where each layer's inputs come from, by the
     layer's name, and the shapes of what its last call gives; (None, {}) of another."""
-    graph = getattr(model, "_graph", None)
-    if graph is None:
+    nodes = getattr(getattr(model, "_graph", None), "nodes", ())
+    if not nodes:
         return None, {}
     starts = dict(zip((tensor.node for tensor in model.inputs), model.input_names, strict=True))
     numbers, calls, shapes = {}, collections.Counter(), {}
-    for node in sorted(graph.nodes, key=lambda node: node.number):
+    for node in sorted(nodes, key=lambda node: node.number):
         if node not in starts:
             numbers[node] = calls[node.layer]
             calls[node.layer] += 1

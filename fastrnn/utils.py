@@ -15,7 +15,7 @@ from fastrnn._public import public
 
 from . import random
 from .datasets._files import get_file
-from .plot import plot_model
+from .plot import model_to_dot, plot_model
 from .preprocessing.sequence import pad_sequences
 from .preprocessing.timeseries import PyDataset, timeseries_dataset_from_array
 
@@ -28,6 +28,7 @@ __all__ = [
     "get_registered_name",
     "get_registered_object",
     "get_file",
+    "model_to_dot",
     "normalize",
     "pad_sequences",
     "plot_model",

@@ -209,13 +209,144 @@ def test_graphviz_is_asked_first(tmp_path, monkeypatch):
 
     def run(command, input, **_):
         asked.append((command, input.decode()))
-        return SimpleNamespace(returncode=len(asked) - 1, stderr=b"no such font")
+        return SimpleNamespace(returncode=len(asked) - 1, stdout=b"drawn", stderr=b"no such font")
 
     monkeypatch.setattr(shutil, "which", lambda program: f"/bin/{program}")
     monkeypatch.setattr("subprocess.run", run)
-    plot_model(network(), "m.svg", dpi=50, splines="line")
+    plot_model(network(), tmp_path / "m.svg", dpi=50, splines="line")
     [(command, graph)] = asked
-    assert command == ["/bin/dot", "-Tsvg", "-Gdpi=50", "-o", "m.svg"]
+    assert command == ["/bin/dot", "-Tsvg", "-Gdpi=50"]
+    assert (tmp_path / "m.svg").read_bytes() == b"drawn"
     assert 'splines="line"' in graph and graph.count("->") == 3
     with pytest.raises(ValueError, match="to_file: .*no such font"):
-        plot_model(network(), "m.svg")
+        plot_model(network(), tmp_path / "other.svg")
+    assert not (tmp_path / "other.svg").exists()
+
+
+# --- graphs ---------------------------------------------------------------------------------------
+
+
+def forecaster():
+    """Two inputs, two heads, a layer called twice, a model in it."""
+    first, second = layers.Input((5, 3), name="first"), layers.Input((3,), name="second")
+    shared = layers.Dense(3, name="shared", activation="tanh")
+    inner = fastrnn.Model(
+        [first, second],
+        [layers.GRU(3, name="gru")(first), layers.Dense(4, name="four")(second)],
+        name="inner",
+    )
+    x, y = layers.Input((5, 3), name="x"), layers.Input((3,), name="y")
+    gru, four = inner([shared(x), shared(y)])
+    joined = layers.Concatenate(name="joined")([gru, four, y])
+    return fastrnn.Model(
+        [x, y], [layers.Dense(1, name="a")(joined), layers.Dense(1, name="b")(joined)]
+    )
+
+
+def arrows_of(picture):
+    """The arrows of a picture, by the first words of the boxes, from graphviz's language."""
+    text = str(picture)
+    names = dict(re.findall(r'(\d+) \[label="([^ "\\]*)', text))
+    return sorted((names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", text))
+
+
+def test_arrows_of_graphs():
+    found = arrows_of(plot.model(forecaster()))
+    assert found == [
+        ("inner", "joined"), ("joined", "a"), ("joined", "b"), ("shared", "inner"), ("x", "shared"),
+        ("y", "joined"), ("y", "shared"),
+    ]  # fmt: skip
+    found = arrows_of(plot.model(forecaster(), expand_nested=True))
+    assert found == [
+        ("first", "gru"), ("four", "joined"), ("gru", "joined"), ("joined", "a"), ("joined", "b"),
+        ("second", "four"), ("shared", "first"), ("shared", "second"), ("x", "shared"),
+        ("y", "joined"), ("y", "shared"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rankdir", ["TB", "BT", "LR", "RL"])
+def test_boxes_of_graphs(no_dot, rankdir):
+    """Rows one below the other, nothing across a box, all within the picture."""
+    picture = plot.model(forecaster(), rankdir=rankdir, expand_nested=True, show_shapes=True)
+    svg = picture._repr_svg_()
+    number = r'="([\d.]+)"'
+    width, height = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
+    shape = rf"<rect x{number} y{number} width{number} height{number}"
+    boxes = [[*map(float, box)] for box in re.findall(rf"{shape} rx{number} fill=.#", svg)]
+    boxes = [(x, y, x + wide, y + high) for x, y, wide, high, _ in boxes]
+    assert len(boxes) == 10
+    for n, (left, top, right, bottom) in enumerate(boxes):
+        assert 0 <= left < right <= width + 1 and 0 <= top < bottom <= height + 1
+        for other in boxes[:n]:
+            assert left >= other[2] or right <= other[0] or top >= other[3] or bottom <= other[1]
+    frames = re.findall(rf"{shape} rx{number} fill=.none", svg)
+    [(x, y, wide, high)] = [[*map(float, frame[:4])] for frame in frames]
+    inside = [b for b in boxes if b[0] >= x and b[1] >= y and b[2] <= x + wide and b[3] <= y + high]
+    assert len(inside) == 4
+    lines = [
+        [tuple(map(float, point.split(","))) for point in points.split()]
+        for points in re.findall(r'<polyline points="([^"]*)"', svg)
+    ]
+    assert len(lines) == 11
+    for points in lines:
+        for one, other in zip(points, points[1:], strict=False):
+            along = other[1] - one[1] if rankdir in ("TB", "BT") else other[0] - one[0]
+            assert (along > 0) == (rankdir in ("TB", "LR"))
+            for share in np.linspace(0.01, 0.99, 50):
+                px, py = (a + share * (b - a) for a, b in zip(one, other, strict=True))
+                for left, top, right, bottom in boxes:
+                    assert not (left + 1 < px < right - 1 and top + 1 < py < bottom - 1)
+    for text in ("shared (Dense)", "inner", "input: [(None, 3), (None, 4), (None, 3)]"):
+        assert f">{text}</text>" in svg
+    assert "first (InputLayer)" in svg and svg.count("input: (None, 5, 3)") == 2  # shared, gru
+
+
+def test_a_picture_without_matplotlib(tmp_path, no_dot, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    picture = plot.model(forecaster(), tmp_path / "m.svg")
+    assert (tmp_path / "m.svg").read_text() == picture._repr_svg_()
+    plot.model(forecaster(), tmp_path / "m.dot")
+    assert (tmp_path / "m.dot").read_text() == str(picture) == picture.to_string()
+    with pytest.raises(ImportError, match="those of models as .svg do not"):
+        plot.model(forecaster(), tmp_path / "m.png")
+
+
+def test_pictures_are_well_formed(no_dot):
+    from xml.etree import ElementTree
+
+    hostile = fastrnn.Sequential([layers.Dense(1, input_shape=(2,), name="<b> & c")], name="a<b")
+    outer = fastrnn.Sequential([hostile])
+    root = ElementTree.fromstring(plot.model(outer, expand_nested=True)._repr_svg_())
+    words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert words == ["a<b", "<b> & c (Dense)"]
+
+
+def test_methods_of_pydot(tmp_path, no_dot):
+    """As in SVG(model_to_dot(model).create(prog="dot", format="svg"))."""
+    picture = fastrnn.utils.model_to_dot(forecaster(), show_shapes=True)
+    svg = picture.create(prog="dot", format="svg")
+    assert svg == picture.create_svg() == picture._repr_svg_().encode() and svg[:4] == b"<svg"
+    assert picture.create_png()[:4] == b"\x89PNG" and b"joined (Concatenate)" in svg
+    picture.write_pdf(tmp_path / "m.pdf"), picture.write(tmp_path / "m.png", format="png")
+    assert (tmp_path / "m.pdf").read_bytes()[:4] == b"%PDF"
+    assert (tmp_path / "m.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="subgraph: expected False"):
+        fastrnn.utils.model_to_dot(forecaster(), subgraph=True)
+
+
+def test_layers_that_go_round(no_dot):
+    """Called on what they gave: one box each, an arrow goes back."""
+    x = layers.Input((3,), name="x")
+    one, two = layers.Dense(3, name="one"), layers.Dense(3, name="two")
+    model = fastrnn.Model(x, two(one(two(one(x)))))
+    picture = plot.model(model)
+    assert arrows_of(picture) == [("one", "two"), ("two", "one"), ("x", "one")]
+    assert picture._repr_svg_().count("<polyline") == 3
+
+
+@pytest.mark.skipif(not shutil.which("dot"), reason="needs graphviz's dot")
+def test_graphs_by_graphviz(tmp_path):
+    plot.model(forecaster(), tmp_path / "m.svg", expand_nested=True, show_dtype=True)
+    svg = (tmp_path / "m.svg").read_text()
+    assert svg.count('class="node"') == 10 and svg.count('class="edge"') == 11
+    assert svg.count('class="cluster"') == 1
