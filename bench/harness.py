@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-from networks import Decoding
+from networks import Decoding, one_hot_paths
 from peers import load
 from workloads import TINY
 
@@ -196,6 +196,8 @@ def _serve(connection, parent, name, threads):
                 answer = peak_memory(cls, *arguments, threads)
         except ImportError as problem:
             error = f"not installed ({problem})"
+        except NotImplementedError as problem:
+            error = f"does not have {problem}"
         except Exception:
             error = traceback.format_exc()
         connection.send((answer, error))
@@ -219,6 +221,8 @@ def _check_outputs(peer, workload):
     for outputs in (peer.predict(), peer.one()):
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         for output, right in zip(outputs, expected, strict=True):
+            if isinstance(output, list):
+                output = one_hot_paths(output, *right.shape[1:])
             output = np.asarray(output)[:rows]
             worst = np.abs(output - right[: len(output)]).max()
             if not worst < 1e-3 * np.abs(right).max():

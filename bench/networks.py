@@ -13,11 +13,12 @@ import numpy as np
 @dataclass(frozen=True)
 class Input:
     """Random numbers of this shape beside the batch; where there are classes, their numbers from 1
-    on, or one_hot, on a last axis."""
+    on, or one_hot, on a last axis. padded: zeros after a third of the steps or more."""
 
     shape: tuple
     classes: int | None = None
     one_hot: bool = False
+    padded: bool = False
 
     @property
     def sizes(self):
@@ -33,13 +34,20 @@ class Input:
             return rng.standard_normal(shape, dtype=np.float32)
         if self.one_hot:
             return np.eye(self.classes, dtype=np.float32)[rng.integers(0, self.classes, shape)]
-        return rng.integers(1, self.classes, shape, dtype=np.int32)
+        numbers = rng.integers(1, self.classes, shape, dtype=np.int32)
+        if self.padded:
+            (steps,) = self.shape
+            numbers[np.arange(steps) >= rng.integers(steps // 3, steps + 1, (samples, 1))] = 0
+        return numbers
 
 
 @dataclass(frozen=True)
 class Embedding:
+    """masked: index 0 is padding."""
+
     size: int
     width: int
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,14 @@ class WeightedSum:
     """Of [weights (timesteps, 1), values (timesteps, width)] over time -> (width)."""
 
 
+@dataclass(frozen=True)
+class CRF:
+    """The path of tags with the highest score, one-hot, and the first tag where there is padding;
+    of what a Dense makes of the input."""
+
+    units: int
+
+
 class Node(NamedTuple):
     """One layer of a network; names of what it puts out and of what it gets."""
 
@@ -118,7 +134,7 @@ def _shapes(layer, shapes):
         case LSTM(units=units):
             out = (*first[:1], layer.width) if layer.sequences else (layer.width,)
             return [out] + [(units,)] * (2 * layer.states * (1 + layer.bidirectional))
-        case Dense(units=units):
+        case Dense(units=units) | CRF(units):
             return [(*first[:-1], units)]
         case Concatenate():
             return [(*first[:-1], sum(shape[-1] for shape in shapes))]
@@ -135,7 +151,7 @@ def _flops(layer, shapes):
     match layer:
         case LSTM():
             return 8 * first[0] * layer.width * (layer.units + first[-1])
-        case Dense():
+        case Dense() | CRF():
             return 2 * int(np.prod(first)) * layer.units
         case Attention():
             return 4 * shapes[0][0] * shapes[1][0] * shapes[1][1]
@@ -163,6 +179,9 @@ def _weights(layer, shapes, rng):
         case Dense(units=units):
             inputs = shapes[0][-1]
             return [uniform(*shape, fan=inputs) for shape in ((inputs, units), (units,))]
+        case CRF(n):
+            shapes = (shapes[0][-1], n), (n, n), (n,), (n,), (n,)
+            return [uniform(*shape, fan=1) for shape in shapes]
     return []
 
 
@@ -197,7 +216,8 @@ class Network:
     def losses(self):
         """One for each output."""
         return [
-            "binary_crossentropy" if head.activation == "sigmoid"
+            "crf" if isinstance(head, CRF)
+            else "binary_crossentropy" if head.activation == "sigmoid"
             else "mean_squared_error" if head.units == 1
             else "sparse_categorical_crossentropy" if self.sparse
             else "categorical_crossentropy"
@@ -236,11 +256,13 @@ class Network:
         """The outputs for arrays of the inputs, step by step."""
         given = dict(zip(self.inputs, xs, strict=True))
         weights = {n.outputs: w for n, w in self.parameters()}
+        padded = [name for name, layer in self.inputs.items() if layer.padded]
+        mask = given[padded[0]] != 0 if padded else None
 
         def compute(n, values):
             if isinstance(n.layer, Input):
                 return [given[n.outputs[0]]]
-            return _computed(n.layer, weights[n.outputs], values)
+            return _computed(n.layer, weights[n.outputs], values, mask)
 
         values = _walk(self.nodes, compute)
         return [values[name] for name in self.outputs]
@@ -265,7 +287,7 @@ def _data(network):
         shape = (samples, *shapes[name])
         if loss == "categorical_crossentropy":
             ys.append(np.eye(shape[-1], dtype=np.float32)[rng.integers(0, shape[-1], shape[:-1])])
-        elif loss == "sparse_categorical_crossentropy":
+        elif loss in ("sparse_categorical_crossentropy", "crf"):
             ys.append(rng.integers(0, shape[-1], shape[:-1], dtype=np.int32))
         else:
             ys.append(rng.integers(0, 2, shape).astype(np.float32))
@@ -383,17 +405,18 @@ def softmax(z, axis=-1):
 ACTIVATIONS = {None: lambda z: z, "sigmoid": sigmoid, "softmax": softmax, "tanh": np.tanh}
 
 
-def _computed(layer, weights, xs):
-    """What a layer puts out, a list."""
+def _computed(layer, weights, xs, mask=None):
+    """What a layer puts out, a list. mask (batch, timesteps): False where there is padding."""
     x = xs[0]
     match layer:
         case Embedding():
             return [weights[0][x]]
         case LSTM(sequences=sequences):
-            y, *states = _lstm(*xs, weights=weights[:3])
+            y, *states = _lstm(*xs, weights=weights[:3], mask=mask)
             ys = [y]
             if layer.bidirectional:
-                y, *others = _lstm(x[:, ::-1], weights=weights[3:])
+                turned = None if mask is None else mask[:, ::-1]
+                y, *others = _lstm(x[:, ::-1], weights=weights[3:], mask=turned)
                 ys.append(y[:, ::-1] if sequences else y)
                 states += others
             if not sequences:
@@ -409,10 +432,38 @@ def _computed(layer, weights, xs):
             return [softmax(x, axis=1)]
         case WeightedSum():
             return [(x * xs[1]).sum(axis=1)]
+        case CRF(tags):
+            kernel, chain, bias, left, right = weights
+            scores, lengths = x @ kernel + bias, mask.sum(axis=1)
+            paths = [
+                _best_path(rows[:length], chain, left, right)
+                for rows, length in zip(scores, lengths, strict=True)
+            ]
+            return [one_hot_paths(paths, x.shape[1], tags)]
     raise NotImplementedError(f"a reference of {layer}")
 
 
-def _lstm(x, h=None, c=None, weights=()):
+def _best_path(scores, chain, left, right):
+    total, back = scores[0] + left, []
+    for row in scores[1:]:
+        ways = total[:, None] + chain
+        back.append(ways.argmax(axis=0))
+        total = ways.max(axis=0) + row
+    path = [int((total + right).argmax())]
+    for before in reversed(back):
+        path.insert(0, int(before[path[0]]))
+    return path
+
+
+def one_hot_paths(paths, timesteps, tags):
+    """Paths of their own lengths as a CRF puts them out."""
+    numbers = np.zeros((len(paths), timesteps), int)
+    for row, path in zip(numbers, paths, strict=True):
+        row[: len(path)] = path
+    return np.eye(tags, dtype=np.float32)[numbers]
+
+
+def _lstm(x, h=None, c=None, weights=(), mask=None):
     """-> h of all time steps, the last h, the last c"""
     kernel, recurrent_kernel, bias = weights
     if h is None:
@@ -420,7 +471,9 @@ def _lstm(x, h=None, c=None, weights=()):
     states = []
     for t in range(x.shape[1]):
         i, f, g, o = np.split(x[:, t] @ kernel + h @ recurrent_kernel + bias, 4, axis=-1)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(c)
+        new_c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        new_h = sigmoid(o) * np.tanh(new_c)
+        on = True if mask is None else mask[:, t, None]
+        h, c = np.where(on, new_h, h), np.where(on, new_c, c)
         states.append(h)
     return np.stack(states, axis=1), h, c

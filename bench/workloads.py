@@ -1,6 +1,7 @@
 """What is measured."""
 
 from networks import (
+    CRF,
     LSTM,
     Attention,
     Chain,
@@ -99,6 +100,18 @@ TWO_INPUTS = Graph(
     ("amount", "alarm"),
     steps=8,
 )
+TAGGER = Graph(
+    "tagger_crf",
+    32,
+    (
+        node("words", Input((60,), 10000, padded=True)),
+        node("vectors", Embedding(10000, 100, masked=True), "words"),
+        node("sequence", _bi(100, True), "vectors"),
+        node("tags", CRF(17), "sequence"),
+    ),
+    ("tags",),
+    steps=8,
+)
 _PAIR = (  # with weights at which the characters vary
     Graph("encoder", 1, (_SOURCE, _ENCODER), ("h", "c"), steps=1, scale=3.5),
     Graph(
@@ -121,6 +134,7 @@ GRAPHS = (
     ATTENTION,
     POOLING,
     TWO_INPUTS,
+    TAGGER,
     Decoding("decode", *_PAIR, "compiled"),
     Decoding("decode_predict", *_PAIR, "predict"),
 )

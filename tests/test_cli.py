@@ -361,7 +361,9 @@ def test_nothing_is_installed_outside_of_the_package():
         assert {path.parts[-2] for path in outside} <= {"bin"}, outside
 
 
-@pytest.mark.parametrize("name, tables", [("cumsum", 3), ("two_inputs", 3), ("decode_predict", 1)])
+@pytest.mark.parametrize(
+    "name, tables", [("cumsum", 3), ("two_inputs", 3), ("tagger", 3), ("decode_predict", 1)]
+)
 def test_bench_measures_fastrnn(tmp_path, name, tables):
     if not (ROOT / "bench" / "compare.py").is_file():
         pytest.skip("the benchmark is in the repository, not in the installed package")

@@ -20,7 +20,7 @@ class KerasModel:
         self.model = self._model(workload)
         losses = [
             api.losses.CategoricalCrossentropy(from_logits=True)
-            if loss == "categorical_crossentropy" and head.activation is None
+            if loss == "categorical_crossentropy" and not head.activation
             else loss
             for loss, head in zip(workload.losses, workload.heads, strict=True)
         ]
@@ -64,8 +64,8 @@ class KerasModel:
     def _layer(self, layer, each_step=False):
         layers = self.api.layers
         match layer:
-            case networks.Embedding(size, width):
-                return layers.Embedding(size, width)
+            case networks.Embedding(size, width, masked):
+                return layers.Embedding(size, width, mask_zero=masked)
             case networks.LSTM(units, sequences, bidirectional, states):
                 lstm = layers.LSTM(units, return_sequences=sequences, return_state=states)
                 return layers.Bidirectional(lstm) if bidirectional else lstm
@@ -79,6 +79,10 @@ class KerasModel:
                 return layers.Attention()
             case networks.SoftmaxOverTime():
                 return layers.Softmax(axis=1)
+            case networks.CRF(units):
+                if not hasattr(layers, "CRF"):
+                    raise NotImplementedError("a network with a CRF")
+                return layers.CRF(units)
         dense = layers.Dense(layer.units, layer.activation)
         return layers.TimeDistributed(dense) if each_step else dense
 

@@ -1,4 +1,5 @@
-"""PyTorch: nn.LSTM, the loop of its tutorials, inference_mode."""
+"""PyTorch: nn.LSTM, the loop of its tutorials, inference_mode; packed sequences where there is
+padding, and the package pytorch-crf."""
 
 from functools import reduce
 
@@ -6,12 +7,19 @@ import networks
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import rnn
+
+try:
+    import torchcrf
+except ImportError:  # pytorch-crf is needed for one workload alone
+    torchcrf = None
 
 LOSSES = {
     "binary_crossentropy": nn.BCEWithLogitsLoss,
     "mean_squared_error": nn.MSELoss,
     "categorical_crossentropy": nn.CrossEntropyLoss,
     "sparse_categorical_crossentropy": nn.CrossEntropyLoss,
+    "crf": lambda: None,
 }
 ACTIVATIONS = {
     None: nn.Identity(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=-1), "tanh": nn.Tanh()
@@ -24,6 +32,7 @@ class Network(nn.Module):
     def __init__(self, network):
         super().__init__()
         self.modules_of = nn.ModuleList()
+        self.crf, self.padded = None, any(layer.padded for layer in network.inputs.values())
         self.calls, numbers = [], {name: i for i, name in enumerate(network.inputs)}
         for node, weights in network.parameters():
             for name in node.outputs:
@@ -47,12 +56,22 @@ class Network(nn.Module):
                 lstm = nn.LSTM(
                     len(weights[0]), units, batch_first=True, bidirectional=bidirectional
                 )
-                return _recurrent(self._add(lstm, values), sequences, layer.states)
+                self._add(lstm, values)
+                if self.padded:
+                    return lambda x: (self._packed(lstm, x),)
+                return _recurrent(lstm, sequences, layer.states)
             case networks.Dense(units, activation):
                 linear = nn.Linear(len(weights[0]), units)
                 module = self._add(linear, [weights[0].T, weights[1]])
                 if activation and not ends:
                     module = nn.Sequential(module, ACTIVATIONS[activation])
+            case networks.CRF(units):
+                if torchcrf is None:
+                    raise NotImplementedError("a network with a CRF: pytorch-crf is not installed")
+                kernel, chain, bias, left, right = weights
+                module = self._add(nn.Linear(len(kernel), units), [kernel.T, bias])
+                self.crf = torchcrf.CRF(units, batch_first=True)
+                self._add(self.crf, [left, right, chain])
             case networks.Concatenate():
                 return lambda *xs: (torch.cat(xs, dim=-1),)
             case networks.Attention():
@@ -71,8 +90,15 @@ class Network(nn.Module):
         self.modules_of.append(module)
         return module
 
+    def _packed(self, lstm, x):
+        packed = rnn.pack_padded_sequence(x, self.lengths, batch_first=True, enforce_sorted=False)
+        y, _ = lstm(packed)
+        return rnn.pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0]
+
     def forward(self, *xs):
         values = [*xs] + [None] * (self.size - len(xs))
+        if self.padded:
+            self.lengths = (xs[0] != 0).sum(dim=1)
         for call, ins, outs in self.calls:
             for place, y in zip(outs, call(*[values[i] for i in ins]), strict=False):
                 values[place] = y
@@ -111,14 +137,16 @@ class PyTorch:
         for loss, y in zip(workload.losses, ys, strict=True):
             if loss == "categorical_crossentropy":
                 y = y.argmax(dim=-1)
-            targets.append(y.long() if loss.startswith("sparse") else y)
+            targets.append(y.long() if y.dtype == torch.int32 else y)
             self.losses.append(LOSSES[loss]())
         parts = [
             zip(*(a.split(workload.batch) for a in part), strict=True) for part in (xs, targets)
         ]
         self.batches = list(zip(*parts, strict=True))
         self.one_sample = [x[:1] for x in xs]
-        self.activations = [ACTIVATIONS[head.activation] for head in workload.heads]
+        self.activations = []
+        if self.network.crf is None:
+            self.activations = [ACTIVATIONS[head.activation] for head in workload.heads]
 
     def train(self):
         self.network.train()
@@ -126,7 +154,10 @@ class PyTorch:
         for xs, ys in self.batches:
             self.optimizer.zero_grad()
             outputs = self.network(*xs)
-            loss = reduce(torch.add, map(self._loss, self.losses, outputs, ys))
+            if self.network.crf is None:
+                loss = reduce(torch.add, map(self._loss, self.losses, outputs, ys))
+            else:
+                loss = -self.network.crf(*outputs, *ys, mask=xs[0] != 0, reduction="mean")
             loss.backward()
             self.optimizer.step()
             total += loss.item()
@@ -149,6 +180,8 @@ class PyTorch:
         self.network.eval()
         with torch.inference_mode():
             ys = self.network(*xs)
+            if self.network.crf is not None:
+                return [self.network.crf.decode(*ys, mask=xs[0] != 0)]
             return [a(y).numpy() for a, y in zip(self.activations, ys, strict=True)]
 
     def _decode(self):
