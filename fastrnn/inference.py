@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import layers, variable
-from fastrnn.data import inputs_of
+from fastrnn.data import inputs_of, leaves_of
 from fastrnn.layers.base import as_input, check_size
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.run import Run
@@ -23,7 +23,7 @@ SHAPES_KEPT = 8
 
 
 class Predictor:
-    """What Sequential.compile_inference returns: call it with a batch (batch, ...) for the outputs.
+    """What Model.compile_inference returns: call it with a batch (batch, ...) for the outputs.
 
     Weights are packed and buffers laid out once for each of the shapes used last, and again when
     the weights have changed, so that a call costs microseconds beside the kernels. Any number of
@@ -133,67 +133,114 @@ class Predictor:
 
 
 class Stepper(Predictor):
-    """What Sequential.stream returns: call it with the next time steps of all streams, (streams,
+    """What Model.stream returns: call it with the next time steps of all streams, (streams,
     timesteps, ...), or with one step, (streams, ...), for the outputs. Calls in a row give what one
-    call with all steps would, to rounding.
+    call with all steps would, to rounding. Of several inputs those of rank 2 that are no indices
+    are no sequences: each call gets them, (streams, ...). Outputs that are no sequences are those
+    of the last step so far.
 
     state: float32 (streams, n), a row for each stream: the states of the recurrent layers in order,
-    h before c. Save a copy, and assign it to go on from there. For one thread at a time.
+    h before c, once for each call of a layer. Save a copy, and assign it to go on from there. For
+    one thread at a time.
     Errors: ValueError for a model of which a step's output depends on later steps, for a shape that
     does not fit, and for a padded step (Masking, mask_zero)."""
 
     def __init__(self, model: Model, streams: Whole):
         self.streams = check_size("streams", streams)
-        if model.takes_several:
-            raise ValueError(f"stream: model {model.name!r}: expected one input")
         super().__init__(model, prepare=True)
         self._repeatable = False
-        self._recurrent, self._masks = [], []
-        self._reject_future(model, True)
-        self._states = {
-            layer: [np.zeros((self.streams, layer.units), np.float32) for _ in layer.states_of]
-            for layer in self._recurrent
-        }
-        self._rank = len(model.input_shape)
+        self._shapes = model.input_shape if self._several else [model.input_shape]
+        dtypes = self._dtype if self._several else [self._dtype]
+        pairs = zip(self._shapes, dtypes, strict=True)
+        self._sequences = [len(shape) > 2 or dtype == np.int32 for shape, dtype in pairs]
+        self._recurrent = {}  # (calls of layers within each other after the first, layer) -> states
+        kinds = [_STEPS if is_sequence else _FIXED for is_sequence in self._sequences]
+        given = [*zip(kinds, self._shapes, strict=True)]
+        self._rank = len(self._shapes[0])
+        self._rank_of_step = self._rank - 1 if self._sequences[0] else None
+        self._kinds = [kind for kind, _ in self._follow(model.graph, given, ())]
+        self._alone: bool | None = None  # are steps all that there is, or is there none?
+        if _STEPS not in self._kinds:
+            self._alone = False
+        elif type(model.output_shape) is not list:
+            self._alone = True
+        self._masks = []
+        for layer, place in model.mask_makers():
+            if not isinstance(layer, layers.Masking) and not getattr(layer, "mask_zero", False):
+                continue
+            if place is None:
+                _cannot(layer, "masks what another layer gives; streams take no padding")
+            self._masks.append((layer, place))
 
     def __repr__(self):
         model = self._model
-        step = (self.streams, None, *model.input_shape[2:])
-        return f"<Stepper of {model.name!r} for {self.streams} streams: x of shape {step}>"
+        steps = [self._shape_of(place) for place in range(len(self._shapes))]
+        shapes = f"shapes {steps}" if self._several else f"shape {steps[0]}"
+        return f"<Stepper of {model.name!r} for {self.streams} streams: x of {shapes}>"
 
-    def __call__(self, x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
-        x = as_input(x, self._dtype)
-        one_step = x.ndim == self._rank - 1
-        if one_step:
-            x = x[:, None]
-        if x.shape[:1] != (self.streams,) or x.ndim != self._rank:
-            self._reject(x[:, 0] if one_step else x)
-        for layer in self._masks:
-            if not np.all(layer.compute_mask(x)):
+    def _shape_of(self, place, timesteps: Any = None):
+        """That of an input's arrays."""
+        shape = self._shapes[place]
+        if not self._sequences[place]:
+            return (self.streams, *shape[1:])
+        return (self.streams, timesteps, *shape[2:])
+
+    def __call__(self, x: Any, out: np.ndarray | None = None) -> Any:
+        if self._several:
+            given, one_step = self._of_several(x)
+        else:
+            x = as_input(x, self._dtype)
+            one_step = x.ndim == self._rank_of_step
+            given = x[:, None] if one_step else x
+            if given.ndim != self._rank or len(given) != self.streams:
+                self._reject(0, x)
+        for layer, place in self._masks:
+            if not np.all(layer.compute_mask(given[place] if self._several else given)):
                 raise ValueError(
                     f"x: layer {layer.name!r} masks some of these steps; streams take no padding"
                 )
-        if one_step and self._sequences:
-            y = super().__call__(x, None if out is None else out[:, None])
+        if not one_step or self._alone is False:
+            return super().__call__(given, out)
+        if self._alone:
+            y = super().__call__(given, None if out is None else out[:, None])
             return y[:, 0] if out is None else out
-        return super().__call__(x, out)
+        outputs = leaves_of(super().__call__(given, out))
+        pairs = zip(outputs, self._kinds, strict=True)
+        return self._model.handed_out([y[:, 0] if kind == _STEPS else y for y, kind in pairs])
 
-    def _reject(self, x):
-        steps = (self.streams, "timesteps", *self._model.input_shape[2:])
-        step = (self.streams, *steps[2:])
+    def _of_several(self, x):
+        """(arrays with an axis of time where there are sequences, are these one step each?)"""
+        parts = self._model.parts_of_inputs("x", x)
+        xs = [as_input(part, t) for part, t in zip(parts, self._dtype, strict=True)]
+        ranks = [array.ndim - len(shape) for array, shape in zip(xs, self._shapes, strict=True)]
+        one_step = any(self._sequences) and ranks == [-1 if s else 0 for s in self._sequences]
+        given = [
+            x[:, None] if s and one_step else x for x, s in zip(xs, self._sequences, strict=True)
+        ]
+        for place, array in enumerate(given):
+            if array.ndim != len(self._shapes[place]) or len(array) != self.streams:
+                self._reject(place, xs[place])
+        return given, one_step
+
+    def _reject(self, place, x):
+        name = f"x, input {self._model.input_names[place]!r}" if self._several else "x"
+        shape = self._shape_of(place, "timesteps")
+        if not self._sequences[place]:
+            raise ValueError(f"{name}: expected an array of shape {shape}, received {x.shape}")
+        step, rank = (self.streams, *shape[2:]), len(shape)
         hint = ""
-        if x.ndim == self._rank - 2 and x.shape[:1] == (self.streams,) and steps[2:] == (1,):
+        if x.ndim == rank - 2 and x.shape[:1] == (self.streams,) and shape[2:] == (1,):
             hint = "; x[..., None] is one step of one feature"
-        elif self.streams == 1 and x.ndim in (self._rank - 2, self._rank - 1):
-            hint = f"; x[None] is {'one step' if x.ndim == self._rank - 2 else 'the steps'} of one"
+        elif self.streams == 1 and x.ndim in (rank - 2, rank - 1):
+            hint = f"; x[None] is {'one step' if x.ndim == rank - 2 else 'the steps'} of one"
         raise ValueError(
-            f"x: expected {self.streams} streams in an array of shape {steps}, or {step} for one "
-            f"step, received shape {x.shape}{hint}"
+            f"{name}: expected {self.streams} streams in an array of shape {shape}, or {step} for "
+            f"one step, received shape {x.shape}{hint}"
         )
 
     @property
     def state(self) -> np.ndarray:
-        states = [array for arrays in self._states.values() for array in arrays]
+        states = [array for arrays in self._recurrent.values() for array in arrays]
         return np.concatenate([np.empty((self.streams, 0), np.float32), *states], axis=1)
 
     @state.setter
@@ -204,7 +251,7 @@ class Stepper(Predictor):
                 f"state: expected numbers of shape {self.state.shape}, received "
                 f"{value.dtype} of shape {value.shape}"
             )
-        for arrays in self._states.values():
+        for arrays in self._recurrent.values():
             for array in arrays:
                 array[...] = value[:, at : at + array.shape[1]]
                 at += array.shape[1]
@@ -218,47 +265,104 @@ class Stepper(Predictor):
                 f"streams: expected indices below {self.streams} or a mask of as many, "
                 f"received {streams!r}"
             ) from None
-        for arrays in self._states.values():
+        for arrays in self._recurrent.values():
             for array in arrays:
                 array[streams] = 0
 
     def _check(self, shape):
-        if 0 in shape:
-            raise ValueError(f"x: expected at least one time step, received shape {shape}")
-        timesteps = self._model.input_shape[1] or shape[1]  # a fixed number is that of whole ones
-        self._model.check_call((shape[0], timesteps, *shape[2:]))
+        shapes = []
+        of_sequences = zip(self._shapes, self._sequences, strict=True)
+        fixed = [declared[1] for declared, is_sequence in of_sequences if is_sequence]
+        fixed = next((timesteps for timesteps in fixed if timesteps), None)
+        for place, given in enumerate(shape if self._several else [shape]):
+            if 0 in given:
+                raise ValueError(f"x: expected at least one time step, received shape {given}")
+            if self._sequences[place]:  # a fixed number of steps is that of whole ones
+                timesteps = self._shapes[place][1] or fixed or given[1]
+                given = (given[0], timesteps, *given[2:])
+            shapes.append(tuple(given))
+        self._model.check_call(shapes if self._several else shapes[0])
 
     def _new_run(self):
         run = super()._new_run()
-        run.states = self._states
+        for (calls, layer), states in self._recurrent.items():
+            own = run
+            for call in calls:
+                own = own.of_call(*call)
+            own.states[layer] = states
         return run
 
-    def _reject_future(self, model, sequences):
-        """Collect the recurrent and masking layers; raise for one that looks at other steps."""
-        for layer in model.layers:
-            if isinstance(layer, type(model)):
-                sequences = self._reject_future(layer, sequences)
-                continue
-            recurrent = isinstance(layer, Recurrent)
-            if isinstance(layer, layers.Bidirectional) or getattr(layer, "go_backwards", False):
-                reason = "reads a sequence from its end, which a stream does not have yet"
-            elif recurrent and not sequences:
-                reason = "follows a layer that gives no time steps"
-            elif recurrent and (layer.stateful or layer.return_state):
-                reason = "keeps or returns its state itself; a stream needs neither option"
-            elif sequences and not recurrent and not _each_step_alone(layer):
-                reason = f"{type(layer).__name__} may need several time steps at once"
+    def _follow(self, graph, given, calls):
+        """(kind, shape) of each output, for those of the inputs: is it time steps, what comes of
+        the last one, or the same for all? Collects the recurrent layers; raises for one that looks
+        at other steps."""
+        known = dict(zip(graph.inputs, given, strict=True))
+        for call in graph.calls:
+            parts = [known[slot] for slot in call.inputs]
+            here = (*calls, (call.layer, call.number)) if call.number else calls
+            if call.is_model:
+                found = self._follow(call.layer.graph, parts, here)
             else:
-                reason = None
-            if reason:
-                raise ValueError(f"stream: layer {layer.name!r}: {reason}")
-            if recurrent:
-                self._recurrent.append(layer)
-                sequences = layer.return_sequences
-            elif isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False):
-                self._masks.append(layer)
-        self._sequences = sequences
-        return sequences
+                kinds, shapes = [kind for kind, _ in parts], [shape for _, shape in parts]
+                outputs = call.layer.compute_output_shape(
+                    shapes[0] if call.single else shapes, **call.options
+                )
+                outputs = outputs if call.several else [outputs]
+                found = [*zip(self._step(call, kinds, shapes, here), outputs, strict=False)]
+            known.update(zip(call.outputs, found, strict=True))
+        return [known[slot] for slot in graph.outputs]
+
+    def _step(self, call, kinds, shapes, here):
+        """The kinds of a layer's outputs."""
+        layer, reason = call.layer, None
+        recurrent, steps = isinstance(layer, Recurrent), _STEPS in kinds
+        if isinstance(layer, layers.Bidirectional) or getattr(layer, "go_backwards", False):
+            reason = "reads a sequence from its end, which a stream does not have yet"
+        elif recurrent and kinds[0] != _STEPS:
+            reason = "follows a layer that gives no time steps"
+        elif recurrent and layer.stateful:
+            reason = "keeps or returns its state itself; a stream needs neither option"
+        elif recurrent and not call.single:
+            reason = "begins with states that it is given; a stream's are those of its last step"
+        elif isinstance(layer, _AT_EACH_PLACE) and steps:
+            reason = _misfit(kinds, shapes)
+        elif isinstance(layer, layers.Concatenate) and steps:
+            if layer.axis % len(shapes[0]) < 2 or {*kinds} != {_STEPS}:
+                reason = "joins inputs along the time steps"
+        elif steps and not recurrent and not (call.single and _each_step_alone(layer)):
+            reason = f"{type(layer).__name__} may need several time steps at once"
+        if reason:
+            _cannot(layer, reason)
+        if recurrent:
+            size = self.streams, layer.units
+            self._recurrent[here, layer] = [np.zeros(size, np.float32) for _ in layer.states_of]
+            return [_STEPS if layer.return_sequences else _LAST, *[_LAST for _ in layer.states_of]]
+        return [max(kinds)] * len(call.outputs)
+
+
+_FIXED, _LAST, _STEPS = range(3)  # what an array is, see Stepper._follow
+_AT_EACH_PLACE = (
+    layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum,
+)  # fmt: skip
+
+
+def _misfit(kinds, shapes):
+    """Why time steps cannot be merged place by place with what else there is, or None."""
+    ranks = {len(s) for kind, s in zip(kinds, shapes, strict=True) if kind == _STEPS}
+    if _LAST in kinds:
+        return "needs the end of a sequence beside earlier time steps"
+    for kind, shape in zip(kinds, shapes, strict=True):
+        if len(shape) > min(ranks) or (len(shape) == min(ranks) and _own_steps(kind, shape)):
+            return "needs time steps that a stream does not have yet"
+    return None
+
+
+def _own_steps(kind, shape):
+    return kind == _FIXED and shape[1] != 1
+
+
+def _cannot(layer, reason):
+    raise ValueError(f"stream: layer {layer.name!r}: {reason}")
 
 
 def _each_step_alone(layer):

@@ -469,7 +469,7 @@ def test_predictors_of_several_inputs():
         predict(x[0])
     with pytest.raises(ValueError, match="input 'target' .* expected shape"):
         predict([x[0], x[0]])
-    with pytest.raises(ValueError, match="stream: model .* expected one input"):
+    with pytest.raises(ValueError, match="stream: layer 'lstm.*: begins with states"):
         model.stream()
 
 

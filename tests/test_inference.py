@@ -462,3 +462,184 @@ def test_what_cannot_be_streamed(stack, words):
         model.stream(2)
     with pytest.raises(ValueError, match="streams: expected a whole number"):
         model.stream(0)
+
+
+# --- streams of graphs ---
+
+
+def watch():
+    """Two sequences and what does not change, branches, a layer and a model called twice, outputs
+    of each step and of the last."""
+    x, y, fixed = (
+        fastrnn.Input((None, 4), name="x"), fastrnn.Input((9, 4), name="y"),
+        fastrnn.Input((5,), name="fixed"),
+    )  # fmt: skip
+    shared = L.LSTM(5, return_sequences=True, name="shared")
+    one, other = shared(x), shared(y)
+    a = fastrnn.Input((None, 5))
+    again = L.GRU(5, return_sequences=True)
+    inner = fastrnn.Model(a, L.Maximum()([again(a), again(L.Dense(5)(a))]), name="inner")
+    both = L.Subtract()([inner(one), inner(other)])
+    moved = L.Multiply()([both, L.Dense(5, activation="tanh")(fixed)])
+    joined = L.Concatenate()([moved, L.LayerNormalization()(one), y])
+    states, h, c = L.LSTM(3, return_sequences=True, return_state=True)(joined)
+    first, _ = L.GRU(4, return_state=True)(moved)
+    score = L.Dense(2)(L.Concatenate()([L.Add()([h, c]), first, fixed]))
+    outputs = {"steps": L.Dense(2)(states), "end": score, "fixed": L.Dense(1)(fixed), "c": c}
+    return fastrnn.Model([x, y, fixed], outputs)
+
+
+def watched(rng, streams=3, timesteps=9):
+    x = {name: rng.standard_normal((streams, timesteps, 4), np.float32) for name in "xy"}
+    return x, rng.standard_normal((streams, 5), np.float32)
+
+
+def test_streams_of_graphs(rng):
+    model, (x, fixed) = watch(), watched(rng)
+    expected = model.predict({**x, "fixed": fixed}, verbose=0)
+    stepper = model.stream(3)
+    assert stepper.state.shape == (3, 2 * 2 * 5 + 2 * 2 * 5 + 2 * 3 + 4)
+    found = []
+    for begin, end in ((0, 4), (4, 5), (5, 7)):
+        chunk = {name: value[:, begin:end] for name, value in x.items()}
+        found.append(stepper({**chunk, "fixed": fixed}))
+    saved = stepper.state
+    for _ in range(2):
+        later = [stepper([x["x"][:, t], x["y"][:, t], fixed]) for t in (7, 8)]
+        steps = [y["steps"] for y in found] + [y["steps"][:, None] for y in later]
+        close(np.concatenate(steps, axis=1), expected["steps"])
+        for name in ("end", "fixed", "c"):
+            close(later[-1][name], expected[name])
+        stepper.state = saved
+    stepper.reset()
+    for name, y in stepper({**x, "fixed": fixed}).items():
+        close(y, expected[name])
+    assert "(3, None, 4), (3, None, 4), (3, 5)" in repr(stepper)
+    wrong = [x["x"][:, 0], x["y"][:, :2], fixed]
+    with pytest.raises(ValueError, match="x, input 'x': expected 3 streams in an array of shape"):
+        stepper(wrong)
+    with pytest.raises(ValueError, match=r"input 'fixed': .* shape \(3, 5\), received \(2, 5\)"):
+        stepper([x["x"], x["y"], fixed[:2]])
+    with pytest.raises(ValueError, match="out: expected None for a model of several outputs"):
+        stepper([x["x"], x["y"], fixed], out=np.empty((3, 9, 2)))
+
+
+def test_streams_of_small_graphs(rng):
+    x = rng.integers(1, 9, (2, 6))
+    words = fastrnn.Input((None,), dtype="int32", name="words")
+    vectors = L.Embedding(9, 5, mask_zero=True)(words)
+    memory = L.GRU(4, activation="gelu", return_state=True)  # in NumPy
+    last, state = memory(vectors)
+    again, _ = memory(L.Dense(5)(vectors))
+    model = fastrnn.Model(words, L.Concatenate()([last, state, again]))
+    stepper, expected = model.stream(2), model.predict(x, verbose=0)
+    for t in range(6):
+        y = stepper(x[:, t])
+    close(y, expected)
+    stepper.reset()
+    out = np.empty((2, 12), np.float32)
+    assert stepper(x, out=out) is out
+    close(out, expected)
+    with pytest.raises(ValueError, match="streams take no padding"):
+        stepper([[3, 0], [1, 2]])
+    chain = fastrnn.Sequential([fastrnn.Input((None, 3)), L.LSTM(4, return_state=True)])
+    x = rng.standard_normal((2, 6, 3), np.float32)
+    stepper = chain.stream(2)
+    for t in range(6):
+        found = stepper(x[:, t])
+    for y, other in zip(found, chain.predict(x, verbose=0), strict=True):
+        close(y, other)
+    np.testing.assert_array_equal(stepper.state, np.hstack(found[1:]))
+
+
+def random_graph(rng):
+    """A graph of which each step can be computed alone, and its inputs' names."""
+    inputs = [fastrnn.Input((None, 4), name="a"), fastrnn.Input((4,), name="b")]
+    steps, lasts, shared = [inputs[0]], [inputs[1]], {}
+
+    def some(tensors):
+        return tensors[rng.integers(len(tensors))]
+
+    def layer(kind, make):
+        if kind not in shared or rng.integers(2):
+            shared[kind] = make()
+        return shared[kind]
+
+    for _ in range(rng.integers(3, 10)):
+        choice = rng.integers(8)
+        if choice == 0:
+            steps.append(layer(0, lambda: L.LSTM(4, return_sequences=True))(some(steps)))
+        elif choice == 1:
+            steps.append(layer(1, lambda: L.Dense(4, activation="tanh"))(some(steps)))
+        elif choice == 2:
+            kind = rng.choice(["Add", "Average", "Maximum", "Minimum", "Multiply"])
+            steps.append(getattr(L, kind)()([some(steps), some(steps)]))
+        elif choice == 3:
+            steps.append(L.Dense(4)(L.Concatenate()([some(steps), some(steps)])))
+        elif choice == 4:
+            y, h = layer(4, lambda: L.GRU(4, return_sequences=True, return_state=True))(some(steps))
+            steps.append(y)
+            lasts.append(h)
+        elif choice == 5:
+            lasts.append(layer(5, lambda: L.SimpleRNN(4))(some(steps)))
+        elif choice == 6:
+            lasts.append(L.Subtract()([some(lasts), some(lasts)]))
+        elif choice == 7:
+            steps.append(L.Add()([some(steps), L.Dense(4)(inputs[1])]))
+    return fastrnn.Model(inputs, [L.Dense(2)(steps[-1]), L.Dense(3)(lasts[-1]), some(steps)])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_streams_of_random_graphs(seed):
+    rng = np.random.default_rng(seed)
+    model = random_graph(rng)
+    x, fixed = rng.standard_normal((2, 7, 4), np.float32), rng.standard_normal((2, 4), np.float32)
+    expected, stepper, found, at = model.predict([x, fixed], verbose=0), model.stream(2), [], 0
+    while at < 7:
+        count = int(rng.integers(1, 4))
+        if count == 1:
+            first, last, second = stepper([x[:, at], fixed])
+            found.append([first[:, None], last, second[:, None]])
+        else:
+            found.append(stepper([x[:, at : at + count], fixed]))
+        at += count
+    for place in (0, 2):
+        close(np.concatenate([part[place] for part in found], axis=1), expected[place])
+    close(found[-1][1], expected[1])
+
+
+@pytest.mark.parametrize(
+    "make, name, words",
+    [
+        (lambda x, f: L.LSTM(4, name="bad")(x, initial_state=[f, f]), "bad", "begins with states"),
+        (
+            lambda x, f: L.Concatenate(axis=1, name="bad")([x, x]), "bad",
+            "joins inputs along the time steps",
+        ),
+        (
+            lambda x, f: L.Add(name="bad")([x, L.LSTM(4)(x)]), "bad",
+            "needs the end of a sequence beside earlier",
+        ),
+        (
+            lambda x, f: L.Add(name="bad")([x, L.RepeatVector(6)(f)]), "bad",
+            "needs time steps that a stream does not have yet",
+        ),
+        (lambda x, f: L.Attention(name="bad")([x, x]), "bad", "Attention may need several"),
+        (lambda x, f: L.Dot(2, name="bad")([x, x]), "bad", "Dot may need several time steps"),
+        (lambda x, f: L.GlobalMaxPooling1D(name="bad")(x), "bad", "may need several time steps"),
+        (lambda x, f: L.GRU(4, name="bad")(L.RepeatVector(6)(f)), "bad", "gives no time steps"),
+        (lambda x, f: L.LSTM(4, name="bad", stateful=True)(x), "bad", "keeps or returns its state"),
+        (lambda x, f: L.GRU(4)(L.Masking(name="bad")(L.Dense(4)(x))), "bad", "take no padding"),
+        (
+            lambda x, f: fastrnn.Model(x, L.Bidirectional(L.GRU(2), name="bad")(x))(L.Dense(4)(x)),
+            "bad", "from its end",
+        ),
+    ],
+)  # fmt: skip
+def test_paths_that_cannot_be_streamed(make, name, words):
+    x, fixed = fastrnn.Input(batch_shape=(2, 6, 4), name="x"), fastrnn.Input((4,), name="fixed")
+    if words == "keeps or returns its state":
+        fixed = fastrnn.Input(batch_shape=(2, 4), name="fixed")
+    ends = [make(x, fixed), L.Dense(1)(fixed), L.LSTM(2)(x)]
+    with pytest.raises(ValueError, match=f"stream: layer '{name}': .*{words}"):
+        fastrnn.Model([x, fixed], ends).stream(2)

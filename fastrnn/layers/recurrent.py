@@ -337,12 +337,13 @@ class Recurrent(TakesStates):
         if self._codes is None:
 
             def step():
-                np.copyto(y, self.forward(x, run, states=kept))
+                outputs = self.forward(x, run, states=kept)
+                np.copyto(y, outputs[0] if self.return_state else outputs)
                 for state, last in zip(kept, run.saved[self, "states"][0], strict=True):
                     state[...] = last
 
             steps.append(step)
-            return y
+            return [y, *kept] if self.return_state else y
         begin, end = (kept, kept) if kept else (begin, [])
         if self.return_state and not kept:
             end = [run.rooms.new(shape) for shape in self.shapes_of_states(x.shape)]
