@@ -75,7 +75,7 @@ class Predictor:
             out[...] = y
         if version is self._seen[1]:
             self._plans.setdefault(plan[4], collections.deque()).append(plan)
-        return out  # type: ignore[return-value]
+        return out
 
     def _look_at_weights(self):
         """self._seen, brought up to date."""
@@ -150,7 +150,7 @@ class Stepper(Predictor):
         super().__init__(model, prepare=True)
         self._repeatable = False
         self._shapes = model.input_shape if self._several else [model.input_shape]
-        dtypes = self._dtype if self._several else [self._dtype]
+        dtypes: Any = self._dtype if self._several else [self._dtype]
         pairs = zip(self._shapes, dtypes, strict=True)
         self._sequences = [len(shape) > 2 or dtype == np.int32 for shape, dtype in pairs]
         self._recurrent = {}  # (calls of layers within each other after the first, layer) -> states

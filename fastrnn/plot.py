@@ -406,10 +406,10 @@ def _arrange(frame, along) -> dict:
     chains = {}  # arrow -> the boxes and the bends in the rows that it goes through
     for one, other in arrows:
         chain = [one]
-        for row in range(row_of[one] + 1, row_of[other]):
+        for between in range(row_of[one] + 1, row_of[other]):
             bend = _Box()
             bend.size = (_MARGIN, 0.0)
-            rows[row].append(bend)
+            rows[between].append(bend)
             chain.append(bend)
         chains[one, other] = [*chain, other]
     beside = {box: [] for row in rows for box in row}
@@ -419,28 +419,22 @@ def _arrange(frame, along) -> dict:
             beside[other].append(one)
     middle = _middles(rows, beside)
 
-    edge = 0.0 if frame.parent is None else _MARGIN
-    label = 0.0 if frame.parent is None else _LINE
-    label_wide = _CHARACTER * len(frame.name) if label else 0.0
-    above = (0.0, label)[not along]
-    left = min(middle[box] - box.size[0] / 2 for row in rows for box in row)
-    left -= _MARGIN + edge / 2 + (label if along else 0.0)
-    top = _MARGIN + above
+    label = 0.0 if frame.parent is None else _LINE  # room for the frame's name
+    left = min(middle[box] - box.size[0] / 2 for row in rows for box in row) - _MARGIN
+    left -= label if along else 0.0
+    top = _MARGIN if along else _MARGIN + label
     for row in rows:
         high = max(box.size[1] for box in row)
         for box in row:
-            if not box.lines and not box.boxes:
+            if not box.lines and not box.boxes:  # a bend
                 box.size = box.size[0], high
             x = middle[box] - box.size[0] / 2 - left
             box.place = x, top + (high - box.size[1]) / 2
         top += high + _GAP
-    right = max(box.place[0] + box.size[0] for row in rows for box in row)
-    wide, high = right + _MARGIN, top - _GAP + _MARGIN
-    if along:
-        high = max(high, label_wide + 2 * _MARGIN)
-    else:
-        wide = max(wide, label_wide + 2 * _MARGIN)
-    frame.size = wide, high
+    wide = max(box.place[0] + box.size[0] for row in rows for box in row) + _MARGIN
+    high = top - _GAP + _MARGIN
+    named = _CHARACTER * len(frame.name) + 2 * _MARGIN if label else 0.0
+    frame.size = (wide, max(high, named)) if along else (max(wide, named), high)
     for one, other in frame.arrows:
         chain = chains[one.within(frame), other.within(frame)]
         bends = []
