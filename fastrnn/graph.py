@@ -153,7 +153,7 @@ class Graph:
             if call.is_model:
                 y, mask = layer.propagate(x, own, mask)
             elif call.looks_up and (call.looks_up == "always" or not run.training):
-                y = Lookup(layer, x)
+                y = Lookup(layer, x, own)
                 mask = layer.compute_mask(x, mask)
             else:
                 y = layer.forward(x, own, mask, **call.options)

@@ -625,3 +625,25 @@ def test_structures_within_each_other():
     parts = [np.full((2, n), n) for n in (1, 2, 3)]
     y = joined.predict([parts[0], {"b": parts[2], "c": parts[1]}], verbose=0)
     np.testing.assert_array_equal(y[0], [1, 3, 3, 3, 2, 2])
+
+
+def test_a_shared_embedding_below_a_shared_lstm_is_trained(rng):
+    """Its gradients by central differences: each call has a pass of its own."""
+    left, right = Input((5,)), Input((5,))
+    embedding, lstm = layers.Embedding(7, 3), layers.LSTM(2)
+    model = Model([left, right], layers.Subtract()([lstm(embedding(x)) for x in (left, right)]))
+    x = [rng.integers(0, 7, (4, 5)).astype(np.int32) for _ in range(2)]
+    y = rng.standard_normal((4, 2)).astype(np.float32)
+    model.compile("sgd", "mse")
+    _, gradients, _ = fastrnn.training.loss_and_gradients(model, x, y)
+    weight, gradient = embedding.embeddings, gradients[0]
+    for place in ((0, 0), (3, 1), (6, 2)):
+        losses = []
+        for move in (1e-2, -2e-2):
+            value = weight.numpy()
+            value[place] += move
+            weight.assign(value)
+            losses.append(float(np.mean((model.predict(x, verbose=0) - y) ** 2)))
+        value[place] += 1e-2
+        weight.assign(value)
+        np.testing.assert_allclose(gradient[place], (losses[0] - losses[1]) / 2e-2, atol=2e-3)

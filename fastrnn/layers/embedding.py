@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 class Lookup:
     """What an Embedding gives to a recurrent layer right above it: not the vectors (batch,
-    timesteps, output_dim), which is the shape, but which rows of the embeddings they are."""
+    timesteps, output_dim), which is the shape, but which rows of the embeddings they are. own: the
+    run of the Embedding's call, if it is another than the recurrent layer's."""
 
-    def __init__(self, layer, index):
-        self.layer, self.index = layer, as_indices(index)
+    def __init__(self, layer, index, own=None):
+        self.layer, self.index, self.own = layer, as_indices(index), own
         self.shape = (*index.shape, layer.output_dim)
 
     def vectors(self, run):
-        return self.layer.forward(self.index, run)
+        return self.layer.forward(self.index, self.own or run)
 
 
 def as_indices(x, steps=None):
