@@ -687,6 +687,13 @@ class CRFLoss(Loss):
             shape = *y_true.shape[:2], tags
             labels = class_labels(y_true, np.broadcast_to(np.float32(0), shape))
         batch, timesteps = labels.shape
+        given = np.shape(sample_weight)
+        if len(given) > 1 and given != (batch, 1):
+            raise ValueError(
+                f"sample_weight: expected one for each sequence, {(batch,)}, as a CRF's loss is "
+                f"that of whole sequences, received shape {given}; class_weight gives one for each "
+                "step"
+            )
         some = None
         if mask is not None:
             mask = np.ascontiguousarray(mask)

@@ -14,6 +14,7 @@ STEPS = np.random.default_rng(0).standard_normal((4, 12, 3)).astype(np.float32)
 VIDEOS = np.random.default_rng(0).standard_normal((4, 5, 6, 4, 2)).astype(np.float32)
 MODELS = {
     "words": (WORDS, [L.Embedding(30, 40, mask_zero=True), L.LSTM(16), L.Dense(5)]),
+    "tags": (WORDS, [L.Embedding(30, 16, mask_zero=True), L.CRF(5, test_mode="marginal")]),
     "looked up": (WORDS, [L.Embedding(30, 40), L.Bidirectional(L.GRU(16)), L.Dense(5)]),
     "normal": (
         STEPS,

@@ -40,7 +40,7 @@ def test_arguments_by_position():
         L.LSTM(2), L.GRU(2), L.SimpleRNN(2), L.Bidirectional(L.LSTM(2)), L.Conv1D(2, 2),
         L.Conv1DTranspose(2, 2), L.DepthwiseConv1D(2), L.SeparableConv1D(2, 2),
         L.GlobalAveragePooling1D(), L.GlobalMaxPooling1D(), L.MaxPooling1D(), L.Dense(2),
-        L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)),
+        L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)), L.CRF(2),
         L.Dropout(0.5), L.Activation("relu"), L.Flatten(), L.Softmax(), L.Identity(),
         L.UnitNormalization(), L.RMSNormalization(), L.GroupNormalization(3), L.Rescaling(2),
         L.Normalization(), L.UpSampling1D(), L.ZeroPadding1D(), L.Cropping1D(), L.Conv2D(2, 2),

@@ -1,9 +1,10 @@
 """Keras scripts on fastrnn, unmodified.
 
-`import fastrnn.as_keras` as a script's first line makes `keras`, `tensorflow.keras` and their
-submodules resolve to fastrnn, for this process only; so does `fastrnn run script.py`. The real
-libraries are never imported. A name that fastrnn lacks is an ImportError or AttributeError that
-says what there is. Errors: ImportError if one of the real libraries has been imported before.
+`import fastrnn.as_keras` as a script's first line makes `keras`, `tensorflow.keras`, the CRF of
+`keras_contrib` and their submodules resolve to fastrnn, for this process only; so does `fastrnn run
+script.py`. The real libraries are never imported. A name that fastrnn lacks is an ImportError or
+AttributeError that says what there is. Errors: ImportError if one of the real libraries has been
+imported before.
 """
 
 import importlib
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 # What fastrnn follows; scripts ask for it.
-_VERSIONS = {"keras": "3.15.1", "tensorflow": "2.21.0"}
+_VERSIONS = {"keras": "3.15.1", "keras_contrib": "2.0.8", "tensorflow": "2.21.0"}
 _KERAS = re.compile(
     r"^tensorflow\.(python\.|contrib\.|compat\.v[12]\.)?keras\b"
     r"|^tensorflow(?=\.(initializers|losses|metrics|optimizers)\b)"
@@ -112,6 +113,11 @@ _ENGINE |= {name: f"models.{name}" for name in ("Model", "Sequential")}
 _ENGINE_MODULES = (
     "base_layer", "functional", "input_layer", "network", "sequential", "topology", "training",
 )  # fmt: skip
+_CRF_LOSSES = {name: "losses.CRFLoss" for name in ("crf_loss", "crf_nll")}
+_CRF_METRICS = {
+    "crf_accuracy": "metrics.CRFAccuracy",
+    "crf_viterbi_accuracy": "metrics.CRFViterbiAccuracy",
+}
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
 _NAMES = {
     "keras": {
@@ -142,6 +148,12 @@ _NAMES = {
     "keras.utils": _UTILS,
     **{f"keras.utils.{name}": _UTILS for name in _UTIL_MODULES},
     "keras.utils.visualize_util": {**_UTILS, "plot": "plot.plot_model"},
+    "keras_contrib.layers": {"CRF": "layers.CRF"},
+    "keras_contrib.layers.crf": {"CRF": "layers.CRF"},
+    "keras_contrib.losses": _CRF_LOSSES,
+    "keras_contrib.losses.crf_losses": _CRF_LOSSES,
+    "keras_contrib.metrics": _CRF_METRICS,
+    "keras_contrib.metrics.crf_accuracies": _CRF_METRICS,
     "tensorflow": {
         "set_random_seed": "random.set_seed",
         **_MATH,

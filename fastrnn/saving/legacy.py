@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 
+from fastrnn import activations
+
 # Names of Keras 1 -> those since Keras 2; for all layers, then by class.
 _KERAS_1 = {
     "init": "kernel_initializer",
@@ -99,6 +101,8 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
         config.setdefault("recurrent_activation", "hard_sigmoid")
     if version < 3 and class_name == "GRU":
         config.setdefault("reset_after", False)
+    if class_name == "CRF":  # keras_contrib's
+        config.pop("input_dim", None)
     for key in _NOT_OF_THE_LAYER.get(class_name, ()):
         if version < 3 and (key != "groups" or config.get(key) == 1):
             config.pop(key, None)
@@ -194,11 +198,20 @@ def _metric(entry):
 # --- weights ---
 
 
-def update_weights(layer, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The arrays of a layer in a .h5 file, in today's order and layout.
+def update_weights(layer, arrays: list[np.ndarray], version="3") -> list[np.ndarray]:
+    """The arrays of a layer in a .h5 file that this version of Keras wrote, in today's order and
+    layout.
 
     Keras 1 kept kernel, recurrent kernel and bias of each gate apart, the LSTM's gates as i, c, f,
-    o. Those of CuDNNLSTM and CuDNNGRU hold the transposed matrix of each gate and two biases."""
+    o. Those of CuDNNLSTM and CuDNNGRU hold the transposed matrix of each gate and two biases. Those
+    of keras_contrib's CRF give energies, the lower the better."""
+    if type(layer).__name__ == "CRF" and major_version(version) < 3:
+        if layer.activation is not activations.linear:
+            raise ValueError(
+                f"layer {layer.name!r}: expected activation='linear' to read weights of "
+                f"keras_contrib's CRF, received {layer.activation.__name__!r}"
+            )
+        return [-array for array in arrays]
     gates = {"LSTM": 4, "GRU": 3}.get(type(layer).__name__)
     inner = getattr(layer, "forward_layer", None)
     if inner is not None and len(arrays) % 2 == 0:

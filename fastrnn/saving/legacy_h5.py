@@ -144,9 +144,10 @@ def read_weights(model, group, skip_mismatch=False, by_name=False) -> None:
                 f"expected {len(holders)} layers with weights, the file has {len(filled)}"
             )
         pairs = zip(holders, filled, strict=True)
-    taken, misfits = [], []
+    taken, misfits, version = [], [], _version(group)
     for layer, arrays in pairs:
-        variables, arrays = layer_weights(layer), legacy.update_weights(layer, arrays)
+        arrays = legacy.update_weights(layer, arrays, version)
+        variables = layer_weights(layer)
         misfit = weights.mismatch(f"layer {layer.name!r}", variables, arrays)
         if misfit is None:
             taken += zip(variables, arrays, strict=True)
