@@ -97,7 +97,7 @@ def test_losses_dtype_path():
 
 NEEDED = {
     "Dense": {"units": 2}, "LSTM": {"units": 2}, "GRU": {"units": 2}, "SimpleRNN": {"units": 2},
-    "CuDNNLSTM": {"units": 2}, "CuDNNGRU": {"units": 2},
+    "CuDNNLSTM": {"units": 2}, "CuDNNGRU": {"units": 2}, "CRF": {"units": 2},
     "Embedding": {"input_dim": 3, "output_dim": 2}, "Conv1D": {"filters": 2, "kernel_size": 2},
     "Conv1DTranspose": {"filters": 2, "kernel_size": 2}, "DepthwiseConv1D": {"kernel_size": 2},
     "SeparableConv1D": {"filters": 2, "kernel_size": 2},

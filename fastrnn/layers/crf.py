@@ -87,6 +87,7 @@ class CRF(Layer):
         self.use_boundary = check_flag("use_boundary", use_boundary)
         self.use_bias = check_flag("use_bias", use_bias)
         self.use_kernel = check_flag("use_kernel", use_kernel)
+        self.unroll = check_flag("unroll", unroll)
         self._kernel = WeightOptions(
             "kernel", kernel_initializer, kernel_regularizer, kernel_constraint
         )

@@ -61,6 +61,57 @@ def test_every_difference_has_a_test():
     assert named == {name for name in globals() if name.startswith("test_")}
 
 
+# --- the CRF of keras_contrib, which needs a Keras of 2019: here its formulas are written out -----
+
+
+def crf(**weights):
+    """A layer of two tags whose scores are its inputs."""
+    layer = fastrnn.layers.CRF(2, use_kernel=False)
+    model = fastrnn.Sequential([fastrnn.Input((4, 2)), fastrnn.layers.Masking(9.0), layer])
+    model.compile("sgd", "crf")
+    for name, value in weights.items():
+        getattr(layer, name).assign(value)
+    layer.chain_kernel.assign(weights.get("chain_kernel", np.zeros((2, 2))))
+    return model
+
+
+STEPS = np.array([[[2, 0], [0, 1], [3, 0], [0, 4]]], np.float32)
+
+
+def test_crf_of_scores():
+    model = crf()
+    assert model.predict(STEPS, verbose=0).argmax(-1).tolist() == [[0, 1, 0, 1]]
+    assert STEPS.argmin(-1).tolist() == [[1, 0, 1, 0]]  # that of the least energy
+
+
+def test_crf_loss_of_whole_sequences():
+    loss = crf().evaluate(STEPS, np.zeros((1, 4)), verbose=0)
+    of_steps = np.log(np.exp(STEPS).sum(-1)) - STEPS[..., 0]
+    assert loss == pytest.approx(of_steps.sum(), rel=1e-5)
+    assert loss > 3 * of_steps.mean()
+
+
+def test_crf_with_holes():
+    x = np.where([[[True], [False], [True], [False]]], STEPS, 9.0)
+    changes = crf(chain_kernel=[[0, 5], [0, 0]])
+    assert changes.predict(x, verbose=0).argmax(-1).tolist() == [[0, 0, 1, 0]]
+    last = crf(right_boundary=[0, 5])
+    assert last.predict(x, verbose=0).argmax(-1).tolist() == [[0, 0, 1, 0]]
+    cut = crf()  # neither counts
+    assert cut.predict(x, verbose=0).argmax(-1).tolist() == [[0, 0, 0, 0]]
+
+
+def test_crf_targets():
+    model, classes = crf(), np.array([[0, 1, 1, 0]])
+    losses = [
+        model.evaluate(STEPS, y, verbose=0)
+        for y in (classes, classes[..., None], np.eye(2)[classes])
+    ]
+    assert losses[0] == losses[1] == losses[2]
+    with pytest.raises(ValueError, match="^learn_mode: expected 'join'"):
+        fastrnn.layers.CRF(2, learn_mode="marginal")
+
+
 # --- where Keras on TensorFlow is mistaken --------------------------------------------------------
 
 

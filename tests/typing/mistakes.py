@@ -47,6 +47,8 @@ layers.SeparableConv1D(4, 3, kernel_initializer="ones")  # wrong
 layers.MaxPooling1D(pool="2")  # wrong
 layers.BatchNormalization(momentun=0.9)  # wrong
 layers.LayerNormalization(epsilon="small")  # wrong
+layers.CRF("5")  # wrong
+layers.CRF(5, chain_init="zeros")  # wrong
 layers.Masking(mask_value="none")  # wrong
 layers.RepeatVector("3")  # wrong
 layers.Reshape(target="3")  # wrong
