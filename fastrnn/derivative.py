@@ -1,4 +1,5 @@
-"""Derivatives of users' losses, activations and regularizers, from NumPy's functions in them.
+"""Derivatives of users' losses, activations and regularizers, and of operations in graphs, from
+NumPy's functions in them.
 
 `derivative(function, x)` calls the function once with a `Traced` in place of x, which remembers the
 steps, and goes back over them. Where a step has a kink its derivative is TensorFlow's: 0 for abs,
@@ -20,11 +21,16 @@ def derivative(function, x, dy=None) -> np.ndarray:
     if not isinstance(y, Traced):
         raise ValueError("the result comes from no step with a derivative")
     y.gradient = np.ones_like(y.value) if dy is None else dy
-    for step in reversed(x.tape):
+    play(x.tape)
+    return np.zeros_like(x.value) if x.gradient is None else x.gradient
+
+
+def play(tape) -> None:
+    """Go back over the steps of a tape, from the gradients that some of them have."""
+    for step in reversed(tape):
         for source, pull in step.pulls if step.gradient is not None else ():
             part = _summed_to(pull(step.gradient), source.shape)
             source.gradient = part if source.gradient is None else source.gradient + part
-    return np.zeros_like(x.value) if x.gradient is None else x.gradient
 
 
 def derivative_of_users(kind, name, advice, function, x, dy=None) -> np.ndarray:
@@ -56,6 +62,8 @@ class Traced(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         values = [_value(given) for given in inputs]
+        if ufunc is np.matmul and method == "__call__":
+            return _matmul(*inputs)
         if method != "__call__" or ufunc not in _UFUNCS:
             if method == "__call__" and ufunc in _FLAT:
                 return ufunc(*values, **options)
@@ -82,9 +90,15 @@ class Traced(NDArrayOperatorsMixin):
         return len(self.value)
 
     def __getitem__(self, place):
+        parts = place if isinstance(place, tuple) else (place,)
+        basic = all(isinstance(p, (int, slice, type(None), type(Ellipsis))) for p in parts)
+
         def pull(g):
             whole = np.zeros_like(self.value)
-            np.add.at(whole, place, g)
+            if basic:
+                whole[place] = g
+            else:
+                np.add.at(whole, place, g)
             return whole
 
         return self.then(self.value[place], pull)
@@ -188,9 +202,142 @@ def _transpose(a, axes=None):
     return a.then(np.transpose(a.value, axes), lambda g: np.transpose(g, back))
 
 
+def _rearranging(function, back):
+    """A function that only puts numbers elsewhere; back(g, *its arguments) undoes it."""
+
+    def rule(a, *args, **options):
+        y = function(a.value, *args, **options)
+        return a.then(y, lambda g: back(g, *args, **options))
+
+    return rule
+
+
+def _concatenate(arrays, axis=0):
+    values = [_value(array) for array in arrays]
+    ends = np.cumsum([value.shape[axis] for value in values])
+    y = np.concatenate(values, axis)
+
+    def part(n):
+        return lambda g: np.split(g, ends[:-1], axis)[n]
+
+    pulls = [(a, part(n)) for n, a in enumerate(arrays) if isinstance(a, Traced)]
+    return Traced(y, pulls[0][0].tape, pulls)
+
+
+def _stack(arrays, axis=0):
+    return _concatenate([np.expand_dims(array, axis) for array in arrays], axis)
+
+
+def _split(a, indices_or_sections, axis=0):
+    ends = np.cumsum([part.shape[axis] for part in np.split(a.value, indices_or_sections, axis)])
+    places = [[slice(None)] * a.ndim for _ in ends]
+    for place, begin, end in zip(places, [0, *ends], ends, strict=False):
+        place[axis] = slice(int(begin), int(end))
+    return [a[tuple(place)] for place in places]
+
+
+def _repeat(a, repeats, axis=None):
+    if axis is None or np.ndim(repeats):
+        raise _unknown(np.repeat)
+    axis %= a.ndim
+    shape = (*a.shape[: axis + 1], repeats, *a.shape[axis + 1 :])
+    return a.then(
+        np.repeat(a.value, repeats, axis), lambda g: np.sum(g.reshape(shape), axis=axis + 1)
+    )
+
+
+def _tile(a, repeats):
+    repeats = (repeats,) if np.ndim(repeats) == 0 else tuple(repeats)
+    rank = max(len(repeats), a.ndim)
+    repeats = (1,) * (rank - len(repeats)) + repeats
+    shape = (1,) * (rank - a.ndim) + a.shape
+    spread = [n for pair in zip(repeats, shape, strict=True) for n in pair]
+    return a.then(
+        np.tile(a.value, repeats),
+        lambda g: np.sum(g.reshape(spread), tuple(range(0, 2 * rank, 2))).reshape(a.shape),
+    )
+
+
+def _cumsum(a, axis=None, dtype=None):
+    if axis is None:
+        raise _unknown(np.cumsum)
+    return a.then(
+        np.cumsum(a.value, axis, dtype), lambda g: np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    )
+
+
+def _prod(a, axis=None, keepdims=False):
+    y = np.prod(a.value, axis, keepdims=True)
+
+    def pull(g):
+        if not np.all(a.value):
+            raise ValueError("the derivative of a product needs factors that are not 0")
+        return _spread(g, axis, keepdims, a.ndim) * y / a.value
+
+    return a.then(y if keepdims else np.prod(a.value, axis), pull)
+
+
+def _take(a, indices, axis=None):
+    indices = np.asarray(_value(indices)).astype(np.int64)
+    if axis is None:
+        return np.ravel(a)[indices]
+    return a[(slice(None),) * (axis % a.ndim) + (indices,)]
+
+
+def _pad(a, pad_width, mode="constant", constant_values=0):
+    if mode != "constant":
+        raise _unknown(np.pad)
+    y = np.pad(a.value, pad_width, constant_values=constant_values)
+    pairs = np.broadcast_to(pad_width, (a.ndim, 2))
+    inner = tuple(slice(low, low + n) for (low, _), n in zip(pairs, a.shape, strict=True))
+    return a.then(y, lambda g: g[inner])
+
+
+def _matmul(a, b):
+    x, y = _value(a), np.asarray(_value(b))
+    if min(x.ndim, y.ndim) < 2:
+        raise TypeError("no derivative is known of matmul of vectors")
+    sources = (
+        (a, lambda g: np.matmul(g, np.swapaxes(y, -1, -2))),
+        (b, lambda g: np.matmul(np.swapaxes(x, -1, -2), g)),
+    )
+    pulls = [(source, pull) for source, pull in sources if isinstance(source, Traced)]
+    return Traced(np.matmul(x, y), pulls[0][0].tape, pulls)
+
+
+def _dot(a, b):
+    if np.ndim(_value(b)) != 2:
+        raise TypeError("no derivative is known of dot but with a matrix on the right")
+    return np.matmul(a, b)
+
+
+def _einsum(subscripts, *operands, optimize=True):
+    names, _, out = subscripts.replace(" ", "").partition("->")
+    names = names.split(",")
+    values = [np.asarray(_value(operand)) for operand in operands]
+    if "." in subscripts or not _ or any(len(set(name)) < len(name) for name in names):
+        raise TypeError("no derivative is known of einsum with ..., without -> or with diagonals")
+
+    def pull_of(n):
+        others = [
+            (name, v) for k, (name, v) in enumerate(zip(names, values, strict=True)) if k != n
+        ]
+        alone = [
+            c for c in names[n] if not any(c in s for s in (out, *(name for name, _ in others)))
+        ]
+        sizes = [values[n].shape[names[n].index(c)] for c in alone]
+        others.append(("".join(alone), np.ones(sizes, values[n].dtype)))
+        rule = ",".join([out, *(name for name, _ in others)]) + "->" + names[n]
+        return lambda g: np.einsum(rule, g, *(v for _, v in others), optimize=True)
+
+    pulls = [(o, pull_of(n)) for n, o in enumerate(operands) if isinstance(o, Traced)]
+    return Traced(np.einsum(subscripts, *values, optimize=True), pulls[0][0].tape, pulls)
+
+
 _UFUNCS = {  # for each input, the derivative: a function of the output y and the inputs
     np.absolute: [lambda y, a: np.sign(a)],
     np.add: [lambda y, a, b: 1, lambda y, a, b: 1],
+    np.arctan: [lambda y, a: 1 / (1 + a * a)],
     np.cos: [lambda y, a: -np.sin(a)],
     np.divide: [lambda y, a, b: 1 / b, lambda y, a, b: -y / b],
     np.exp: [lambda y, a: y],
@@ -207,6 +354,7 @@ _UFUNCS = {  # for each input, the derivative: a function of the output y and th
         lambda y, a, b: b * np.power(a, b - 1),
         lambda y, a, b: y * np.log(np.where(a > 0, a, 1)),
     ],
+    np.remainder: [lambda y, a, b: 1, lambda y, a, b: -np.floor(a / b)],
     np.sin: [lambda y, a: np.cos(a)],
     np.sqrt: [lambda y, a: 0.5 / y],
     np.square: [lambda y, a: 2 * a],
@@ -215,20 +363,36 @@ _UFUNCS = {  # for each input, the derivative: a function of the output y and th
 }
 _FUNCTIONS = {
     np.clip: _clip,
+    np.concatenate: _concatenate,
+    np.cumsum: _cumsum,
+    np.dot: _dot,
+    np.einsum: _einsum,
     np.expand_dims: _reshaping(np.expand_dims),
+    np.flip: _rearranging(np.flip, np.flip),
     np.max: _extreme(np.max),
     np.mean: _mean,
     np.min: _extreme(np.min),
+    np.moveaxis: _rearranging(np.moveaxis, lambda g, source, to: np.moveaxis(g, to, source)),
+    np.pad: _pad,
+    np.prod: _prod,
     np.ravel: _reshaping(np.ravel),
+    np.repeat: _repeat,
     np.reshape: _reshaping(np.reshape),
+    np.split: _split,
     np.squeeze: _reshaping(np.squeeze),
+    np.stack: _stack,
     np.std: lambda a, axis=None, keepdims=False: np.sqrt(_var(a, axis, keepdims)),
     np.sum: _sum,
+    np.swapaxes: _rearranging(np.swapaxes, np.swapaxes),
+    np.take: _take,
+    np.tile: _tile,
     np.transpose: _transpose,
     np.var: _var,
     np.where: _where,
 }
 _FLAT = {  # of derivative 0, or without one
+    *(np.all, np.any, np.argsort, np.floor_divide, np.isinf, np.logical_and, np.logical_not),
+    *(np.logical_or, np.logical_xor),
     *(np.argmax, np.argmin, np.ndim, np.ones_like, np.round, np.shape, np.size, np.zeros_like),
     *(np.ceil, np.equal, np.floor, np.greater, np.greater_equal, np.isfinite, np.isnan, np.less),
     *(np.less_equal, np.not_equal, np.rint, np.sign),

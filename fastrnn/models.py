@@ -29,6 +29,7 @@ from fastrnn.layers import MODELS, serialize
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.operation import Operation, filled, written
 from fastrnn.layers.recurrent import TakesStates
 from fastrnn.layers.symbolic import Symbolic, source
 from fastrnn.metrics import Mean, Metric
@@ -140,6 +141,11 @@ class Model(Layer, metaclass=_Makes):
 
     @property
     def layers(self) -> list[Layer]:
+        return [layer for layer in self._layers if not isinstance(layer, Operation)]
+
+    @property
+    def operations(self) -> list[Layer]:
+        """The layers, and the operations between them (`x + y`, fastrnn.ops), in order."""
         return list(self._layers)
 
     @property
@@ -154,9 +160,10 @@ class Model(Layer, metaclass=_Makes):
         if (name is None) == (index is None):
             raise ValueError("expected one of name and index")
         if index is not None:
-            if not -len(self._layers) <= index < len(self._layers):
-                raise ValueError(f"index: expected below {len(self._layers)}, received {index}")
-            return self._layers[index]
+            layers = self.layers
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"index: expected below {len(layers)}, received {index}")
+            return layers[index]
         for layer in self._layers:
             if layer.name == name:
                 return layer
@@ -1012,7 +1019,7 @@ class Functional(Model):
             inbound = []
             for node in nodes[layer]:
                 args, kwargs = _arguments(node, [described(tensor) for tensor in node.inputs])
-                inbound.append({"args": args, "kwargs": kwargs})
+                inbound.append({"args": written(args), "kwargs": kwargs})
             entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
         return {
             "name": self.name,
@@ -1241,7 +1248,9 @@ def _clone_graph(model, input_tensors, clone_of, call_function):
 def _arguments(node, inputs):
     """What a call like the node's gets, (args, kwargs), with these as its inputs."""
     layer, args, kwargs = node.layer, [*inputs], {**node.options}
-    if isinstance(layer, TakesStates) and not node.single:
+    if isinstance(layer, Operation):
+        args = [*filled(kwargs.pop("args"), args)]
+    elif isinstance(layer, TakesStates) and not node.single:
         args, kwargs["initial_state"] = args[:1], args[1:]
     elif layer._tensors_by_name:
         kwargs |= dict(zip(("attention_mask",), args[3:], strict=False))

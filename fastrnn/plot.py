@@ -267,7 +267,7 @@ def _frame_of(model, expand_nested, describe, parent=None) -> _Box:
 
     nodes = getattr(getattr(model, "_graph", None), "nodes", ())
     if not nodes:  # a chain
-        for layer in model.layers:
+        for layer in model.operations:
             add(layer, layer.input_shape, layer.output_shape)
         for box, above in zip(frame.boxes, frame.boxes[1:], strict=False):
             frame.arrows[box.outputs[0], above.inputs[0]] = None

@@ -45,7 +45,7 @@ def print_summary(
     if show_trainable:
         header.append("Trainable")
     rows = []
-    for layer in _between(list(model.layers), layer_range):
+    for layer in _between(model.operations, layer_range):
         rows += _rows(layer, 0, expand_nested, show_trainable, connections, shapes)
 
     if line_length is None and positions is None:

@@ -10,6 +10,7 @@ ORDER = """
     _engine _public _types process arrays checks runtime random variable run progress
     plot preprocessing tensors derivative datasets utils
     schedules constraints activations regularizers initializers layers
+    ops
     loss_functions losses metric confusion_metrics metrics optimizers
     callbacks data summary graph inference training models saving interop
     sklearn as_keras examples __init__ cli __main__

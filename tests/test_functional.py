@@ -180,12 +180,7 @@ def test_arrays_are_still_computed():
 @pytest.mark.parametrize(
     "use",
     [
-        lambda x: x + 1,
-        lambda x: 2 * x,
-        lambda x: np.float32(2) - x,
-        lambda x: -x,
-        lambda x: x[:, -1],
-        lambda x: x > 0,
+        lambda x: x or 1,
         np.mean,
         np.asarray,
         float,

@@ -51,7 +51,7 @@ _MODULES = {
     "keras.metrics": "metrics",
     "keras.models": "models",
     "keras.objectives": "losses",
-    "keras.ops": "as_keras.backend",
+    "keras.ops": "ops",
     "keras.optimizers": "optimizers",
     "keras.optimizers.legacy": "optimizers",
     "keras.optimizers.schedules": "schedules",

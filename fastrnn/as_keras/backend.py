@@ -4,26 +4,30 @@ A loss made of these functions has a derivative (fastrnn.derivative)."""
 
 import numpy as np
 
+from fastrnn import ops
 from fastrnn.layers.base import clear_session
 from fastrnn.models import Model
 from fastrnn.variable import Variable
 
 _NUMPY = (
-    "abs", "all", "any", "clip", "cos", "equal", "exp", "expand_dims", "float32", "float64",
+    "abs", "all", "any", "clip", "cos", "equal", "exp", "float32", "float64",
     "greater", "greater_equal", "int32", "int64", "less", "less_equal", "log", "max", "maximum",
     "mean", "min", "minimum", "ndim", "not_equal", "ones_like", "prod", "reshape", "round", "shape",
     "sign", "sin", "sqrt", "square", "squeeze", "std", "sum", "tanh", "transpose", "var", "where",
     "zeros_like",
 )  # fmt: skip
-globals().update({name: getattr(np, name) for name in _NUMPY})
-flatten, pow, switch = np.ravel, np.power, np.where
+globals().update({name: getattr(ops, name, None) or getattr(np, name) for name in _NUMPY})
+flatten, pow, switch = np.ravel, ops.pow, ops.where
 
 __all__ = [
     "argmax", "argmin", "backend", "binary_crossentropy", "cast", "categorical_crossentropy",
-    "clear_session", "constant", "epsilon", "eval", "flatten", "floatx", "function", "get_value",
+    "clear_session", "constant", "epsilon", "eval", "expand_dims", "flatten", "floatx", "function",
+    "get_value",
     "image_data_format", "int_shape", "learning_phase", "pow", "set_epsilon", "set_floatx",
     "set_image_data_format", "set_session", "set_value", "sigmoid", "softplus", "switch", *_NUMPY,
 ]  # fmt: skip
+
+cast, sigmoid, softplus = ops.cast, ops.sigmoid, ops.softplus
 
 _epsilon = 1e-7
 
@@ -38,27 +42,19 @@ def set_session(session) -> None:
 
 
 def argmax(x, axis=-1):
-    return np.argmax(x, axis)
+    return ops.argmax(x, axis)
 
 
 def argmin(x, axis=-1):
-    return np.argmin(x, axis)
+    return ops.argmin(x, axis)
 
 
-def cast(x, dtype) -> np.ndarray:
-    return (x if hasattr(x, "astype") else np.asarray(x)).astype(dtype)
+def expand_dims(x, axis=-1):
+    return ops.expand_dims(x, axis)
 
 
 def constant(value, dtype="float32", shape=None) -> np.ndarray:
     return np.full(np.shape(value) if shape is None else shape, value, dtype)
-
-
-def sigmoid(x):
-    return 0.5 * np.tanh(0.5 * x) + 0.5
-
-
-def softplus(x):
-    return np.logaddexp(np.float32(0), x)
 
 
 def _probabilities(p):

@@ -110,7 +110,7 @@ public(__name__)
 
 def serialize(layer: Layer) -> dict[str, Any]:
     """A layer's class and config in the form in which Keras writes it."""
-    if type(layer) in MODELS.values():
+    if hasattr(layer, "described"):  # models and operations
         return layer.described()
     name = type(layer).__name__
     known = CLASSES.get(name) is type(layer)

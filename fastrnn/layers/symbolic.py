@@ -29,8 +29,8 @@ class Symbolic:
     """What a layer puts out when it is called on `Input(...)`, or on what that gave.
 
     There are no values in it, only `shape` (None where free) and `dtype`; `node` is the call that
-    gives it, `place` its position among that call's outputs. Raises TypeError for whatever needs
-    values.
+    gives it, `place` its position among that call's outputs. fastrnn.ops gives it its arithmetic:
+    `x + y`, `x[:, -1]`. Raises TypeError for whatever needs values.
     """
 
     dtype = "float32"
@@ -61,10 +61,7 @@ class Symbolic:
             "layer, or to Model(inputs, outputs)"
         )
 
-    __array__ = __bool__ = __float__ = __int__ = __iter__ = __len__ = __getitem__ = _no_values
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _no_values
-    __rtruediv__ = __matmul__ = __pow__ = __neg__ = __lt__ = __gt__ = __le__ = __ge__ = _no_values
-    numpy = _no_values
+    __array__ = __bool__ = __float__ = __int__ = __iter__ = __len__ = numpy = _no_values
 
 
 def source(layer, shape):

@@ -13,6 +13,7 @@ import warnings
 from fastrnn import layers, losses, metrics, optimizers
 from fastrnn.data import each, leaves_of
 from fastrnn.layers import symbolic
+from fastrnn.layers.operation import OPERATIONS, read
 from fastrnn.models import Functional, Model, Sequential
 from fastrnn.saving import legacy
 from fastrnn.saving.guard import of_values, values_of
@@ -116,6 +117,10 @@ class Loader:
         for name, layer in made.items():
             if isinstance(layer, layers.InputLayer):
                 known[name, 0, 0] = symbolic.source(layer, layer.batch_shape)
+
+        def tensor_of(place):
+            return place.value if isinstance(place, Constant) else known[place]
+
         waiting = dict(nodes.calls)
         while waiting:
             ready = [c for c, call in waiting.items() if all(t in known for t in call.tensors())]
@@ -128,8 +133,8 @@ class Loader:
                 with values_of(f"layer {name!r}", value_errors=False):
                     if isinstance(layer, layers.InputLayer):
                         raise ValueError(f"layer {name!r}: expected an Input without inputs")
-                    args = [_mapped(known.__getitem__, arg) for arg in call.args]
-                    named = {k: _mapped(known.__getitem__, v) for k, v in call.named.items()}
+                    args = [_mapped(tensor_of, arg) for arg in call.args]
+                    named = _mapped(tensor_of, call.named)
                     outputs = layer(*args, **named, **call.options)
                 for at, tensor in enumerate(leaves_of(outputs)):
                     known[name, number, at] = tensor
@@ -163,6 +168,11 @@ class Loader:
 
     def _layer(self, class_name, entry, config, depth):
         registered = entry.get("registered_name")
+        if _is_operation(entry):
+            if class_name not in OPERATIONS:
+                raise ValueError(f"unknown operation {class_name!r}")
+            options = {k: v if isinstance(v, str) else read(v) for k, v in config.items()}
+            return OPERATIONS[class_name](**options)
         if registered in self.custom or class_name in self.custom:
             cls = self.custom.get(registered, self.custom.get(class_name))
             return cls.from_config(config)
@@ -305,9 +315,17 @@ def _each(value, convert):
 # --- functional models ---
 
 
+class Constant:
+    """An argument of an operation that is no tensor."""
+
+    def __init__(self, value):
+        self.value = value
+
+
 class Call:
     """A call of a layer in a config. args, named: its tensors by position and by name, each (name
-    of a layer, call, place) or a list of such; options: what else it said; mask: as named."""
+    of a layer, call, place) or a list of such, and Constants; options: what else it said; mask: as
+    named."""
 
     def __init__(self, args, named, options, mask=None):
         self.args, self.named, self.options, self.mask = args, named, options, mask
@@ -327,6 +345,7 @@ class Nodes:
             raise ValueError(f"layers: expected a list, received {given!r}")
         self.config, self.entries, self.calls = config, {}, {}
         masks = {}  # Keras 3 computes masks beside the layers
+        operations = {}
         for entry in given:
             class_name, options = _class_and_config(entry)
             name = entry.get("name", options.get("name"))
@@ -337,11 +356,24 @@ class Nodes:
                 raise ValueError(f"layer {name!r}: expected inbound_nodes, received {nodes!r:.100}")
             if class_name in ("NotEqual", "Any"):
                 masks[name] = class_name, *_inbound_of_mask(nodes, name)
+                operations[name] = entry
                 continue
-            self.entries[name] = entry
-            for number, node in enumerate(nodes):
-                self.calls[name, number] = _call(node, name)
+            self._add(name, entry)
+        ends = config.get("output_layers")
+        used = [] if ends is None else _places_in(_structure(ends, "output_layers"))
+        used += [place for call in self.calls.values() for place in call.tensors()]
+        while used:  # what is more than a mask
+            name, *_ = used.pop()
+            if name in operations:
+                self._add(name, operations.pop(name))
+                used += self.calls[name, 0].tensors()
         self._check_masks(masks)
+
+    def _add(self, name, entry):
+        self.entries[name] = entry
+        for number, node in enumerate(entry["inbound_nodes"]):
+            called = _operation_call if _is_operation(entry) else _call
+            self.calls[name, number] = called(node, name)
 
     def _check_masks(self, masks):
         """Raise unless every mask is that which a layer below makes, and passes on, itself."""
@@ -363,6 +395,37 @@ class Nodes:
                     raise ValueError(
                         f"layer {name!r}: a mask that is an input of its own: not supported"
                     )
+
+
+def _is_operation(entry):
+    """Not a layer? Keras 3's .h5 files do not say so, and have both under the same names."""
+    if "module" in entry:
+        return isinstance(entry["module"], str) and entry["module"].startswith("keras.src.ops.")
+    nodes = entry.get("inbound_nodes")
+    of_keras_3 = isinstance(nodes, list) and nodes and isinstance(nodes[0], dict)
+    return bool(of_keras_3 and entry["class_name"] in OPERATIONS) and not (
+        {"trainable", "dtype"} <= entry["config"].keys()
+    )
+
+
+def _operation_call(node, name):
+    where = f"inputs of operation {name!r}"
+    args = node.get("args") if isinstance(node, dict) else None
+    named = node.get("kwargs") or {} if isinstance(node, dict) else None
+    if not isinstance(args, list) or any(value is not None for value in named.values()):
+        raise ValueError(f"{where}: expected args alone")
+
+    def part_of(arg):
+        if isinstance(arg, list) and 0 < len(arg) <= MAX_LAYERS and any(map(_is_tensor, arg)):
+            return [part_of(part) for part in arg]
+        if _is_tensor(arg):
+            return _structure(arg, where)
+        try:
+            return Constant(read(arg))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+    return Call([part_of(arg) for arg in args], {}, {})
 
 
 def _call(node, name):
@@ -450,7 +513,7 @@ def _mapped(function, structure):
 
 def _places_in(structure):
     if not isinstance(structure, (list, dict)):
-        return [structure]
+        return [] if isinstance(structure, Constant) else [structure]
     parts = structure.values() if isinstance(structure, dict) else structure
     return [place for part in parts for place in _places_in(part)]
 
