@@ -47,7 +47,7 @@ def layer(name, kind="Dense", shape=(None, 3), trained=(), fixed=(), **attribute
 def model(*layers):
     return SimpleNamespace(
         name="model",
-        layers=list(layers),
+        operations=list(layers),
         trainable_weights=[w for la in layers for w in la.trainable_weights],
         non_trainable_weights=[w for la in layers for w in la.non_trainable_weights],
     )
