@@ -778,6 +778,31 @@ def test_layers_of_a_model():
         assert [layer.name for layer in model.layers] == names
 
 
+def of_dicts(library):
+    b, a = library.Input((3,), name="b"), library.Input((2,), name="a")
+    up, down = (library.layers.Dense(n)(x) for n, x in ((1, a), (2, b)))
+    return library.Model({"b": b, "a": a}, {"up": up, "down": down})
+
+
+def test_lists_for_dicts():
+    ours, theirs = of_dicts(fastrnn), of_dicts(keras)
+    a, b = np.ones((4, 2)), np.ones((4, 3))
+    assert ours.predict([a, b], verbose=0)["down"].shape == (4, 2)
+    with pytest.raises(ValueError, match="structure of `inputs` doesn't match"):
+        theirs.predict([a, b], verbose=0)
+
+
+def test_calls_that_a_summary_counts():
+    shown = []
+    for library in (fastrnn, keras):
+        x, dense = library.Input((3,), name="x"), library.layers.Dense(3, name="d")
+        dense(x)
+        y = dense(x)
+        model = library.Model(x, library.layers.Add()([x, y]))
+        model.summary(print_fn=shown.append, line_length=76)
+    assert "d[0][0]" in shown[0] and "d[1][0]" in shown[1]
+
+
 def test_interrupt_of_fit():
     for library, raises in ((keras, True), (fastrnn, False)):
         model = library.Sequential([library.Input((3,)), library.layers.Dense(1)])
