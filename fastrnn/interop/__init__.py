@@ -40,8 +40,8 @@ def from_keras(model, custom_objects: Mapping[str, Any] | None = None) -> "Model
 
 
 def from_onnx(path: _PATH | bytes, memory_limit: int = 2**32) -> "Graph":
-    """A Graph from an .onnx file or its bytes: call it with arrays, or make a Sequential of it with
-    to_sequential() (fastrnn.interop.onnx_import.from_onnx)."""
+    """A Graph from an .onnx file or its bytes: call it with arrays, or make a Model of it with
+    to_model(), a Sequential with to_sequential() (fastrnn.interop.onnx_import.from_onnx)."""
     with _needed_by("from_onnx"):
         from fastrnn.interop import onnx_import
     return onnx_import.from_onnx(path, memory_limit)

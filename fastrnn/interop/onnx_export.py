@@ -245,6 +245,10 @@ def _normalization(writer, layer, x, shape, mask):
 @exporter("LayerNormalization")
 def _layer_normalization(writer, layer, x, shape, mask):
     axes = sorted(axis % len(shape) for axis in layer.fixed_axes)
+    if axes == [len(shape) - 1] and not layer.rms_scaling:
+        gamma = np.ones(shape[-1], np.float32) if layer.gamma is None else layer.gamma.value
+        beta = None if layer.beta is None else layer.beta.value
+        return writer.add("LayerNormalization", x, gamma, beta, axis=-1, epsilon=layer.epsilon)
     spread = [shape[n] if n in axes else 1 for n in range(len(shape))]
     centred = writer.add("Sub", x, writer.add("ReduceMean", x, axes=axes))
     square = writer.add("Mul", centred, centred)

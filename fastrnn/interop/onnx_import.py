@@ -77,6 +77,15 @@ class Graph:
 
     predict = __call__
 
+    def to_model(self):
+        """A Model with the graph's weights and the names of its inputs, to be trained further or
+        saved as a Keras file: several inputs and outputs, branches, states of recurrent layers,
+        attention. Errors: ValueError where a node is none of Keras's layers, with its name; masks
+        are not recognised."""
+        from fastrnn.interop.onnx_model import to_model
+
+        return to_model(self)
+
     def to_sequential(self):
         """A Sequential with the graph's weights, to be trained further or saved as a Keras file.
         Errors: ValueError where the graph is not a chain of Keras's layers, with the node's name

@@ -198,14 +198,15 @@ class Recurrent:
             w, r, b, return_sequences=True, return_state=True, zero_output_for_mask=True
         )
 
-    def keras_layer(self, w, r, b, return_sequences):
-        """The layer that does the same, with these weights, for inputs without lengths and
-        initial states. Errors: ValueError if there is none."""
+    def keras_layer(self, w, r, b, return_sequences, return_state=False, merge_mode="concat"):
+        """The layer that does the same, with these weights, for inputs without lengths.
+        Errors: ValueError if there is none."""
         if self._special(None):
             raise ValueError("no layer has these attributes")
+        options = {"return_sequences": return_sequences, "return_state": return_state}
         if self.directions == 1:
-            return self._layer(w, r, b, return_sequences=return_sequences)
-        return self._layer(w, r, b, "concat", return_sequences=return_sequences)
+            return self._layer(w, r, b, **options)
+        return self._layer(w, r, b, merge_mode, **options)
 
     def _layer(self, w, r, b, merge_mode=None, **options):
         made = []

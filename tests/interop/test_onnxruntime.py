@@ -273,3 +273,208 @@ def test_files_of_torch(dynamo, rng, tmp_path):
         np.testing.assert_allclose(graph(x), y, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(model.predict(x, verbose=0), y, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(run(path, x)[0], y, rtol=1e-5, atol=1e-6)
+
+
+# --- graphs of other writers, which become models ---
+
+
+def assert_becomes_a_model(path, x, y, kinds, sizes):
+    """x: a function of (batch, timesteps) that makes inputs; y: a function of these."""
+    model = fastrnn.from_onnx(path).to_model()
+    assert sorted(type(layer).__name__ for layer in model.layers if layer.weights) == sorted(kinds)
+    for free in sizes:
+        inputs = x(*free)
+        found = model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
+        expected = y(*inputs)
+        assert_close(found if isinstance(found, list) else [found], expected)
+    return model
+
+
+def torch_graphs(torch):
+    """name: (module, function that makes its inputs, classes of layers with weights)."""
+    nn = torch.nn
+
+    class TwoInputs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(3, 5, batch_first=True)
+            self.fixed, self.mix = nn.Linear(4, 3), nn.Linear(8, 6)
+            self.value, self.kind = nn.Linear(6, 2), nn.Linear(6, 3)
+
+        def forward(self, series, static):
+            _, (h, _) = self.lstm(series)
+            x = torch.cat([h[-1], torch.relu(self.fixed(static))], -1)
+            x = torch.relu(self.mix(x))
+            return self.value(x), torch.softmax(self.kind(x), -1)
+
+    class EncoderDecoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.source, self.target = nn.Embedding(9, 3), nn.Embedding(8, 3)
+            self.encoder = nn.LSTM(3, 4, batch_first=True)
+            self.decoder = nn.LSTM(3, 4, batch_first=True)
+            self.out = nn.Linear(4, 8)
+
+        def forward(self, a, b):
+            _, states = self.encoder(self.source(a))
+            y, _ = self.decoder(self.target(b), states)
+            return torch.softmax(self.out(y), -1)
+
+    class Pooled(nn.Module):
+        """Attention over a bidirectional LSTM's steps, as a weighted mean."""
+
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(9, 4)
+            self.rnn = nn.LSTM(4, 3, batch_first=True, bidirectional=True)
+            self.score, self.out = nn.Linear(6, 1), nn.Linear(6, 2)
+
+        def forward(self, a):
+            y, _ = self.rnn(self.words(a))
+            shares = torch.softmax(torch.tanh(self.score(y)), 1)
+            return torch.sigmoid(self.out((shares * y).sum(1)))
+
+    class Attended(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(4, 3, batch_first=True, bidirectional=True)
+            self.query, self.out = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            y, _ = self.rnn(x)
+            return self.out(torch.softmax(self.query(x) @ y.transpose(1, 2), -1) @ y)
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.GRU(4, 4, batch_first=True)
+            self.norm = nn.LayerNorm(4)
+            self.second = nn.GRU(4, 2, batch_first=True, bidirectional=True)
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, x):
+            y = self.norm(x + self.first(x)[0])
+            y = y + self.second(y)[0]
+            return self.out(y.mean(1))
+
+    def numbers(*features):
+        return lambda rng, batch, steps: [
+            rng.standard_normal((batch, steps, n) if n == features[0] else (batch, n)).astype("f")
+            for n in features
+        ]
+
+    def words(*limits):
+        return lambda rng, batch, steps: [rng.integers(0, n, (batch, steps)) for n in limits]
+
+    return {
+        "two inputs": (TwoInputs, numbers(3, 4), ["LSTM", *["Dense"] * 4]),
+        "encoder, decoder": (
+            EncoderDecoder, words(9, 8), ["Embedding", "Embedding", "LSTM", "LSTM", "Dense"],
+        ),
+        "pooled": (Pooled, words(9), ["Embedding", "Bidirectional", "Dense", "Dense"]),
+        "attended": (Attended, numbers(4), ["Bidirectional", "Dense", "Dense"]),
+        "residual": (Residual, numbers(4), ["GRU", "LayerNormalization", "Bidirectional", "Dense"]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize(
+    "name", ["two inputs", "encoder, decoder", "pooled", "attended", "residual"]
+)
+def test_graphs_of_torch_become_models(name, dynamo, rng, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="torch.onnx needs onnxscript: pip install it")
+    torch.manual_seed(1)
+    make, inputs, kinds = torch_graphs(torch)[name]
+    net, path = make().eval(), tmp_path / "net.onnx"
+    x = [torch.tensor(array) for array in inputs(rng, 3, 5)]
+    names = [f"in{n}" for n in range(len(x))]
+    sequences = [array.ndim > 2 or array.dtype == torch.int64 for array in x]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, of its exporters
+        if dynamo:
+            auto = torch.export.Dim.AUTO
+            shapes = tuple({0: auto, 1: auto} if seq else {0: auto} for seq in sequences)
+            torch.onnx.export(
+                net, tuple(x), path, dynamo=True, external_data=False, verbose=False,
+                dynamic_shapes=shapes,
+            )  # fmt: skip
+        else:
+            axes = {
+                name: {0: "batch", 1: f"steps of {name}"} if seq else {0: "batch"}
+                for name, seq in zip(names, sequences, strict=True)
+            }
+            torch.onnx.export(
+                net, tuple(x), path, dynamo=False, input_names=names, dynamic_axes=axes
+            )
+
+    def outputs(*arrays):
+        with torch.no_grad():
+            y = net(*map(torch.tensor, arrays))
+        return [part.numpy() for part in (y if isinstance(y, tuple) else [y])]
+
+    assert_becomes_a_model(path, lambda *free: inputs(rng, *free), outputs, kinds, [(2, 3), (4, 8)])
+
+
+def keras_graphs(K):
+    """name: (inputs and outputs, classes of layers with weights)."""
+
+    def two_inputs():
+        series, static = K.Input((None, 3)), K.Input((4,))
+        x = K.Concatenate()([K.LSTM(5)(series), K.Dense(3, "relu")(static)])
+        x = K.Dense(6, "relu")(x)
+        return [series, static], [K.Dense(2)(x), K.Dense(3, "softmax")(x)]
+
+    def encoder_decoder():
+        a, b = K.Input((None,), dtype="int32"), K.Input((None,), dtype="int32")
+        _, *states = K.LSTM(4, return_state=True)(K.Embedding(9, 3)(a))
+        y = K.LSTM(4, return_sequences=True)(K.Embedding(8, 3)(b), initial_state=states)
+        return [a, b], [K.Dense(8, "softmax")(y)]
+
+    def attended():
+        a = K.Input((None,), dtype="int32")
+        y = K.Bidirectional(K.LSTM(3, return_sequences=True))(K.Embedding(8, 4)(a))
+        y = K.GlobalAveragePooling1D()(K.Attention()([y, y]))
+        return [a], [K.Dense(2, "sigmoid")(y)]
+
+    def residual():
+        x = K.Input((None, 4))
+        y = K.LSTM(4, return_sequences=True)(x)
+        y = K.LayerNormalization()(K.Add()([x, y]))
+        y = K.Add()([y, K.Bidirectional(K.LSTM(2, return_sequences=True))(y)])
+        return [x], [K.Dense(2)(K.GlobalMaxPooling1D()(y))]
+
+    return {
+        "two inputs": (two_inputs, ["LSTM", *["Dense"] * 4]),
+        "encoder, decoder": (
+            encoder_decoder, ["Embedding", "Embedding", "LSTM", "LSTM", "Dense"],
+        ),
+        "attended": (attended, ["Embedding", "Bidirectional", "Dense"]),
+        "residual": (residual, ["LSTM", "LayerNormalization", "Bidirectional", "Dense"]),
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["two inputs", "encoder, decoder", "attended", "residual"])
+def test_graphs_of_keras_become_models(name, keras, rng, tmp_path):
+    make, kinds = keras_graphs(keras.layers)[name]
+    starts, ends = make()
+    theirs, path = keras.Model(starts, ends), tmp_path / "m.onnx"
+
+    def inputs(batch, steps):
+        shapes = [[n or (batch, steps)[min(i, 1)] for i, n in enumerate(t.shape)] for t in starts]
+        return [
+            rng.integers(0, 8, shape).astype("int32")
+            if tensor.dtype == "int32"
+            else rng.standard_normal(shape).astype("f")
+            for tensor, shape in zip(starts, shapes, strict=True)
+        ]
+
+    def outputs(*arrays):
+        y = theirs(list(arrays))
+        return [np.asarray(part) for part in (y if isinstance(y, list) else [y])]
+
+    outputs(*inputs(2, 5))
+    theirs.export(path, format="onnx", verbose=False)
+    assert_becomes_a_model(path, inputs, outputs, kinds, [(2, 3), (4, 8)])
