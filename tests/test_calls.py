@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import layers
+from fastrnn import Input, Model, layers
 from fastrnn.run import Run
 from fastrnn.variable import Store
 
@@ -102,3 +102,31 @@ def test_weights_are_packed_once_for_all_calls():
     layer.build((None, 4, 3))
     run = Run(training=True)
     assert layer.packed(run) is layer.packed(run.of_call(layer, 1))
+
+
+@pytest.mark.parametrize("features", [4, 96])
+@pytest.mark.parametrize("shared", ["both", "embedding", "recurrent layer"])
+def test_vectors_that_only_recurrent_layers_see(shared, features):
+    """An Embedding and what is above it, called twice: as where something is in between."""
+    rng = np.random.default_rng(0)
+    x = [rng.integers(0, 9, (12, 6)) for _ in range(2)]
+    y = rng.normal(size=(12, 1)).astype(np.float32)
+    results = []
+    for between in (False, True):
+        one, other = Input((6,), name="one"), Input((6,), name="other")
+        embedding = layers.Embedding(9, features, mask_zero=True)
+        above = layers.Bidirectional(layers.LSTM(5))
+        second = layers.Bidirectional(layers.LSTM(5)) if shared == "embedding" else above
+        again = layers.Embedding(9, features) if shared == "recurrent layer" else embedding
+        found = [embedding(one), again(other)]
+        if between:
+            found = [layers.Activation("linear")(vectors) for vectors in found]
+        found = layers.Concatenate()([above(found[0]), second(found[1])])
+        model = Model([one, other], layers.Dense(1)(found))
+        weights = np.random.default_rng(1)
+        model.set_weights([weights.normal(0, 0.3, w.shape) for w in model.weights])
+        model.compile("sgd", "mse")
+        model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        results.append([*model.get_weights(), model.predict(x, verbose=0)])
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,5 +1,7 @@
 """An Embedding below a recurrent layer: x W is taken once for each row that is looked up."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -201,3 +203,13 @@ def test_threads_that_share_a_model(indices):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_copies_of_a_layer_with_products(indices):
+    model = fastrnn.Sequential([L.Embedding(40, 48), L.LSTM(5)])
+    for _ in range(3):
+        wanted = model.predict(indices, verbose=0)
+    layer = model.layers[1]
+    assert layer._products.computed
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_allclose(again(model.layers[0](indices)), wanted, atol=1e-6)

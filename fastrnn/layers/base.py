@@ -519,7 +519,7 @@ class Layer:
 
     def __getstate__(self):
         """For pickle and copy: the copy is in no model, and packs its weights itself."""
-        packed = {"_packed": None} if "_packed" in self.__dict__ else {}
+        packed = {name: None for name in ("_packed", "_products") if name in self.__dict__}
         return {**self.__dict__, "_model": None, **packed}
 
     # --- config ---

@@ -275,7 +275,7 @@ class Recurrent(TakesStates):
         """For inference, the Products of all rows of an Embedding's weight; None until so many
         rows were looked up with these weights as there are, unless the run says prepare, or where
         they would take more than MOST_PRODUCTS bytes."""
-        size, version = embeddings.shape[0], (embeddings.version, *self._version())
+        size, version = embeddings.shape[0], (embeddings, embeddings.version, *self._version())
         products = self._products
         if products is None or products.version != version:
             products = self._products = _engine.Products(version)
