@@ -107,6 +107,7 @@ def test_a_cnn_below_an_lstm_learns_videos(tmp_path):
     [
         ("bilstm_crf_tagger.py", 0.95),
         ("seq2seq_characters.py", 0.9),
+        ("siamese.py", 0.9),
         ("translator.py", 0.9),
         ("two_heads.py", 0.85),
         ("video_layers.py", 0.8),
