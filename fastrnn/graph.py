@@ -19,22 +19,31 @@ from fastrnn.regularizers import activity_gradient, activity_loss
 class Call:
     """One call of a layer in a graph: `number` counts those of this layer. inputs, outputs: slots,
     the places of values in a pass; single: the layer takes and gives back one array for its inputs,
-    not a list; options: keywords of the layer's methods. is_model: the layer is a graph itself.
-    looks_up: only a recurrent layer sees this Embedding's vectors; with "inference", dropout does
-    so too."""
+    not a list; options: keywords of the layer's methods. masks: slots of masks that the call is
+    given in place of the inputs' own, or none; training: the mode that it says, or None. is_model:
+    the layer is a graph itself. looks_up: only a recurrent layer sees this Embedding's vectors;
+    with "inference", dropout does so too."""
 
     __slots__ = (
-        "inputs", "is_model", "layer", "looks_up", "number", "options", "outputs", "several",
-        "single",
+        "inputs", "is_model", "layer", "looks_up", "masks", "number", "options", "outputs",
+        "several", "single", "training",
     )  # fmt: skip
 
-    def __init__(self, layer, number, inputs, single, outputs, several, options):
+    def __init__(
+        self, layer, number, inputs, single, outputs, several, options, masks=(), training=None
+    ):
         self.layer, self.number, self.single, self.several = layer, number, single, several
-        self.options = options
+        self.options, self.masks, self.training = options, masks, training
         self.inputs, self.outputs = inputs, outputs
         own = not type(layer).forward.__module__.startswith("fastrnn.")  # the user's
         self.is_model = hasattr(layer, "propagate") and not own
         self.looks_up = ""
+
+    def run_in(self, run):
+        """The Run of this call in a pass."""
+        if self.training is None:
+            return run.of_call(self.layer, self.number)
+        return run.of_mode(self.layer, self.number, self.training)
 
 
 class Graph:
@@ -46,6 +55,7 @@ class Graph:
         self.layers, self.nodes = layers, nodes
         self.slots = 1 + max(itertools.chain(inputs, outputs, *(call.outputs for call in calls)))
         self.readers = collections.Counter(slot for call in calls for slot in call.inputs)
+        self.readers.update(slot for call in calls for slot in call.masks if slot is not None)
         self.readers.update(outputs)
         weights = [weight for call in calls for weight in call.layer.weights]
         self.shares = len(set(weights)) < len(weights)
@@ -63,10 +73,22 @@ class Graph:
                 continue
             ins = [slots.setdefault(tensor, len(slots)) for tensor in node.inputs]
             outs = [slots.setdefault(tensor, len(slots)) for tensor in node.outputs]
+            masks = [None if m is None else slots.setdefault(m, len(slots)) for m in node.masks]
             number = counts[node.layer]
             counts[node.layer] += 1
-            call = Call(node.layer, number, ins, node.single, outs, node.several, node.options)
-            calls.append(call)
+            calls.append(
+                Call(
+                    node.layer,
+                    number,
+                    ins,
+                    node.single,
+                    outs,
+                    node.several,
+                    node.options,
+                    masks,
+                    node.training,
+                )  # fmt: skip
+            )
         ins = [slots.setdefault(tensor, len(slots)) for tensor in inputs]
         outs = [slots[tensor] for tensor in outputs]
         return cls(calls, ins, outs, [*dict.fromkeys(node.layer for node in nodes)], nodes)
@@ -93,7 +115,7 @@ class Graph:
                 layer = above.layer
                 if type(layer).forward in (Recurrent.forward, Bidirectional.forward):
                     call.looks_up = when
-                drops = type(layer) in (Dropout, SpatialDropout1D)
+                drops = type(layer) in (Dropout, SpatialDropout1D) and not above.training
                 if not drops or layer.activity_regularizer is not None:
                     break
                 above, when = by_input.get(above.outputs[0]), "inference"
@@ -103,7 +125,8 @@ class Graph:
         last layer; or None."""
         tensors, below = [], self.inputs
         for call in self.calls:
-            plain = call.single and not call.number and not call.options
+            said = call.options or call.masks or call.training is not None
+            plain = call.single and not call.number and not said
             if call.inputs != below or not plain or len(below) != 1:
                 return None
             below = call.outputs
@@ -142,7 +165,7 @@ class Graph:
                 known[slot] = masks[place]
         for call in self.calls:
             layer = call.layer
-            own = run.of_call(layer, call.number) if call.number else run
+            own = run if not call.number and call.training is None else call.run_in(run)
             if call.single:
                 slot = call.inputs[0]
                 x, mask = values[slot], known[slot]
@@ -150,9 +173,11 @@ class Graph:
                 x, mask = [values[s] for s in call.inputs], [known[s] for s in call.inputs]
                 if all(m is None for m in mask):
                     mask = None
+            if call.masks:
+                mask = _given(call, x, values)
             if call.is_model:
                 y, mask = layer.propagate(x, own, mask)
-            elif call.looks_up and (call.looks_up == "always" or not run.training):
+            elif call.looks_up and (call.looks_up == "always" or not run.keeps):
                 y = Lookup(layer, x, own)
                 mask = layer.compute_mask(x, mask)
             else:
@@ -191,7 +216,7 @@ class Graph:
             _add(found, slot, gradient)
         for call, needed in walk:
             layer = call.layer
-            own = run.of_call(layer, call.number) if call.number else run
+            own = run if not call.number and call.training is None else call.run_in(run)
             if call.several:
                 dy = [found[slot] for slot in call.outputs]
                 if all(part is None for part in dy):
@@ -244,20 +269,22 @@ class Graph:
             rooms.hold(array)
         for call in self.calls:
             layer = call.layer
-            own = run.of_call(layer, call.number) if call.number else run
+            own = run if not call.number and call.training is None else call.run_in(run)
             xs = [values[slot] for slot in call.inputs]
             x = xs[0] if call.single else xs
             if call.looks_up:
                 y = Lookup(layer, as_indices(x, steps))
-            elif call.is_model:
+            elif call.is_model and not call.training:
                 y = layer.plan_unmasked(x, steps, own)
             elif type(layer) is Masking and not run.states:
                 y = x
+            elif call.training:
+                y = Layer.plan(layer, x, steps, own, **call.options)
             else:
                 y = _plan(layer, x, steps, own, call.options)
             for slot, array in zip(call.outputs, y if call.several else [y], strict=True):
                 values[slot] = array
-                if not call.is_model:  # which has them held already
+                if not call.is_model or call.training:  # which has them held already
                     rooms.hold(array)
             for slot in call.inputs:
                 left[slot] -= 1
@@ -274,6 +301,8 @@ class Graph:
                 inner = call.layer.mask_makers()
             else:
                 inner = [(call.layer, 0)] if _makes_mask(call.layer) else []
+            if call.masks and not inner:
+                inner = [(call.layer, None)]
             for layer, place in inner:
                 slot = None if place is None else call.inputs[place]
                 outer = self.inputs.index(slot) if slot in self.inputs else None
@@ -304,6 +333,14 @@ def _plan(layer, x, steps, run, options):
         if "forward" in vars(cls):
             return Layer.plan(layer, x, steps, run, **options)
     return layer.plan(x, steps, run, **options)
+
+
+def _given(call, x, values):
+    """The mask that a call is given, or the list of them."""
+    masks = [None if slot is None else values[slot] != 0 for slot in call.masks]
+    for mask, part in zip(masks, [x] if call.single else x, strict=True):
+        call.layer.check_mask(mask, part.shape)
+    return masks[0] if call.single else masks
 
 
 def _masking(mask):
@@ -344,12 +381,12 @@ def _nodes_between(inputs, outputs):
                     f"outputs: expected what comes of the inputs alone, received {output}, which "
                     f"needs {node.outputs[0]} too"
                 )
-            pending += [(tensor.node, False) for tensor in reversed(node.inputs)]
+            pending += [(tensor.node, False) for tensor in reversed(node.sources)]
     depths, of_layers = {}, {}
     for node in reversed(finished):
         depth = max(depths.get(node, 0), of_layers.get(node.layer, 0))
         depths[node] = of_layers[node.layer] = depth
-        for tensor in () if node in ends else node.inputs:
+        for tensor in () if node in ends else node.sources:
             depths[tensor.node] = max(depth + 1, depths.get(tensor.node, 0))
     for tensor in inputs:
         if tensor.node not in depths:

@@ -1018,7 +1018,7 @@ class Functional(Model):
         for layer in self._layers:
             inbound = []
             for node in nodes[layer]:
-                args, kwargs = _arguments(node, [described(tensor) for tensor in node.inputs])
+                args, kwargs = _arguments(node, described)
                 inbound.append({"args": written(args), "kwargs": kwargs})
             entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
         return {
@@ -1234,7 +1234,7 @@ def _clone_graph(model, input_tensors, clone_of, call_function):
         if all(tensor in found for tensor in node.outputs):
             continue
         layer = clone_of(node.layer)
-        args, kwargs = _arguments(node, [found[tensor] for tensor in node.inputs])
+        args, kwargs = _arguments(node, found.__getitem__)
         outputs = (
             layer(*args, **kwargs)
             if call_function is None
@@ -1245,9 +1245,14 @@ def _clone_graph(model, input_tensors, clone_of, call_function):
     return Functional(packed(model.input, starts), ends, model.name, model.trainable)
 
 
-def _arguments(node, inputs):
-    """What a call like the node's gets, (args, kwargs), with these as its inputs."""
-    layer, args, kwargs = node.layer, [*inputs], {**node.options}
+def _arguments(node, change):
+    """What a call like the node's gets, (args, kwargs), with change(tensor) for tensors."""
+    layer, args, kwargs = node.layer, [*map(change, node.inputs)], {**node.options}
+    if node.masks:
+        masks = [mask if mask is None else change(mask) for mask in node.masks]
+        kwargs["mask"] = masks[0] if node.single else masks
+    if node.training is not None:
+        kwargs["training"] = node.training
     if isinstance(layer, Operation):
         args = [*filled(kwargs.pop("args"), args)]
     elif isinstance(layer, TakesStates) and not node.single:

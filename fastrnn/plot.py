@@ -289,7 +289,7 @@ def _frame_of(model, expand_nested, describe, parent=None) -> _Box:
         return outputs[tensor.place if len(outputs) > 1 else 0]
 
     for node in nodes:
-        for place, tensor in enumerate(() if node in starts else node.inputs):
+        for place, tensor in enumerate(() if node in starts else node.sources):
             inputs = made[node.layer].inputs
             frame.arrows[box_of(tensor), inputs[place if len(inputs) > 1 else 0]] = None
     frame.inputs = [box_of(tensor) for tensor in model.inputs]

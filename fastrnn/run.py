@@ -10,6 +10,7 @@ class Run:
     that several threads can predict with one model, each with a Run of its own.
 
     training: whether dropout drops and batch statistics are used and learned.
+    keeps: whether layers keep what backward needs; it is training where not said.
     saved: what a layer's forward keeps for its backward, by layer.
     logits_of: the layers whose activations the losses compute themselves.
     losses: terms that activity regularizers add to the loss.
@@ -25,8 +26,9 @@ class Run:
     What is kept is found by layer: a layer that is called several times in one pass has a child of
     the Run for each further call (of_call)."""
 
-    def __init__(self, training=False, prepare=False):
+    def __init__(self, training=False, prepare=False, keeps=None):
         self.training = training
+        self.keeps = training if keeps is None else keeps
         self.prepare = prepare
         self.saved = {}
         self.filled = None
@@ -57,16 +59,16 @@ class Run:
 
     def packed(self, layer, version, make):
         """(the layer's weights in the kernels' order, whether they are of this version): of a run
-        that trains in the same memory each time, else in new memory, which make() gives, as other
+        for backward in the same memory each time, else in new memory, which make() gives, as other
         threads may be using the old. What was packed is to be kept with keep_packed."""
-        packed = self._packed.get(layer) if self.training else layer._packed
+        packed = self._packed.get(layer) if self.keeps else layer._packed
         if packed is not None and packed.version == version:
             return packed, True
-        return (make() if packed is None or not self.training else packed), False
+        return (make() if packed is None or not self.keeps else packed), False
 
     def keep_packed(self, layer, packed, version):
         packed.version = version
-        if self.training:
+        if self.keeps:
             self._packed[layer] = packed
         else:
             layer._packed = packed
@@ -77,7 +79,7 @@ class Run:
         if key not in self._children:
             self._children[key] = Run()
         child = self._children[key]
-        child.training, child.prepare = self.training, self.prepare
+        child.training, child.prepare, child.keeps = self.training, self.prepare, self.keeps
         child.losses, child.updates, child.filled = self.losses, self.updates, self.filled
         child._packed, child._added = self._packed, self._added
         child.walks, child.rooms = self.walks, self.rooms
@@ -86,6 +88,12 @@ class Run:
     def of_call(self, layer, number):
         """The Run of a layer's call, counted from 0, in this pass."""
         return self.child(layer, number) if number else self
+
+    def of_mode(self, layer, number, training):
+        """The same, of a call that says itself whether it is training."""
+        run = self.child(layer, (number, training))
+        run.training = training
+        return run
 
     def gradient_array(self, layer, variable):
         """Where backward writes a weight's gradient: scratch if the weight is not trained, or if

@@ -113,13 +113,13 @@ def _graph_of(model):
     connections = collections.defaultdict(list)
     readers = collections.Counter()
     for node in numbers:
-        for tensor in node.inputs:
+        for tensor in node.sources:
             name, number = starts.get(tensor.node), 0
             if name is None:
                 name, number = tensor.layer.name, numbers[tensor.node]
             connections[node.layer.name].append(f"{name}[{number}][{tensor.place}]")
-        readers.update({tensor.node for tensor in node.inputs})
-    chain = len(starts) == 1 and all(len(node.inputs) == 1 for node in numbers)
+        readers.update({tensor.node for tensor in node.sources})
+    chain = len(starts) == 1 and all(len(node.sources) == 1 for node in numbers)
     if chain and max([*readers.values(), *calls.values()], default=0) <= 1:
         return None, shapes
     return connections, shapes

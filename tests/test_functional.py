@@ -203,8 +203,8 @@ def test_calls_that_are_refused():
     assert join([x]).shape == (None, 2)
     with pytest.raises(ValueError, match=r"layer 'z' \(LSTM\): expected 2 initial states"):
         layers.LSTM(4, name="z")(one, initial_state=[x])
-    with pytest.raises(ValueError, match="layer 'z': .* received training= too"):
-        layers.LSTM(4, name="z")(one, training=False)
+    with pytest.raises(ValueError, match="layer 'z': .* received scores= too"):
+        layers.LSTM(4, name="z")(one, scores=False)
     with pytest.raises(
         ValueError, match="outputs: expected what comes of the inputs alone.* 'one'"
     ):
@@ -642,3 +642,47 @@ def test_a_shared_embedding_below_a_shared_lstm_is_trained(rng):
         value[place] += 1e-2
         weight.assign(value)
         np.testing.assert_allclose(gradient[place], (losses[0] - losses[1]) / 2e-2, atol=2e-3)
+
+
+def test_dropout_that_is_always_in_training():
+    x = Input((50, 3))
+    y = layers.LSTM(8, dropout=0.5, return_sequences=True)(x, training=True)
+    y = layers.Dropout(0.5)(layers.Dropout(0.5)(y), training=True)
+    model, given = Model(x, layers.Dense(1)(y)), np.ones((2, 50, 3), np.float32)
+    for predict in (model.compile_inference(), model.predict_on_batch, model):
+        one, two = np.array(predict(given)), np.array(predict(given))
+        assert np.abs(one - two).max() > 1e-3
+    zeros = np.mean(Model(x, y).predict(np.ones((64, 50, 3)), verbose=0) == 0)
+    assert 0.44 < zeros < 0.56  # one of both drops
+
+
+def test_statistics_that_stay():
+    x = Input((4,))
+    y = layers.BatchNormalization(name="still")(x, training=False)
+    y = layers.BatchNormalization(name="moving")(y)
+    model = Model(x, y)
+    model.compile("sgd", "mse")
+    model.fit(np.random.default_rng(0).normal(3, 1, (32, 4)), np.zeros((32, 4)), verbose=0)
+    assert not model.get_layer("still").moving_mean.numpy().any()
+    assert model.get_layer("moving").moving_mean.numpy().all()
+
+
+def test_masks_that_calls_are_given():
+    x, flags = Input((6, 3)), Input((6,))
+    lstm = layers.LSTM(4)
+    model = Model([x, flags], [lstm(x, mask=flags > 0), lstm(layers.Masking()(x), mask=flags)])
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=(5, 6, 3)).astype(np.float32), rng.integers(0, 2, (5, 6))]
+    given[0][:, 2] = 0
+    expected = lstm(given[0], mask=given[1] > 0)
+    for y in (*model.predict(given, verbose=0), *model.compile_inference()(given)):
+        np.testing.assert_allclose(y, expected, atol=1e-6)
+    for mask, message in (
+        (np.ones((5, 6)), "mask: expected an output of a layer with the first axes of"),
+        (Input((5,)), "with the first axes of .None, 6, 3."),
+        ([flags, flags], "mask: expected at most 1 for layer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lstm(x, mask=mask)
+    with pytest.raises(ValueError, match="training: expected True, False or None"):
+        lstm(x, training="yes")

@@ -120,7 +120,7 @@ class Attention(Layer):
         y = kept @ value
         if query_mask is not None:
             y *= query_mask[..., None]
-        if run.training:
+        if run.keeps:
             run.saved[self] = x, saved, weights, kept, seed, query_mask
         return [y, kept] if return_attention_scores else y
 
@@ -290,7 +290,7 @@ class Projection(Layer):
         packed, current = run.packed(self, version, lambda: _engine.PackedDense(*self._matrix))
         if not current:
             kernel = self.kernel.value.reshape(self._matrix)
-            packed.pack(kernel, bias and bias.value.reshape(-1), run.training)
+            packed.pack(kernel, bias and bias.value.reshape(-1), run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 
@@ -302,7 +302,7 @@ class Projection(Layer):
         if self.activity_regularizer is not None:
             loss = regularizers.activity_loss(self.activity_regularizer, y, shape[0])
             run.losses.append(loss)
-        if run.training:
+        if run.keeps:
             run.saved[self] = packed, x, y, shape[0]
         return y.reshape(shape)
 
@@ -581,7 +581,7 @@ class _Heads(Layer):
         together = context = self._of_heads(kept @ values, (*given.shape[:-1], *heads))
         if gate is not None:
             together = context * gate
-        if run.training:
+        if run.keeps:
             hidden = None if seen is None or exact else ~seen
             run.saved[self] = (
                 x, query, key, values, grouped, kept, seed, hidden, shape, context, gate,

@@ -134,7 +134,7 @@ class BatchNormalization(Layer):
         inverse, scale, offset = self._affine(mean, variance)
         y = run.empty(self, "y", x.shape)
         _engine.batch_norm_forward(y, x, scale, offset)
-        if run.training:
+        if run.keeps:
             run.saved[self] = x, mean, inverse, used, training
         return self._channels_back(y)
 

@@ -100,7 +100,7 @@ class Conv1D(Convolution, Temporal):
         y = z = np.ascontiguousarray(self.steps_second(out))
         if code is None:
             y = np.ascontiguousarray(self.activation(z), np.float32)
-        if run.training:
+        if run.keeps:
             run.saved[self] = packed, x.shape, rows, out, z, y, code
         return y
 

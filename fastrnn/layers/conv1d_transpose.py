@@ -116,7 +116,7 @@ class Conv1DTranspose(Windowed):
         version = (self.kernel.version, _engine.isa())
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(self._matrix(), None, run.training)
+            packed.pack(self._matrix(), None, run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 
@@ -138,7 +138,7 @@ class Conv1DTranspose(Windowed):
         for place, (steps, inside) in enumerate(self._windows.places(out.shape[1])):
             out[:, steps] += windows[:, inside, place]
         z, y = self._activate(out)
-        if run.training:
+        if run.keeps:
             run.saved[self] = packed, x, z, y
         return y
 

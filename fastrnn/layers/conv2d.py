@@ -90,7 +90,7 @@ class Conv2D(Convolution, Images):
         y = z = np.ascontiguousarray(self.own_order(out))
         if code is None:
             y = np.ascontiguousarray(self.activation(z), np.float32)
-        if run.training:
+        if run.keeps:
             run.saved[self] = packed, x, out, z, y, code
         return y
 

@@ -102,7 +102,7 @@ class Convolution(OfWindows):
         version = (self.kernel.version, bias and bias.version, _engine.isa())
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(self._matrix(), bias and bias.value, run.training)
+            packed.pack(self._matrix(), bias and bias.value, run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 

@@ -81,7 +81,7 @@ class Dense(Layer):
         version = (self.kernel.version, bias and bias.version, _engine.isa())
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(self.kernel.value, bias and bias.value, run.training)
+            packed.pack(self.kernel.value, bias and bias.value, run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 
@@ -102,7 +102,7 @@ class Dense(Layer):
             y = np.ascontiguousarray(self.activation(z), np.float32)
         else:
             packed.forward(y, x, code)
-        if run.training:
+        if run.keeps:
             run.saved[self] = packed, x, y, z, code
         return y
 

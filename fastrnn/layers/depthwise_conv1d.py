@@ -152,7 +152,7 @@ class DepthwiseConv1D(_Depthwise):
         out[...] = 0 if self.bias is None else self.bias.value
         self._add_products(out, x, self.kernel, run)
         z, y = self._activate(out)
-        if run.training:
+        if run.keeps:
             run.saved[self] = x, z, y
         return y
 
@@ -240,7 +240,7 @@ class SeparableConv1D(_Depthwise):
         version = (kernel.version, bias and bias.version, _engine.isa())
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(kernel.value[0], bias and bias.value, run.training)
+            packed.pack(kernel.value[0], bias and bias.value, run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 
@@ -260,7 +260,7 @@ class SeparableConv1D(_Depthwise):
         y = z = np.ascontiguousarray(self.steps_second(out))
         if code is None:
             y = np.ascontiguousarray(self.activation(z), np.float32)
-        if run.training:
+        if run.keeps:
             run.saved[self] = packed, x, inner, out, z, y, code
         return y
 

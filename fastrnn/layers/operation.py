@@ -110,11 +110,11 @@ class Operation(Layer):
 
     def forward(self, x, run, mask=None, args=()):
         xs = x if isinstance(x, list) else [x]
-        if run.training:
+        if run.keeps:
             tape = []
             xs = [Traced(array, tape, ()) for array in xs]
         y = self.function(*filled(args, xs), **self.options)
-        if run.training:
+        if run.keeps:
             run.saved[self] = xs, y, tape
         return [_plain(part) for part in y] if isinstance(y, (list, tuple)) else _plain(y)
 

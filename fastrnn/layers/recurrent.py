@@ -428,7 +428,7 @@ def pick(owner, layers, lookup, run):
     """A Picked for the fused layers, or None where taking x W for each step costs less: the same
     numbers come out."""
     embeddings, index = lookup.layer.embeddings, lookup.index
-    products = None if run.training else all_products(layers, lookup, run)
+    products = None if run.keeps else all_products(layers, lookup, run)
     if products:
         _engine.check_indices(index, len(embeddings.value))
         return Picked(embeddings.value, index, None, products)
@@ -460,7 +460,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
     )
     picked = None
     if isinstance(x, Lookup):
-        for layer in layers if run.training else ():
+        for layer in layers if run.keeps else ():
             layer._products = None  # soon those of older weights
         if fused and not (run.training and any(layer.dropout for layer in layers)):
             picked = pick(owner, layers, x, run)
@@ -499,7 +499,7 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
                 d, weights[d], *layer._codes, inputs[d], masks[d],
                 layer.zero_output_for_mask, h0, c0, ys[d], lasts[d], h_last, c_last, *index,
             )  # fmt: skip
-        engine.forward(run.training)
+        engine.forward(run.keeps)
         run.saved[owner] = engine, picked or x, mask, dropped, weights
     else:
         recurrences = []

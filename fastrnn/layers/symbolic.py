@@ -10,19 +10,26 @@ _numbers = itertools.count()
 class Node:
     """One call of a layer. inputs: the tensors that it got, `single` if it got one tensor and no
     list; options: what the call said beside tensors; outputs: what came of it, `several` if that is
-    a list. number: nodes made later have higher ones."""
+    a list. masks: those that the call gave in place of the inputs' own, or none; training: the mode
+    that it said, or None. number: nodes made later have higher ones."""
 
     __slots__ = (
-        "__weakref__", "inputs", "layer", "number", "options", "outputs", "several", "single",
+        "__weakref__", "inputs", "layer", "masks", "number", "options", "outputs", "several",
+        "single", "training",
     )  # fmt: skip
 
-    def __init__(self, layer, inputs, single, shape, options=None):
+    def __init__(self, layer, inputs, single, shape, options=None, masks=(), training=None):
         self.layer, self.inputs, self.single = layer, tuple(inputs), single
-        self.options = options or {}
+        self.options, self.masks, self.training = options or {}, tuple(masks), training
         self.number = next(_numbers)
         self.several = isinstance(shape, list)
         shapes = shape if self.several else [shape]
         self.outputs = tuple(Symbolic(self, place, part) for place, part in enumerate(shapes))
+
+    @property
+    def sources(self):
+        """All tensors that the call needs: its inputs and masks."""
+        return self.inputs + tuple(mask for mask in self.masks if mask is not None)
 
 
 class Symbolic:
@@ -72,12 +79,16 @@ def source(layer, shape):
 def call(layer, inputs, arguments, options):
     """A layer called on a symbolic tensor, or on a list that has one: its output or outputs.
     options: keywords of the layer's methods in this call."""
-    states = arguments.pop("initial_state", None)
-    given = sorted(name for name, value in arguments.items() if value is not None)
-    if given:
+    states, training = arguments.pop("initial_state", None), arguments.pop("training", None)
+    mask = arguments.pop("mask", None)
+    if given := sorted(name for name, value in arguments.items() if value is not None):
         raise ValueError(
-            f"layer {layer.name!r}: expected only outputs of layers, received {given[0]}= too; "
-            "training= is a matter of fit and predict, and masks are those of the layers below"
+            f"layer {layer.name!r}: expected only outputs of layers, received {given[0]}= too"
+        )
+    if training is not None and training not in (True, False):
+        raise ValueError(
+            f"training: expected True, False or None for layer {layer.name!r}, received "
+            f"{training!r:.80}"
         )
     single = not isinstance(inputs, (list, tuple))
     tensors = [inputs] if single else [*inputs]
@@ -103,8 +114,34 @@ def call(layer, inputs, arguments, options):
     if layer.built:
         layer.check_call(shapes)
     layer.build(shapes)
-    node = Node(layer, tensors, single, layer.compute_output_shape(shapes, **options), options)
+    shape = layer.compute_output_shape(shapes, **options)
+    masks = _masks(layer, mask, tensors)
+    training = None if training is None else bool(training)
+    node = Node(layer, tensors, single, shape, options, masks, training)
     return [*node.outputs] if node.several else node.outputs[0]
+
+
+def _masks(layer, mask, tensors):
+    """That of each tensor, or nothing; those after the last may be left out."""
+    masks = [*mask] if isinstance(mask, (list, tuple)) else [mask]
+    if mask is None or all(part is None for part in masks):
+        return ()
+    if len(masks) > len(tensors):
+        raise ValueError(
+            f"mask: expected at most {len(tensors)} for layer {layer.name!r}, received {len(masks)}"
+        )
+    for part, tensor in zip(masks, tensors, strict=False):
+        if part is None:
+            continue
+        fits = isinstance(part, Symbolic) and len(part.shape) <= len(tensor.shape)
+        if not fits or any(
+            None not in (a, b) and a != b for a, b in zip(part.shape, tensor.shape, strict=False)
+        ):
+            raise ValueError(
+                f"mask: expected an output of a layer with the first axes of {tensor.shape} for "
+                f"layer {layer.name!r}, received {part!r:.80}"
+            )
+    return [*masks, *[None] * (len(tensors) - len(masks))]
 
 
 def is_symbolic(inputs) -> bool:

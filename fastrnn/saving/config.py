@@ -359,6 +359,7 @@ class Nodes:
                 operations[name] = entry
                 continue
             self._add(name, entry)
+        self._take_masks(masks)
         ends = config.get("output_layers")
         used = [] if ends is None else _places_in(_structure(ends, "output_layers"))
         used += [place for call in self.calls.values() for place in call.tensors()]
@@ -367,7 +368,6 @@ class Nodes:
             if name in operations:
                 self._add(name, operations.pop(name))
                 used += self.calls[name, 0].tensors()
-        self._check_masks(masks)
 
     def _add(self, name, entry):
         self.entries[name] = entry
@@ -375,8 +375,8 @@ class Nodes:
             called = _operation_call if _is_operation(entry) else _call
             self.calls[name, number] = called(node, name)
 
-    def _check_masks(self, masks):
-        """Raise unless every mask is that which a layer below makes, and passes on, itself."""
+    def _take_masks(self, masks):
+        """Give calls the masks that are more than what a layer below makes, and passes on."""
         makers = {}
         for (name, _), call in self.calls.items():
             entry = self.entries[name]
@@ -384,7 +384,7 @@ class Nodes:
                 makers[call.args[0]] = 0
             elif entry["class_name"] == "Masking":
                 makers[call.args[0]] = entry["config"].get("mask_value", 0)
-        for (name, _), call in self.calls.items():
+        for call in self.calls.values():
             for mask in call.mask if isinstance(call.mask, list) else [call.mask]:
                 if mask is None:
                     continue
@@ -392,9 +392,7 @@ class Nodes:
                 if kind == "Any":
                     kind, source, others = masks.get(source[0], (None, None, None))
                 if kind != "NotEqual" or source not in makers or others != [makers[source]]:
-                    raise ValueError(
-                        f"layer {name!r}: a mask that is an input of its own: not supported"
-                    )
+                    call.named["mask"] = call.mask
 
 
 def _is_operation(entry):
@@ -468,7 +466,11 @@ def _call(node, name):
 
 def _options(given, where):
     """Those of a call that say anything: switches and numbers."""
-    options = {key: v for key, v in given.items() if v is not None and v is not False}
+    options = {
+        key: value
+        for key, value in given.items()
+        if value is not None and (value is not False or key == "training")
+    }
     for key, value in options.items():
         if not isinstance(value, (bool, int, float, str)):
             raise ValueError(f"{where}: expected {key!r} to be a number, received {value!r:.100}")
@@ -513,7 +515,7 @@ def _mapped(function, structure):
 
 def _places_in(structure):
     if not isinstance(structure, (list, dict)):
-        return [] if isinstance(structure, Constant) else [structure]
+        return [] if structure is None or isinstance(structure, Constant) else [structure]
     parts = structure.values() if isinstance(structure, dict) else structure
     return [place for part in parts for place in _places_in(part)]
 

@@ -128,6 +128,21 @@ def test_masks_beside_initial_states():
         assert (y[0, 1] == y[0, 3]).all()
 
 
+def test_training_in_calls():
+    ones = np.ones((1, 1000), np.float32)
+    for api in (fastrnn, keras):
+
+        def model(mode, api=api):
+            x = api.Input((1000,))
+            return api.Model(x, api.layers.Dropout(0.5)(x, training=mode))
+
+        drops = (model(True).predict(ones, verbose=0) == 0).any()
+        assert drops == (api is fastrnn)
+        assert (np.asarray(model(True)(ones)) == 0).any()
+        drops = (np.asarray(model(False)(ones, training=True)) == 0).any()
+        assert drops == (api is keras)
+
+
 def test_time_distributed_after_two_lengths():
     shapes = []
     for api in (fastrnn, keras):
