@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import GRURecurrence
-from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, check_cudnn_options, given
+from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, OneCell, check_cudnn_options, given
 
 if TYPE_CHECKING:
     from fastrnn._types import Identifier, Initializer, RecurrentOptions, Unpack, Whole
 
 
-class GRU(Recurrent):
+class GRU(OneCell):
     """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
     return_sequences; float32. Weights, gates in the order z, r, h: kernel (features, 3 units),
     recurrent_kernel (units, 3 units), bias (2, 3 units), of the inputs and of the state.

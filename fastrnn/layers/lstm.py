@@ -10,13 +10,13 @@ import numpy as np
 from fastrnn.layers.base import check_flag
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import LSTMRecurrence
-from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, Recurrent, check_cudnn_options, given
+from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, OneCell, check_cudnn_options, given
 
 if TYPE_CHECKING:
     from fastrnn._types import Identifier, Initializer, RecurrentOptions, Unpack, Whole
 
 
-class LSTM(Recurrent):
+class LSTM(OneCell):
     """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
     return_sequences; float32. Weights, gates in the order i, f, c, o: kernel (features, 4 units),
     recurrent_kernel (units, 4 units), bias (4 units).

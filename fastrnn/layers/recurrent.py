@@ -1,5 +1,7 @@
 """What LSTM, GRU and SimpleRNN share, and the run of one or two directions over a sequence."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +49,26 @@ def check_cudnn_options(name, options):
         raise TypeError(f"{name}: unknown arguments {received}; cuDNN fixes what they say")
 
 
+def flat(states):
+    """The arrays or tensors in a list that may hold lists; anything else as it is."""
+
+    def holds(value):
+        return isinstance(value, (list, tuple)) and any(
+            hasattr(v, "shape") or holds(v) for v in value
+        )
+
+    if not holds(states):
+        return states
+    return [part for state in states for part in (flat(state) if holds(state) else [state])]
+
+
+def grouped_as(states, arrays):
+    """The next of these arrays in the lists that states are in."""
+    if not isinstance(states, (list, tuple)):
+        return next(arrays)
+    return [grouped_as(part, arrays) for part in states]
+
+
 class TakesStates(Layer):
     """Base of layers whose inputs may be a list: x, then the states to start from, as many as
     `sizes_of_states` says. Mask and shapes are those of x."""
@@ -56,6 +78,11 @@ class TakesStates(Layer):
     def sizes_of_states(self) -> list[int]:
         """Units of each state, in order."""
         self._lacks("sizes_of_states()")
+
+    def groups_of_states(self) -> list[int]:
+        """How states are grouped into lists outside the layer: 0 for one that stands alone, else
+        the number of those in a list."""
+        return [0] * len(self.sizes_of_states())
 
     def build(self, input_shape):
         super().build(self._of_x(input_shape))
@@ -80,29 +107,159 @@ class TakesStates(Layer):
         return shape
 
     def __call__(self, inputs, *arguments, **kwargs):
-        if isinstance(inputs, (list, tuple)) and len(inputs) > 1 and not is_symbolic(inputs):
-            if np.ndim(inputs[0]) == 3:
+        symbolic = is_symbolic(flat(inputs))
+        if isinstance(inputs, (list, tuple)) and len(inputs) > 1:
+            if symbolic:
+                inputs = flat(inputs)
+            elif np.ndim(inputs[0]) == 3:
                 inputs, *kwargs["initial_state"] = inputs
-        return super().__call__(inputs, *arguments, **kwargs)
+        if arguments:
+            kwargs |= self._by_position(arguments)
+        states = kwargs.get("initial_state")
+        if states is not None:
+            kwargs["initial_state"] = flat(states)
+        outputs = super().__call__(inputs, **kwargs)
+        count = len(self.sizes_of_states())
+        if not getattr(self, "return_state", True) or not any(self.groups_of_states()):
+            return outputs
+        if states is None or symbolic:
+            states = self.grouped(outputs[-count:], alone=symbolic)
+        else:
+            states = grouped_as(states, iter(outputs[-count:]))
+        return [*outputs[:-count], *states]
+
+    def grouped(self, states, alone=True):
+        """A flat list of states as `groups_of_states` says; alone: lists of one as what they hold,
+        as Keras has them in graphs."""
+        states, groups = iter(states), []
+        for count in self.groups_of_states():
+            group = [next(states) for _ in range(count or 1)]
+            groups.append(group if count > alone else group[0])
+        return groups
 
 
 class Recurrent(TakesStates):
-    """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
-    return_sequences. Weights: kernel (features, gates units), recurrent_kernel (units, gates
-    units), bias; the gates of a unit lie `units` columns apart. A subclass is one cell."""
+    """Base of layers that run cells over time: (batch, timesteps, features) -> (batch, units), or
+    (batch, timesteps, units) with return_sequences. They compute as their `stages`, one after the
+    other."""
 
     supports_masking = True
     fixed_axes = (-1,)
     _positional = ("initial_state", "mask")
+    units = 0
+    _hidden_names = Layer._hidden_names | {
+        "dropout_masks", "gates", "gradients", "initial_state", "joined", "packed", "products",
+        "recurrence", "shape_of_y", "shapes_of_states", "split", "stages", "states_of",
+    }  # fmt: skip
+
+    def __init__(
+        self, return_sequences, return_state, go_backwards, stateful, unroll,
+        zero_output_for_mask=False, time_major=False, **kwargs,
+    ):  # fmt: skip
+        super().__init__(**kwargs)
+        if time_major:
+            raise ValueError(f"time_major: expected False, received {time_major!r}")
+        self.return_sequences = check_flag("return_sequences", return_sequences)
+        self.return_state = check_flag("return_state", return_state)
+        self.go_backwards = check_flag("go_backwards", go_backwards)
+        self.stateful = check_flag("stateful", stateful)
+        self.unroll = check_flag("unroll", unroll)
+        self.zero_output_for_mask = check_flag("zero_output_for_mask", zero_output_for_mask)
+
+    def _legacy_input_shape(self, kwargs):
+        features, length = kwargs.pop("input_dim", None), kwargs.pop("input_length", None)
+        return None if features is None else (length, features)
+
+    def check_input_shape(self, shape):
+        if len(shape) != 3 or shape[2] is None:
+            self.reject_shape(
+                "(batch, timesteps, features) with known features", shape,
+                LACKS_AN_AXIS * (len(shape) == 2),
+            )  # fmt: skip
+
+    @property
+    def stages(self) -> list[OneCell]:
+        """Layers of one cell each, of which each runs over what the one before gives."""
+        self._lacks("stages")
+
+    def split(self, states):
+        """Those of each stage, from a list of all, None or an empty one."""
+        if not states:
+            return [states] * len(self.stages)
+        states = iter(states)
+        return [[next(states) for _ in stage.states_of] for stage in self.stages]
+
+    def joined(self, states):
+        """A list of all from those of each stage."""
+        return [state for of_stage in states for state in of_stage]
+
+    def sizes_of_states(self):
+        return [stage.units for stage in self.stages for _ in stage.states_of]
+
+    def compute_output_shape(self, input_shape):
+        input_shape = self._of_x(input_shape)
+        y = self.shape_of_y(input_shape)
+        return [y, *self.shapes_of_states(input_shape)] if self.return_state else y
+
+    def shape_of_y(self, input_shape):
+        if self.return_sequences:
+            return (input_shape[0], input_shape[1], self.units)
+        return (input_shape[0], self.units)
+
+    def shapes_of_states(self, input_shape):
+        return [(input_shape[0], size) for size in self.sizes_of_states()]
+
+    def compute_mask(self, inputs, mask=None):
+        if isinstance(mask, list):
+            mask = mask[0]
+        return mask if self.return_sequences else None
+
+    @property
+    def has_states(self):
+        return self.stateful
+
+    def forward(self, x, run, mask=None, states=None):
+        x, states, mask = given_states(self, x, states, run, mask)
+        y = run.empty(self, "y", self.shape_of_y(x.shape))
+        y_and_last = ([y], [None]) if self.return_sequences else ([None], [y])
+        forward_chains(self, [self.stages], x, run, mask, [self.split(states)], *y_and_last)
+        return [y, *self.joined(run.saved[self, "states"][0])] if self.return_state else y
+
+    def backward(self, dy, run, need_dx=True):
+        dstates = []
+        if self.return_state:
+            dy, *dstates = dy
+        dys, dlasts = ([dy], [None]) if self.return_sequences else ([None], [dy])
+        begins = run.saved[self, "begins"]
+        dx = backward_chains(
+            self, [self.stages], run, dys, dlasts, need_dx, [self.split(dstates)],
+            [self.split(begins)],
+        )  # fmt: skip
+        return [dx, *begins] if begins else dx
+
+    def call(self, x, run, mask, initial_state=None):
+        if initial_state is not None:
+            initial_state = check_states(self, initial_state, x.shape[0])
+        return self.forward(x, run, mask, initial_state)
+
+    def get_config(self):
+        options = (
+            "return_sequences", "return_state", "go_backwards", "stateful", "unroll",
+            "zero_output_for_mask",
+        )  # fmt: skip
+        return {**super().get_config(), **{name: getattr(self, name) for name in options}}
+
+
+class OneCell(Recurrent):
+    """A recurrent layer of one cell. Weights: kernel (features, gates units), recurrent_kernel
+    (units, gates units), bias; the gates of a unit lie `units` columns apart."""
+
     cell = ""  # in the engine
     gates = 0  # columns of the weights for each unit
     states_of = ("h",)
     recurrence = None  # the cell in NumPy
     recurrent_activation = staticmethod(activations.linear)
-    _hidden_names = Layer._hidden_names | {
-        "cell", "dropout_masks", "gates", "gradients", "initial_state", "packed", "products",
-        "recurrence", "shape_of_y", "shapes_of_states", "states_of",
-    }  # fmt: skip
+    _hidden_names = Recurrent._hidden_names | {"cell"}
 
     kernel_initializer, kernel_regularizer, kernel_constraint = WeightOptions.properties("_kernel")
     recurrent_initializer, recurrent_regularizer, recurrent_constraint = WeightOptions.properties(
@@ -113,14 +270,10 @@ class Recurrent(TakesStates):
     def __init__(
         self, units, activation, use_bias, kernel_initializer, recurrent_initializer,
         bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer,
-        activity_regularizer, kernel_constraint, recurrent_constraint, bias_constraint, dropout,
-        recurrent_dropout, seed, return_sequences, return_state, go_backwards, stateful, unroll,
-        recurrent_activation=None, use_cudnn="auto", zero_output_for_mask=False, implementation=2,
-        time_major=False, **kwargs,
+        kernel_constraint, recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed,
+        recurrent_activation=None, use_cudnn="auto", implementation=2, **kwargs,
     ):  # fmt: skip
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if time_major:
-            raise ValueError(f"time_major: expected False, received {time_major!r}")
+        super().__init__(**kwargs)
         self.units = check_size("units", units)
         self.activation = check_activation("activation", activation)
         if recurrent_activation is not None:
@@ -141,34 +294,30 @@ class Recurrent(TakesStates):
         self.recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
         self.seed = seed
         self._generator = None if seed is None else random.generator(seed)
-        self.return_sequences = check_flag("return_sequences", return_sequences)
-        self.return_state = check_flag("return_state", return_state)
-        self.go_backwards = check_flag("go_backwards", go_backwards)
-        self.stateful = check_flag("stateful", stateful)
-        self.unroll, self.use_cudnn = check_flag("unroll", unroll), use_cudnn
-        self.zero_output_for_mask = check_flag("zero_output_for_mask", zero_output_for_mask)
+        self.use_cudnn = use_cudnn
         self.kernel = self.recurrent_kernel = self.bias = None
         self._states = None  # those that the next batch starts from; None for zeros
         self._batch = None
         self._packed = self._products = None
 
-    def _legacy_input_shape(self, kwargs):
-        features, length = kwargs.pop("input_dim", None), kwargs.pop("input_length", None)
-        return None if features is None else (length, features)
+    @property
+    def stages(self):
+        return [self]
 
-    def check_input_shape(self, shape):
-        if len(shape) != 3 or shape[2] is None:
-            self.reject_shape(
-                "(batch, timesteps, features) with known features", shape,
-                LACKS_AN_AXIS * (len(shape) == 2),
-            )  # fmt: skip
+    def split(self, states):
+        return [states]
 
-    def create_weights(self, input_shape):
-        features, units, columns = input_shape[2], self.units, self.gates * self.units
-        self.kernel = self._kernel.add_to(self, "kernel", (features, columns))
-        self.recurrent_kernel = self._recurrent.add_to(self, "recurrent_kernel", (units, columns))
+    def joined(self, states):
+        return states[0]
+
+    def create_weights(self, input_shape, holder=None):
+        """holder: the layer whose weights they are; by default this one."""
+        holder = holder or self
+        features, units, columns = input_shape[-1], self.units, self.gates * self.units
+        self.kernel = self._kernel.add_to(holder, "kernel", (features, columns))
+        self.recurrent_kernel = self._recurrent.add_to(holder, "recurrent_kernel", (units, columns))
         if self.use_bias:
-            self.bias = self._bias.add_to(self, "bias", self._bias_shape(), self._initial_bias)
+            self.bias = self._bias.add_to(holder, "bias", self._bias_shape(), self._initial_bias)
         codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
         self._codes = None if None in codes else codes  # None: the layer runs in NumPy
 
@@ -178,32 +327,7 @@ class Recurrent(TakesStates):
     def _initial_bias(self, shape, dtype="float32"):
         return self._bias.initializer(shape, dtype=dtype)
 
-    def sizes_of_states(self):
-        return [self.units] * len(self.states_of)
-
-    def compute_output_shape(self, input_shape):
-        input_shape = self._of_x(input_shape)
-        y = self.shape_of_y(input_shape)
-        return [y, *self.shapes_of_states(input_shape)] if self.return_state else y
-
-    def shape_of_y(self, input_shape):
-        if self.return_sequences:
-            return (input_shape[0], input_shape[1], self.units)
-        return (input_shape[0], self.units)
-
-    def shapes_of_states(self, input_shape):
-        return [(input_shape[0], self.units)] * len(self.states_of)
-
-    def compute_mask(self, inputs, mask=None):
-        if isinstance(mask, list):
-            mask = mask[0]
-        return mask if self.return_sequences else None
-
     # --- state ---
-
-    @property
-    def has_states(self):
-        return self.stateful
 
     def initial_state(self, batch):
         """The states a stateful layer starts from, or None for zeros."""
@@ -303,31 +427,6 @@ class Recurrent(TakesStates):
         _engine.dropout(ones, ones, rate, seed)
         return list(ones)
 
-    def forward(self, x, run, mask=None, states=None):
-        x, states, mask = given_states(self, x, states, run, mask)
-        batch, timesteps, _ = x.shape
-        if self.return_sequences:
-            y = run.empty(self, "y", (batch, timesteps, self.units))
-            forward_directions(self, [self], x, run, mask, [states], [y], [None])
-        else:
-            y = run.empty(self, "y", (batch, self.units))
-            forward_directions(self, [self], x, run, mask, [states], [None], [y])
-        return [y, *run.saved[self, "states"][0]] if self.return_state else y
-
-    def backward(self, dy, run, need_dx=True):
-        dstates = []
-        if self.return_state:
-            dy, *dstates = dy
-        dys, dlasts = ([dy], [None]) if self.return_sequences else ([None], [dy])
-        begins = run.saved[self, "begins"]
-        dx = backward_directions(self, [self], run, dys, dlasts, need_dx, [dstates], [begins])
-        return [dx, *begins] if begins else dx
-
-    def call(self, x, run, mask, initial_state=None):
-        if initial_state is not None:
-            initial_state = check_states(self, initial_state, x.shape[0])
-        return self.forward(x, run, mask, initial_state)
-
     def plan(self, x, steps, run):
         kept = run.states.get(self)
         if kept is None and (self._codes is None or self.stateful):
@@ -339,7 +438,7 @@ class Recurrent(TakesStates):
             def step():
                 outputs = self.forward(x, run, states=kept)
                 np.copyto(y, outputs[0] if self.return_state else outputs)
-                for state, last in zip(kept, run.saved[self, "states"][0], strict=True):
+                for state, last in zip(kept, run.saved[self, "states"][0][0], strict=True):
                     state[...] = last
 
             steps.append(step)
@@ -358,10 +457,7 @@ class Recurrent(TakesStates):
 
     def get_config(self):
         config = super().get_config()
-        options = (
-            "return_sequences", "return_state", "go_backwards", "stateful", "unroll",
-            "zero_output_for_mask", "units", "use_bias", "dropout", "recurrent_dropout", "seed",
-        )  # fmt: skip
+        options = ("units", "use_bias", "dropout", "recurrent_dropout", "seed")
         config |= {name: getattr(self, name) for name in options}
         config["activation"] = activations.serialize(self.activation)
         if self.gates > 1:
@@ -386,15 +482,18 @@ def given_states(layer, x, states, run, mask):
 
 def check_states(layer, states, batch):
     """The layer's states, h first, as float32 arrays (batch, units)."""
-    if isinstance(states, np.ndarray) and len(layer.states_of) == 1:
+    if isinstance(states, np.ndarray) and len(layer.sizes_of_states()) == 1:
         states = [states]
     states = [contiguous(s, np.float32) for s in states]
     shapes = [s.shape for s in states]
     batch = shapes[0][0] if batch is None and shapes and shapes[0] else batch
-    if shapes != [(batch, layer.units)] * len(layer.states_of):
+    expected = [(batch, size) for size in layer.sizes_of_states()]
+    if shapes != expected:
+        names = ", ".join(name for stage in layer.stages for name in stage.states_of)
         raise ValueError(
-            f"initial_state: expected [{', '.join(layer.states_of)}] of shape "
-            f"{(batch, layer.units)} each for {layer.name!r}, received shapes {shapes}"
+            f"initial_state: expected [{names}] of shape "
+            f"{expected[0] if len(set(expected)) == 1 else expected} each for {layer.name!r}, "
+            f"received shapes {shapes}"
         )
     return states
 
@@ -569,6 +668,46 @@ def plan_directions(layers, x, run, ys, lasts, begins, ends):
         without()
 
     return step
+
+
+def forward_chains(owner, chains, x, run, mask, states, ys, lasts):
+    """As forward_directions, for chains of layers, of which each runs over what the one before
+    gives; states: of each chain those of each layer."""
+    if len(chains[0]) == len(chains[-1]) == 1:
+        starts, layers = [part[0] for part in states], [chain[0] for chain in chains]
+        forward_directions(owner, layers, x, run, mask, starts, ys, lasts)
+        run.saved[owner, "states"] = [[ends] for ends in run.saved[owner, "states"]]
+        return
+    if isinstance(x, Lookup) and len(chains) > 1:
+        x = x.vectors(run)
+    ends = []
+    for chain, starts, y, last in zip(chains, states, ys, lasts, strict=True):
+        seen, on = x, mask
+        for layer, start in zip(chain, starts, strict=True):
+            of_last = y, last
+            if layer is not chain[-1]:
+                of_last = run.empty(layer, "y", (*x.shape[:2], layer.units)), None
+            forward_directions(layer, [layer], seen, run, on, [start], *([a] for a in of_last))
+            seen, on = of_last[0], None if on is None else in_order(layer, on)
+        ends.append([run.saved[layer, "states"][0] for layer in chain])
+    run.saved[owner, "states"] = ends
+
+
+def backward_chains(owner, chains, run, dys, dlasts, need_dx, dstates, begins):
+    """As backward_directions, for forward_chains; dstates, begins: of each chain those of each
+    layer."""
+    if len(chains[0]) == len(chains[-1]) == 1:
+        dstates, begins = [part[0] for part in dstates], [part[0] for part in begins]
+        layers = [chain[0] for chain in chains]
+        return backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begins)
+    dxs = []
+    for chain, dy, dlast, *rest in zip(chains, dys, dlasts, dstates, begins, strict=True):
+        for layer, dends, room in reversed([*zip(chain, *rest, strict=True)]):
+            wanted = need_dx or layer is not chain[0]
+            dy = backward_directions(layer, [layer], run, [dy], [dlast], wanted, [dends], [room])
+            dlast = None
+        dxs.append(dy)
+    return sum(dxs[1:], dxs[0]) if need_dx else None
 
 
 def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begins):

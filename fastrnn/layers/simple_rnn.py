@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from fastrnn.layers.legacy import old_spellings
 from fastrnn.layers.recurrence import SimpleRecurrence
-from fastrnn.layers.recurrent import OLD_SPELLINGS, Recurrent, given
+from fastrnn.layers.recurrent import OLD_SPELLINGS, OneCell, given
 
 if TYPE_CHECKING:
     from fastrnn._types import Identifier, Initializer, RecurrentOptions, Unpack, Whole
 
 
-class SimpleRNN(Recurrent):
+class SimpleRNN(OneCell):
     """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
     return_sequences; float32. h = activation(x kernel + h recurrent_kernel + bias), with kernel
     (features, units), recurrent_kernel (units, units), bias (units).

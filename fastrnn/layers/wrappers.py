@@ -13,9 +13,9 @@ from fastrnn.layers.dense import Dense
 from fastrnn.layers.recurrent import (
     Recurrent,
     TakesStates,
-    backward_directions,
+    backward_chains,
     check_states,
-    forward_directions,
+    forward_chains,
     given_states,
     plan_directions,
 )
@@ -92,6 +92,12 @@ class Bidirectional(TakesStates):
     def sizes_of_states(self):
         return [size for layer in self.sublayers for size in layer.sizes_of_states()]
 
+    def groups_of_states(self):
+        return [count for layer in self.sublayers for count in layer.groups_of_states()]
+
+    def _chains(self):
+        return [layer.stages for layer in self.sublayers]
+
     def create_weights(self, input_shape):
         adds = self.merge_mode in ("sum", "mul", "ave")
         if adds and self.forward_layer.units != self.backward_layer.units:
@@ -102,7 +108,7 @@ class Bidirectional(TakesStates):
         for layer in self.sublayers:
             layer.build(input_shape)
             for variable in layer.weights:
-                variable.path = f"{self.name}/{layer.name}/{variable.name}"
+                variable.path = f"{self.name}/{variable.path}"
 
     def compute_output_shape(self, input_shape):
         input_shape = self._of_x(input_shape)
@@ -143,25 +149,28 @@ class Bidirectional(TakesStates):
         pairs = zip(regularizers, (both[..., :split], both[..., split:]), strict=True)
         return [(regularizer, y) for regularizer, y in pairs if regularizer is not None]
 
-    def _halves(self, states):
-        """Those of both layers."""
-        count = len(self.forward_layer.states_of)
-        return states[:count], states[count:]
+    def split(self, states):
+        """Those of both layers' stages, from a list of all, None or an empty one."""
+        count = len(self.forward_layer.sizes_of_states())
+        halves = (states[:count], states[count:]) if states else (states, states)
+        return [layer.split(half) for layer, half in zip(self.sublayers, halves, strict=True)]
 
-    def forward(self, x, run, mask=None, states=(None, None)):
-        x, given, mask = given_states(self, x, None, run, mask)
-        if given is not None:
-            states = self._halves(given)
-        layers = self.sublayers
-        units = layers[0].units + layers[1].units
+    def _joined(self, states):
+        pairs = zip(self.sublayers, states, strict=True)
+        return [state for layer, of_stages in pairs for state in layer.joined(of_stages)]
+
+    def forward(self, x, run, mask=None, states=None):
+        x, states, mask = given_states(self, x, states, run, mask)
+        units = self.forward_layer.units + self.backward_layer.units
         shape = x.shape[:2] if self.return_sequences else x.shape[:1]
         both = run.empty(self, "y", (*shape, units))
-        forward_directions(self, layers, x, run, mask, states, *self._views(both))
+        starts = self.split(states)
+        forward_chains(self, self._chains(), x, run, mask, starts, *self._views(both))
         for regularizer, y in self._regularized(both):
             run.losses.append(activity_loss(regularizer, y))
         outputs = self._merged(both, run)
         if self.return_state:
-            outputs += [state for states in run.saved[self, "states"] for state in states]
+            outputs += self._joined(run.saved[self, "states"])
         return outputs if len(outputs) > 1 else outputs[0]
 
     def _merged(self, both, run):
@@ -180,16 +189,15 @@ class Bidirectional(TakesStates):
         return [merged]
 
     def backward(self, dy, run, need_dx=True):
-        dstates = [], []
+        dstates = []
         if self.return_state:
             outputs = 2 if self.merge_mode is None else 1
-            ends = len(self.forward_layer.states_of)
-            dstates = dy[outputs : outputs + ends], dy[outputs + ends :]
+            dstates = dy[outputs:]
             dy = dy[:2] if self.merge_mode is None else dy[0]
         if self.merge_mode is None:
             dy = np.concatenate(dy, axis=-1)
-        layers = self.sublayers
-        both = run.empty(self, "y", (*dy.shape[:-1], layers[0].units + layers[1].units))
+        units = self.forward_layer.units + self.backward_layer.units
+        both = run.empty(self, "y", (*dy.shape[:-1], units))
         if self.merge_mode in ("sum", "mul", "ave"):
             units = self.forward_layer.units
             spread = run.empty(self, "dy", both.shape)
@@ -205,37 +213,38 @@ class Bidirectional(TakesStates):
         for (_, d), (regularizer, y) in pairs:
             d += activity_gradient(regularizer, y)
         begins = run.saved[self, "begins"]
-        dx = backward_directions(
-            self, layers, run, *self._views(dy), need_dx, dstates, self._halves(begins)
-        )
+        dx = backward_chains(
+            self, self._chains(), run, *self._views(dy), need_dx, self.split(dstates),
+            self.split(begins),
+        )  # fmt: skip
         return [dx, *begins] if begins else dx
 
     def plan(self, x, steps, run):
-        unfused = any(layer._codes is None for layer in self.sublayers)
+        stages = [stage for chain in self._chains() for stage in chain]
+        unfused = len(stages) > 2 or any(stage._codes is None for stage in stages)
         if self.merge_mode != "concat" or self.stateful or unfused:
             return super().plan(x, steps, run)
         x, *begins = x if isinstance(x, list) else [x]
         shape = self.compute_output_shape(x.shape)
         y, *ends = [run.rooms.new(part) for part in (shape if self.return_state else [shape])]
-        states = self._halves(begins), self._halves(ends)
-        steps.append(plan_directions(self.sublayers, x, run, *self._views(y), *states))
+        count = len(stages[0].states_of)
+        states = [[of[:count], of[count:]] for of in (begins, ends)]
+        steps.append(plan_directions(stages, x, run, *self._views(y), *states))
         return [y, *ends] if self.return_state else y
 
     def call(self, x, run, mask, initial_state=None):
-        states = [None, None]
         if initial_state is not None:
-            count = len(self.sizes_of_states())
+            count, half = len(self.sizes_of_states()), len(self.forward_layer.sizes_of_states())
             if len(initial_state) != count:
                 raise ValueError(
                     "initial_state: expected the forward layer's states, then the backward "
                     f"layer's, {count} arrays, received {len(initial_state)}"
                 )
-            halves = self._halves(initial_state)
-            states = [
-                check_states(layer, half, x.shape[0])
-                for layer, half in zip(self.sublayers, halves, strict=True)
+            initial_state = [
+                *check_states(self.forward_layer, initial_state[:half], x.shape[0]),
+                *check_states(self.backward_layer, initial_state[half:], x.shape[0]),
             ]
-        return self.forward(x, run, mask, states)
+        return self.forward(x, run, mask, initial_state)
 
     def get_config(self):
         from fastrnn.layers import serialize
@@ -258,7 +267,7 @@ class Bidirectional(TakesStates):
 
 
 def _unbuilt_copy(layer, prefix):
-    if layer.built:
+    if layer.weights:
         twin = type(layer).from_config(layer.get_config())
     else:
         twin = copy.deepcopy(layer)
