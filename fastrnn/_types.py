@@ -75,6 +75,18 @@ class RecurrentOptions(WeightedOptions, total=False):
     consume_less: Any
 
 
+class CellOptions(LayerOptions, total=False):
+    implementation: Any
+
+
+class StackOptions(LayerOptions, total=False):
+    reverse_state_order: bool
+
+
+class RNNOptions(CellOptions, total=False):
+    time_major: bool
+
+
 class ConvolutionOptions(WeightedOptions, total=False):
     subsample_length: SupportsIndex
     border_mode: str

@@ -122,7 +122,9 @@ class Graph:
 
     def chain(self):
         """What the layers give one after another, of a chain from one input to all outputs of the
-        last layer; or None."""
+        last layer; or None, also where layers share weights."""
+        if self.shares:
+            return None
         tensors, below = [], self.inputs
         for call in self.calls:
             said = call.options or call.masks or call.training is not None

@@ -334,9 +334,10 @@ class Stepper(Predictor):
         if reason:
             _cannot(layer, reason)
         if recurrent:
-            size = self.streams, layer.units
-            self._recurrent[here, layer] = [np.zeros(size, np.float32) for _ in layer.states_of]
-            return [_STEPS if layer.return_sequences else _LAST, *[_LAST for _ in layer.states_of]]
+            for stage in layer.stages:
+                size = self.streams, stage.units
+                self._recurrent[here, stage] = [np.zeros(size, np.float32) for _ in stage.states_of]
+            return [_STEPS if layer.return_sequences else _LAST] + [_LAST] * (len(call.outputs) - 1)
         return [max(kinds)] * len(call.outputs)
 
 

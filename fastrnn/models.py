@@ -27,6 +27,7 @@ from fastrnn.graph import Graph, masks_nothing
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import MODELS, serialize
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
+from fastrnn.layers.cells import Steps
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.operation import Operation, filled, written
@@ -1255,8 +1256,10 @@ def _arguments(node, change):
         kwargs["training"] = node.training
     if isinstance(layer, Operation):
         args = [*filled(kwargs.pop("args"), args)]
+    elif isinstance(layer, Steps):
+        args = [args[0], layer.grouped(args[1:])]
     elif isinstance(layer, TakesStates) and not node.single:
-        args, kwargs["initial_state"] = args[:1], args[1:]
+        args, kwargs["initial_state"] = args[:1], layer.grouped(args[1:])
     elif layer._tensors_by_name:
         kwargs |= dict(zip(("attention_mask",), args[3:], strict=False))
         args = args[:3]

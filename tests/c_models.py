@@ -59,6 +59,15 @@ def recurrent(cls):
     return layer
 
 
+def cells(dice, steps, width):
+    if steps is None:
+        return None
+    kinds = [L.LSTMCell, L.GRUCell, L.SimpleRNNCell]
+    chosen = [dice.one_of(kinds)(dice.one_of(UNITS), dice.activation("tanh")) for _ in range(2)]
+    cell = chosen if dice.chance(0.5) else chosen[0]
+    return L.RNN(cell, dice.chance(0.65), zero_output_for_mask=dice.chance(0.3))
+
+
 def bidirectional(dice, steps, width):
     if steps is None:
         return None
@@ -102,6 +111,7 @@ KINDS = {
     "LSTM": recurrent(L.LSTM),
     "GRU": recurrent(L.GRU),
     "SimpleRNN": recurrent(L.SimpleRNN),
+    "RNN": cells,
     "Bidirectional": bidirectional,
     "Masking": if_sequences(lambda dice: L.Masking(dice.one_of([0.0, 0.0, 2.0]))),
     "Dense": dense,

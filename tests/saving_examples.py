@@ -128,6 +128,21 @@ EXAMPLES = {
     "Permute": (lambda L: [L.Permute((2, 1)), L.Dense(2)], SEQUENCE),
     "RMSNormalization": (lambda L: [L.RMSNormalization(), L.LSTM(2)], SEQUENCE),
     "RMSNormalization axes": (lambda L: [L.RMSNormalization([1, 2], 0.1)], SEQUENCE),
+    "RNN": (
+        lambda L: [
+            L.RNN(L.LSTMCell(3, dropout=0.2), return_sequences=True),
+            L.Bidirectional(L.RNN(L.GRUCell(2, reset_after=False), return_sequences=True)),
+            L.RNN(L.SimpleRNNCell(2, kernel_regularizer="l2"), go_backwards=True),
+        ],
+        SEQUENCE,
+    ),
+    "RNN of cells": (
+        lambda L: [
+            L.RNN([L.LSTMCell(3), L.GRUCell(2), L.LSTMCell(2)], return_sequences=True),
+            L.Bidirectional(L.RNN(L.StackedRNNCells([L.GRUCell(2), L.GRUCell(3)]))),
+        ],
+        SEQUENCE,
+    ),
     "ReLU": (lambda L: [L.ReLU(2.0, 0.1)], VECTOR),
     "RepeatVector": (lambda L: [L.RepeatVector(3), L.LSTM(2)], VECTOR),
     "Rescaling": (lambda L: [L.Rescaling(1 / 255, -0.5), L.Dense(2)], VECTOR),

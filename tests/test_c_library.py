@@ -39,6 +39,23 @@ MODELS = {
     "lstm": (SEQUENCE, [L.LSTM(20, return_sequences=True), L.LSTM(3)]),
     "gru": (SEQUENCE, [L.GRU(6, return_sequences=True), L.GRU(5, reset_after=False)]),
     "rnn": (SEQUENCE, [L.SimpleRNN(6, "relu", return_sequences=True, use_bias=False)]),
+    "cell": (SEQUENCE, [L.RNN(L.LSTMCell(6), return_sequences=True), L.RNN(L.GRUCell(4))]),
+    "cells": (
+        SEQUENCE,
+        [
+            L.Masking(2.0),
+            L.Bidirectional(L.RNN(L.LSTMCell(4), return_sequences=True)),
+            L.RNN([L.LSTMCell(6), L.GRUCell(5, reset_after=False), L.SimpleRNNCell(3)]),
+        ],
+    ),
+    "cells, stream": (
+        SEQUENCE,
+        [L.RNN([L.GRUCell(6), L.LSTMCell(5)], return_sequences=True)],
+    ),
+    "cells backwards": (
+        SEQUENCE,
+        [L.RNN([L.LSTMCell(6), L.GRUCell(5)], go_backwards=True, return_sequences=True)],
+    ),
     "backwards": (SEQUENCE, [L.LSTM(4, go_backwards=True, return_sequences=True)]),
     "activations": (SEQUENCE, [L.LSTM(4, "elu", recurrent_activation="hard_sigmoid")]),
     "masked": (SEQUENCE, [L.Masking(2.0), L.LSTM(4, return_sequences=True), L.GRU(3)]),
@@ -98,7 +115,18 @@ MODELS = {
         [L.LSTM(4), L.RepeatVector(3), L.LSTM(5, return_sequences=True), L.Flatten(), L.Dense(2)],
     ),
 }
-STREAMED = {"looked up, stream", "lstm", "gru", "rnn", "activations", "normal", "dense", "one"}
+STREAMED = {
+    "looked up, stream",
+    "lstm",
+    "gru",
+    "rnn",
+    "activations",
+    "normal",
+    "dense",
+    "one",
+    "cell",
+    "cells, stream",
+}
 
 
 def make(build, *targets):

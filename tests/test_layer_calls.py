@@ -38,6 +38,7 @@ def test_arguments_by_position():
     "layer",
     [
         L.LSTM(2), L.GRU(2), L.SimpleRNN(2), L.Bidirectional(L.LSTM(2)), L.Conv1D(2, 2),
+        L.RNN(L.GRUCell(2)), L.RNN([L.GRUCell(2), L.LSTMCell(2)]),
         L.Conv1DTranspose(2, 2), L.DepthwiseConv1D(2), L.SeparableConv1D(2, 2),
         L.GlobalAveragePooling1D(), L.GlobalMaxPooling1D(), L.MaxPooling1D(), L.Dense(2),
         L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(2)), L.CRF(2),
@@ -97,6 +98,8 @@ def test_losses_dtype_path():
 
 NEEDED = {
     "Dense": {"units": 2}, "LSTM": {"units": 2}, "GRU": {"units": 2}, "SimpleRNN": {"units": 2},
+    "LSTMCell": {"units": 2}, "GRUCell": {"units": 2}, "SimpleRNNCell": {"units": 2},
+    "RNN": {"cell": L.GRUCell(2)}, "StackedRNNCells": {"cells": [L.GRUCell(2)]},
     "CuDNNLSTM": {"units": 2}, "CuDNNGRU": {"units": 2}, "CRF": {"units": 2},
     "Embedding": {"input_dim": 3, "output_dim": 2}, "Conv1D": {"filters": 2, "kernel_size": 2},
     "Conv1DTranspose": {"filters": 2, "kernel_size": 2}, "DepthwiseConv1D": {"kernel_size": 2},

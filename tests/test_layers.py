@@ -49,6 +49,25 @@ CASES = {
     "simple rnn sequences": (lambda: L.SimpleRNN(70, return_sequences=True), SEQUENCE),
     "simple rnn gelu": (lambda: L.SimpleRNN(3, "gelu", use_bias=False), SEQUENCE),
     "simple rnn dropout": (lambda: L.SimpleRNN(3, dropout=0.4, recurrent_dropout=0.3), SEQUENCE),
+    "rnn of a cell": (lambda: L.RNN(L.LSTMCell(5), return_sequences=True), SEQUENCE),
+    "rnn of cells": (lambda: L.RNN([L.LSTMCell(3), L.GRUCell(4), L.SimpleRNNCell(2)]), SEQUENCE),
+    "rnn of cells backwards": (
+        lambda: L.RNN([L.GRUCell(3), L.LSTMCell(2)], return_sequences=True, go_backwards=True),
+        SEQUENCE,
+    ),
+    "rnn of cells dropout": (
+        lambda: L.RNN([L.GRUCell(3, dropout=0.4), L.LSTMCell(2, recurrent_dropout=0.3)]),
+        SEQUENCE,
+    ),
+    "bidirectional rnn of a cell": (lambda: L.Bidirectional(L.RNN(L.GRUCell(3))), SEQUENCE),
+    "bidirectional rnn of cells": (
+        lambda: L.Bidirectional(L.RNN([L.LSTMCell(3), L.GRUCell(2)], return_sequences=True)),
+        SEQUENCE,
+    ),
+    "time distributed rnn of cells": (
+        lambda: L.TimeDistributed(L.RNN([L.GRUCell(3), L.LSTMCell(2)])),
+        (3, *SEQUENCE),
+    ),
     "bidirectional gru": (lambda: L.Bidirectional(L.GRU(5, return_sequences=True)), SEQUENCE),
     "bidirectional simple rnn": (lambda: L.Bidirectional(L.SimpleRNN(5), "sum"), SEQUENCE),
     "bidirectional regularized": (

@@ -134,11 +134,17 @@ class _Writer:
         return _record("recurrent", *numbers) + _floats(*(w.value for w in layer.weights))
 
     def _recurrent(self, layer):
-        self.append(self.directed(layer))
+        if len(layer.stages) > 1 and layer.go_backwards and self.masked:
+            self.refuse(layer, "several cells with go_backwards are not supported with a mask")
+        for stage in layer.stages:
+            self.append(self.directed(stage))
         self._after(layer.return_sequences)
 
     def _Bidirectional(self, layer):
-        arrays = b"".join(map(self.directed, layer.sublayers))
+        pair = [stage for inner in layer.sublayers for stage in inner.stages]
+        if len(pair) > 2:
+            self.refuse(layer, "expected one cell in each direction")
+        arrays = b"".join(map(self.directed, pair))
         self.add("bidirectional", MERGES.index(layer.merge_mode), arrays=arrays)
         self._after(layer.return_sequences)
 

@@ -15,31 +15,42 @@ def _kind(layer):
     return KINDS[type(layer).__name__]
 
 
-@exporter("LSTM", "GRU", "SimpleRNN")
+@exporter("LSTM", "GRU", "SimpleRNN", "RNN")
 def _recurrent(writer, layer, x, shape, mask):
     x, states, mask = _apart(x, mask)
-    ((y, *ends),) = _directions(writer, [layer], x, mask, [states])
-    if layer.go_backwards and layer.return_sequences:
-        y = _reversed(writer, y)  # Keras's order is the one in which the layer ran
+    y, *ends = _stages(writer, layer, x, mask, states)
     return [y, *ends] if layer.return_state else y
+
+
+def _stages(writer, layer, x, mask, states):
+    """[output, last states ...] of a layer's cells, of which each runs over what the one before
+    gives, in the order in which they run."""
+    ends = []
+    for stage, starts in zip(layer.stages, layer.split(states), strict=True):
+        ((x, *last),) = _directions(writer, [stage], x, mask, [starts])
+        ends.append(last)
+        if stage.go_backwards and stage.return_sequences:
+            x, mask = _reversed(writer, x), mask and _reversed(writer, mask)
+    return [x, *layer.joined(ends)]
 
 
 @exporter("Bidirectional")
 def _bidirectional(writer, layer, x, shape, mask):
-    pair = layer.sublayers
     if layer.forward_layer.go_backwards:
         refuse(layer, "a forward layer with go_backwards is not supported")
     x, states, mask = _apart(x, mask)
-    count = len(pair[0].states_of)
+    count = len(layer.forward_layer.sizes_of_states())
     states = [states[:count], states[count:]]
-    if pair[0].units == pair[1].units and _kind(pair[0]) == _kind(pair[1]):
-        both = _directions(writer, pair, x, mask, states)
+    pair = [stage for inner in layer.sublayers for stage in inner.stages]
+    if len(pair) == 2 and pair[0].units == pair[1].units and _kind(pair[0]) == _kind(pair[1]):
+        (forward, *ends), (backward, *others) = _directions(writer, pair, x, mask, states)
     else:
-        both = [
-            _directions(writer, [one], x, mask, [starts])[0]
-            for one, starts in zip(pair, states, strict=True)
-        ]
-    (forward, *ends), (backward, *others) = both
+        (forward, *ends), (backward, *others) = (
+            _stages(writer, inner, x, mask, starts)
+            for inner, starts in zip(layer.sublayers, states, strict=True)
+        )
+        if layer.return_sequences:
+            backward = _reversed(writer, backward)
     if layer.merge_mode is None:
         ys = [forward, backward]
     elif layer.merge_mode == "concat":

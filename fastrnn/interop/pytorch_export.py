@@ -423,12 +423,21 @@ def _embedding(layer):
 
 
 def _recurrent(layer):
-    rnn, state = _rnn([layer]), layer.return_state
-    return [Recurrent(rnn, layer.return_sequences, layer.go_backwards, return_state=state)]
+    if len(layer.stages) > 1 and layer.return_state:
+        _refuse(layer, "expected one cell, or no return_state")
+    return [
+        Recurrent(
+            _rnn([stage]), stage.return_sequences, stage.go_backwards,
+            return_state=stage.return_state,
+        )
+        for stage in layer.stages
+    ]  # fmt: skip
 
 
 def _bidirectional(layer):
-    pair = layer.sublayers
+    pair = [stage for inner in layer.sublayers for stage in inner.stages]
+    if len(pair) > 2:
+        _refuse(layer, "expected one cell in each direction")
     if pair[0].go_backwards or type(pair[0]) is not type(pair[1]) or pair[0].units != pair[1].units:
         _refuse(layer, "expected a forward and a backward layer alike in class and units")
     rnn, state = _rnn(pair), layer.return_state
@@ -728,6 +737,7 @@ CONVERTERS = {
     "PReLU": lambda layer: [PReLU(layer.alpha.value)],
     "Permute": lambda layer: [Permute((0, *layer.dims))],
     "RMSNormalization": _rms_normalization,
+    "RNN": _recurrent,
     "ReLU": _relu,
     "RepeatVector": lambda layer: [RepeatVector(layer.n)],
     "Rescaling": _rescaling,

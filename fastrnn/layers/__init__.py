@@ -13,6 +13,7 @@ from fastrnn.layers.attention import (
 )
 from fastrnn.layers.base import Layer
 from fastrnn.layers.batch_normalization import BatchNormalization
+from fastrnn.layers.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from fastrnn.layers.conv1d import Conv1D
 from fastrnn.layers.conv1d_transpose import Conv1DTranspose
 from fastrnn.layers.conv2d import Conv2D
@@ -71,6 +72,7 @@ from fastrnn.layers.pooling2d import (
 )
 from fastrnn.layers.resizing import Cropping1D, UpSampling1D, ZeroPadding1D
 from fastrnn.layers.resizing2d import Cropping2D, UpSampling2D, ZeroPadding2D
+from fastrnn.layers.rnn import RNN
 from fastrnn.layers.scaling import Normalization, Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization

@@ -192,8 +192,10 @@ class Loader:
                 f"{{{registered or class_name!r}: the class}}, or rebuild the model without it"
             )
         for key, value in config.items():
-            if key in ("layer", "backward_layer") and isinstance(value, dict):
+            if key in ("layer", "backward_layer", "cell") and isinstance(value, dict):
                 config[key] = self.layer(value, depth + 1)
+            elif key in ("cell", "cells") and isinstance(value, list):
+                config[key] = [self.layer(cell, depth + 1) for cell in value]
             elif key == "activation" or key.endswith(
                 ("_activation", "_initializer", "_regularizer", "_constraint")
             ):

@@ -97,9 +97,9 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
         class_name = _CUDNN[class_name]
         if class_name == "GRU":
             config["reset_after"] = True
-    elif version < 3 and class_name in ("LSTM", "GRU"):
+    elif version < 3 and class_name in ("LSTM", "GRU", "LSTMCell", "GRUCell"):
         config.setdefault("recurrent_activation", "hard_sigmoid")
-    if version < 3 and class_name == "GRU":
+    if version < 3 and class_name in ("GRU", "GRUCell"):
         config.setdefault("reset_after", False)
     if class_name == "CRF":  # keras_contrib's
         config.pop("input_dim", None)

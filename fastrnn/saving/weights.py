@@ -8,7 +8,8 @@ import warnings
 
 import numpy as np
 
-from fastrnn.layers import GroupQueryAttention
+from fastrnn.layers import GroupQueryAttention, StackedRNNCells
+from fastrnn.layers.recurrent import OneCell
 from fastrnn.models import Model
 from fastrnn.saving import hdf5_reader, hdf5_writer, self_test
 from fastrnn.utils import snake_case
@@ -17,7 +18,7 @@ from fastrnn.variable import Change
 _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "layers"
 
 _INNER = (  # names of layers within others, in the order in which Keras tries them
-    "forward_layer", "backward_layer", "layer", "query_dense", "key_dense", "value_dense",
+    "forward_layer", "backward_layer", "layer", "cell", "query_dense", "key_dense", "value_dense",
     "output_dense", "_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense",
 )  # fmt: skip
 
@@ -32,16 +33,17 @@ def places(layer, path="", seen=None):
         return
     seen.add(layer)
     own = layer._variables
-    if hasattr(layer, "recurrent_kernel"):
+    if isinstance(layer, OneCell):
         yield f"{path}cell/", f"{layer.name}/{snake_case(type(layer).__name__)}_cell", own
         own = []
     yield path, layer.name, own
     counts = {}
     for inner in layer.sublayers:
-        if isinstance(layer, Model):
+        if isinstance(layer, (Model, StackedRNNCells)):
             name = snake_case(_CLASSES.get(type(inner), type(inner).__name__))
             counts[name] = counts.get(name, -1) + 1
-            name = f"layers/{name}_{counts[name]}" if counts[name] else f"layers/{name}"
+            name = f"{name}_{counts[name]}" if counts[name] else name
+            name = f"{'layers' if isinstance(layer, Model) else 'cells'}/{name}"
         else:
             name = next(n for n in _INNER if getattr(layer, n, None) is inner)
         yield from places(inner, f"{path}{name}/", seen)

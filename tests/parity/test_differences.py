@@ -279,7 +279,32 @@ def test_activity_regularizer_of_a_simple_rnn():
     assert penalties[1] == 0
 
 
+def test_a_stack_of_one_cell():
+    x, mask = random_of.normal(rng(), 2, 4, 3), np.array([[1, 0, 1, 1], [1, 1, 1, 0]], bool)
+    for options in ({}, {"unroll": True}):
+        cell = fastrnn.layers.LSTMCell(2)
+        ours = fastrnn.layers.RNN([cell], return_state=True, **options)
+        y, (h, c) = ours(x, mask=None if options else mask)
+        plain = fastrnn.layers.RNN(cell, return_state=True)(x, mask=None if options else mask)
+        for one, other in zip([y, h, c], plain, strict=True):
+            np.testing.assert_array_equal(one, other)
+        theirs = keras.layers.RNN([keras.layers.LSTMCell(2)], return_state=True, **options)
+        with pytest.raises(Exception):  # noqa: B017, PT011
+            y, (h, c) = theirs(tensor(x), mask=None if options else mask)
+
+
 # --- accepted here, refused there -----------------------------------------------------------------
+
+
+def test_flat_states_of_several_cells():
+    x, states = random_of.normal(rng(), 2, 4, 3), [random_of.normal(rng(), 2, 2)] * 3
+    ours, theirs = (
+        m.layers.RNN([m.layers.LSTMCell(2), m.layers.GRUCell(2)]) for m in (fastrnn, keras)
+    )
+    grouped = ours(x, initial_state=[states[:2], states[2:]])
+    np.testing.assert_array_equal(ours(x, initial_state=states), grouped)
+    with pytest.raises(IndexError):
+        theirs(x, initial_state=states)
 
 
 def test_weights_of_samples_for_sequences():
@@ -424,6 +449,23 @@ def test_both_kinds_of_weights():
 # --- refused here, accepted there -----------------------------------------------------------------
 
 
+def test_cells_that_are_refused():
+    class Cell(keras.layers.Layer):
+        state_size = 3
+
+        def call(self, inputs, states):
+            return inputs, states
+
+    x = random_of.normal(rng(), 2, 4, 3)
+    assert keras.layers.RNN(Cell())(x).shape == (2, 3)
+    with pytest.raises(ValueError, match="cells of your own, which compute a step themselves"):
+        fastrnn.layers.RNN(Cell())
+    cell = keras.layers.GRUCell(3)
+    assert len(keras.layers.RNN([cell, cell])(x)) == 2
+    with pytest.raises(ValueError, match="cells: expected each cell once"):
+        fastrnn.layers.RNN([fastrnn.layers.GRUCell(3)] * 2)
+
+
 def test_only_float32():
     assert keras.layers.Dense(2, dtype="float64").dtype == "float64"
     with pytest.raises(ValueError, match="dtype: expected 'float32'"):
@@ -519,6 +561,16 @@ def test_numbers_are_checked():
 
 
 # --- other results --------------------------------------------------------------------------------
+
+
+def test_dropout_of_a_cell_called_by_itself():
+    x, zeros = np.ones((2, 50), np.float32), np.zeros((2, 50), np.float32)
+    same = []
+    for library in (fastrnn, keras):
+        cell = library.layers.SimpleRNNCell(50, kernel_initializer="identity", dropout=0.5)
+        draws = [np.asarray(cell(x, [zeros], training=True)[0]) for _ in range(2)]
+        same.append(bool(np.all(draws[0] == draws[1])))
+    assert same == [False, True]
 
 
 def test_random_numbers():

@@ -13,6 +13,7 @@ keras = pytest.importorskip("keras", reason="compares with Keras: needs the extr
 SEQUENCE, VECTOR, IMAGE, INDICES = (6, 4), (5,), (6, 5, 4), "indices"
 TWO = [SEQUENCE, SEQUENCE]
 PAIR = (SEQUENCE, SEQUENCE)  # two arguments of a call, no list
+STEP = (VECTOR, VECTOR)  # of a cell, which takes states too
 
 # For each class: constructor examples (library -> layer), and the shape of an input.
 LAYERS = {
@@ -303,6 +304,55 @@ LAYERS = {
             ),
         ],
     ),
+    "RNN": (
+        SEQUENCE,
+        [
+            lambda m: m.layers.RNN(m.layers.LSTMCell(3)),
+            lambda m: m.layers.RNN(m.layers.GRUCell(3), True, False, True, name="r"),
+            lambda m: m.layers.RNN([m.layers.LSTMCell(3), m.layers.GRUCell(2)]),
+            lambda m: m.layers.RNN(
+                m.layers.StackedRNNCells([m.layers.SimpleRNNCell(2)], name="stack"),
+                zero_output_for_mask=True, activity_regularizer="l2",
+            ),
+        ],
+    ),
+    "LSTMCell": (
+        STEP,
+        [
+            lambda m: m.layers.LSTMCell(5),
+            lambda m: m.layers.LSTMCell(
+                5, "relu", "hard_sigmoid", True, "ones", "zeros", "ones", False, "l1", "l2", "l1",
+                "max_norm", "unit_norm", "non_neg", 0.1, 0.2, 3, name="c", trainable=False,
+            ),
+        ],
+    ),
+    "GRUCell": (
+        STEP,
+        [
+            lambda m: m.layers.GRUCell(5),
+            lambda m: m.layers.GRUCell(
+                5, "relu", "hard_sigmoid", False, "ones", "zeros", "ones", "l1", "l2", "l1",
+                "max_norm", "unit_norm", "non_neg", 0.1, 0.2, False, 3,
+            ),
+        ],
+    ),
+    "SimpleRNNCell": (
+        STEP,
+        [
+            lambda m: m.layers.SimpleRNNCell(5),
+            lambda m: m.layers.SimpleRNNCell(
+                5, "relu", True, "ones", "zeros", "ones", "l1", "l2", "l1", "max_norm",
+                "unit_norm", "non_neg", 0.1, 0.2, 3,
+            ),
+        ],
+    ),
+    "StackedRNNCells": (
+        STEP,
+        [
+            lambda m: m.layers.StackedRNNCells([m.layers.LSTMCell(5), m.layers.GRUCell(5)]),
+            lambda m: m.layers.StackedRNNCells([m.layers.SimpleRNNCell(5, name="one")], name="s"),
+        ],
+    ),
     "SimpleRNN": (SEQUENCE, [lambda m: m.layers.SimpleRNN(3)]),
     "Softmax": (SEQUENCE, [lambda m: m.layers.Softmax(), lambda m: m.layers.Softmax([1, 2])]),
     "SpatialDropout1D": (SEQUENCE, [lambda m: m.layers.SpatialDropout1D(0.5, 3)]),
@@ -393,6 +443,8 @@ def as_file(config):
         if config.get("class_name") == "DTypePolicy":
             return config["config"]["name"]
         return {key: as_file(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [as_file(value) for value in config]
     return json.loads(json.dumps(config))
 
 
@@ -402,15 +454,22 @@ def same(own, theirs, class_name):
     assert set(own) - set(theirs) <= ONLY_FASTRNN.get(class_name, set())
     for key in set(own) & set(theirs):
         if isinstance(own[key], dict) and isinstance(theirs[key], dict):
-            left, right = dict(own[key]), dict(theirs[key])
-            inner = left.pop("config"), right.pop("config")
-            right.pop("build_config", None)
-            assert left == right
-            same(*inner, left["class_name"])
+            same_object(own[key], theirs[key])
+        elif key == "cells":
+            for pair in zip(own[key], theirs[key], strict=True):
+                same_object(*pair)
         elif isinstance(own[key], float):
             assert own[key] == pytest.approx(theirs[key], rel=1e-7), key  # some are float32 there
         else:
             assert own[key] == theirs[key], key
+
+
+def same_object(own, theirs):
+    left, right = dict(own), dict(theirs)
+    inner = left.pop("config"), right.pop("config")
+    right.pop("build_config", None)
+    assert left == right
+    same(*inner, left["class_name"])
 
 
 @pytest.mark.parametrize("name, shape, make", CASES)
@@ -418,7 +477,7 @@ def test_configs(name, shape, make, tally):
     own, theirs = make(fastrnn), make(keras)
     assert own.name == theirs.name
     config, keras_config = as_file(own.get_config()), as_file(theirs.get_config())
-    if "Conv" in name:
+    if "Conv" in name or "Cell" in name or name == "RNN":
         assert list(config) == list(keras_config)
     same(config, keras_config, name)
     read = type(own).from_config(copy.deepcopy(keras_config))
@@ -438,7 +497,7 @@ def inputs(shape, rng):
     if shape is INDICES:
         x = rng.integers(0, 9, (7, 6))
     else:
-        shape = shape[0] if shape is TWO or shape is PAIR else shape
+        shape = shape[0] if shape in (TWO, PAIR, STEP) else shape
         x = rng.integers(0, 2, (7, *shape))
     wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), np.float32)
     wide[..., ::2] = x
@@ -451,8 +510,18 @@ def inputs(shape, rng):
         yield x.astype(bool)
 
 
+def of_cells(layer, x):
+    """x for each state of a cell, or of each of several."""
+    if hasattr(layer, "cells"):
+        return [of_cells(cell, x) for cell in layer.cells]
+    return [x, x] if isinstance(layer.state_size, list) else [x]
+
+
 def called(layer, shape, x):
     """With x for all its inputs."""
+    if shape is STEP:
+        y, _ = layer(x, of_cells(layer, x))
+        return y
     if shape is PAIR:
         return layer(x, x)
     return layer([x, x] if shape is TWO else x)
@@ -462,7 +531,7 @@ def pair(make, shape, rng):
     """A model of each library with the same weights."""
     models = []
     for module in (fastrnn, keras):
-        if shape is TWO or shape is PAIR:
+        if shape in (TWO, PAIR, STEP):
             start = module.layers.Input(shape[0])
             models.append(module.Model(start, called(make(module), shape, start)))
             continue

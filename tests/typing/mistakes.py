@@ -28,6 +28,12 @@ layers.LSTM()  # wrong
 layers.GRU("32")  # wrong
 layers.GRU(32, recurent_dropout=0.1)  # wrong
 layers.SimpleRNN(None)  # wrong
+layers.RNN(layers.LSTM(4))  # wrong
+layers.RNN(layers.LSTMCell(4), return_sequnces=True)  # wrong
+layers.LSTMCell("4")  # wrong
+layers.GRUCell(4, return_sequences=True)  # wrong
+layers.SimpleRNNCell(4, recurrent_activation="tanh")  # wrong
+layers.StackedRNNCells(layers.GRUCell(4))  # wrong
 layers.Bidirectional(32)  # wrong
 layers.Bidirectional(layers.LSTM(4), merge_mode="add")  # wrong
 layers.TimeDistributed("dense")  # wrong
