@@ -10,6 +10,7 @@ import numpy as np
 from fastrnn import layers, variable
 from fastrnn.data import inputs_of, leaves_of
 from fastrnn.layers.base import as_input, check_size
+from fastrnn.layers.operation import Argument, Operation
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.run import Run
 
@@ -315,6 +316,11 @@ class Stepper(Predictor):
     def _step(self, call, kinds, shapes, here):
         """The kinds of a layer's outputs."""
         layer, reason = call.layer, None
+        if isinstance(layer, Operation) and _STEPS in kinds:
+            kind = _of_operation(call, kinds, shapes)
+            if kind is None:
+                _cannot(layer, f"{type(layer).__name__} may need several time steps at once")
+            return [kind] * len(call.outputs)
         recurrent, steps = isinstance(layer, Recurrent), _STEPS in kinds
         if isinstance(layer, layers.Bidirectional) or getattr(layer, "go_backwards", False):
             reason = "reads a sequence from its end, which a stream does not have yet"
@@ -329,7 +335,7 @@ class Stepper(Predictor):
         elif isinstance(layer, layers.Concatenate) and steps:
             if layer.axis % len(shapes[0]) < 2 or {*kinds} != {_STEPS}:
                 reason = "joins inputs along the time steps"
-        elif steps and not recurrent and not (call.single and _each_step_alone(layer)):
+        elif steps and not recurrent and not (call.single and _each_step_alone(layer, shapes[0])):
             reason = f"{type(layer).__name__} may need several time steps at once"
         if reason:
             _cannot(layer, reason)
@@ -362,12 +368,50 @@ def _own_steps(kind, shape):
     return kind == _FIXED and shape[1] != 1
 
 
+def _of_operation(call, kinds, shapes):
+    """The kind of what an operation gives of time steps, None where it may need others."""
+    layer, args = call.layer, call.options["args"]
+    rank, axis = max(map(len, shapes)), layer.options.get("axis", -1)
+    all_steps = {*kinds} == {_STEPS} and all(len(shape) == rank for shape in shapes)
+    last = type(axis) is int and axis % rank >= 2
+    if type(layer).__name__ == "GetItem":
+        return _of_key(args[1], rank)
+    if layer.along_axis or type(layer).__name__ == "Concatenate":
+        return _STEPS if all_steps and ("axis" not in layer.options or last) else None
+    if not layer.broadcasts or _LAST in kinds:
+        return None
+    for arg in args:  # sizes are matched from the last on
+        kind = kinds[arg.n] if isinstance(arg, Argument) else _FIXED
+        shape = shapes[arg.n] if isinstance(arg, Argument) else np.shape(arg)
+        if len(shape) > rank or (kind == _STEPS and len(shape) < rank):
+            return None
+        if kind == _FIXED and len(shape) >= rank - 1 and shape[1 - rank] != 1:
+            return None
+    return _STEPS
+
+
+def _of_key(key, rank):
+    """That of time steps indexed by `key`: as they are, or the last of them."""
+    key = [*key] if isinstance(key, (list, tuple)) else [key]
+    if not all(isinstance(part, (slice, int)) or part is Ellipsis for part in key):
+        return None
+    if Ellipsis in key:
+        place = key.index(Ellipsis)
+        key[place : place + 1] = [slice(None)] * (rank - len(key) + 1)
+    batch, steps = (key + [slice(None)] * 2)[:2]
+    if batch != slice(None):
+        return None
+    return _STEPS if steps == slice(None) else _LAST if steps == -1 else None
+
+
 def _cannot(layer, reason):
     raise ValueError(f"stream: layer {layer.name!r}: {reason}")
 
 
-def _each_step_alone(layer):
+def _each_step_alone(layer, shape):
     """Does this layer compute each time step (batch, timesteps, features) from itself alone?"""
+    if len(shape) < 3:
+        return isinstance(layer, (layers.Embedding, layers.Identity, layers.Dropout))
     if isinstance(layer, (layers.BatchNormalization, layers.LayerNormalization)):
         axes = layer.axis if isinstance(layer.axis, list) else [layer.axis]
         return all(axis in (-1, len(layer.input_shape) - 1) for axis in axes)

@@ -44,7 +44,7 @@ def _operation(shape_of, name=None, module="numpy", tensors=1, result=""):
         members = {
             "function": staticmethod(function), "shape_of": staticmethod(shape_of),
             "module": f"keras.src.ops.{module}", "result": result, "__doc__": function.__doc__,
-            "broadcasts": shape_of is _broadcast,
+            "broadcasts": shape_of is _broadcast, "along_axis": shape_of in (_same, _reduced),
         }  # fmt: skip
         cls = OPERATIONS[class_name] = type(class_name, (Operation,), members)
         if not tensors:  # einsum(subscripts, *operands)

@@ -7,6 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn import layers as L
+from fastrnn import ops
 
 
 def tagger():
@@ -606,6 +607,51 @@ def test_streams_of_random_graphs(seed):
     for place in (0, 2):
         close(np.concatenate([part[place] for part in found], axis=1), expected[place])
     close(found[-1][1], expected[1])
+
+
+def test_streams_of_operations(rng):
+    x, fixed = fastrnn.Input((None, 4), name="x"), fastrnn.Input((4,), name="fixed")
+    y = L.LSTM(4, return_sequences=True)(2 * x - 1)
+    y = ops.tanh(y) * x + ops.expand_dims(fixed, 1) - np.arange(4.0)
+    y = ops.concatenate([y, ops.softmax(x)[..., 1:], ops.max(x, axis=-1, keepdims=True)], axis=-1)
+    last = L.Dense(3)(y[:, -1]) + ops.sum(fixed, axis=1, keepdims=True)
+    model = fastrnn.Model([x, fixed], [ops.mean(y, axis=2), last, y[..., 0]])
+    x, fixed = rng.standard_normal((2, 5, 4), np.float32), rng.standard_normal((2, 4), np.float32)
+    expected, stepper = model.predict([x, fixed], verbose=0), model.stream(2)
+    found = [stepper([x[:, :2], fixed])]
+    for t in (2, 3, 4):
+        means, last, firsts = stepper([x[:, t], fixed])
+        found.append([means[:, None], last, firsts[:, None]])
+    for place in (0, 2):
+        close(np.concatenate([part[place] for part in found], axis=1), expected[place])
+    close(found[-1][1], expected[1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x, f: x[:, 0],
+        lambda x, f: x[:, 1:],
+        lambda x, f: x[0],
+        lambda x, f: x[:, None],
+        lambda x, f: ops.mean(x),
+        lambda x, f: ops.mean(x, axis=1),
+        lambda x, f: ops.flip(x, axis=1),
+        lambda x, f: ops.cumsum(x, axis=1),
+        lambda x, f: ops.softmax(x, axis=1),
+        lambda x, f: ops.concatenate([x, x], axis=1),
+        lambda x, f: x + L.LSTM(4)(x)[:, None],
+        lambda x, f: x[:, -1] + x,
+        lambda x, f: x + f,
+        lambda x, f: x * np.ones((6, 1)),
+        lambda x, f: ops.matmul(x, ops.transpose(x, (0, 2, 1))),
+        lambda x, f: L.Dense(2)(ops.mean(x, axis=-1)),
+    ],
+)
+def test_operations_that_cannot_be_streamed(make):
+    x, fixed = fastrnn.Input(batch_shape=(6, 6, 4)), fastrnn.Input(batch_shape=(6, 4))
+    with pytest.raises(ValueError, match="stream: layer '.*': .* may need several time steps"):
+        fastrnn.Model([x, fixed], [make(x, fixed), L.Dense(1)(fixed)]).stream(6)
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def test_as_wide_as_the_terminal(monkeypatch, columns):
     assert {len(line) for line in shown[1:-3]} == {columns}
     cells = [line.split("│")[1].strip() for line in shown if line.startswith("│")]
     names = "".join(cells).replace(" ", "")
-    for la in FRAMES.layers:
+    for la in FRAMES.operations:
         assert f"{la.name}({type(la).__name__})" in names
     assert len(lines(FRAMES)[1]) == 72, "print_fn gets the table as wide as its contents"
 

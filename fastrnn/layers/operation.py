@@ -38,6 +38,7 @@ class Operation(Layer):
     shape_of: Any  # the same for shapes: that of the result, or the list of several
     module = ""
     broadcasts = False  # is the result's shape that to which those of the tensors are broadcast?
+    along_axis = False  # is it one of each number, or of those along an axis, if it has such?
     result = ""  # the dtype of the result, where it is not float32
 
     def __init__(self, name: str | None = None, **options: Any):
