@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from graph_examples import attention_pooling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_layers import CASES, built, randomise
@@ -551,6 +552,7 @@ def seeds():
         model.predict(x, verbose=0)
         yield fastrnn.to_onnx(model).SerializeToString(), x
     yield loop(4).SerializeToString(), rng.random((4, 2, 3))
+    yield fastrnn.to_onnx(attention_pooling()).SerializeToString(), np.ones((2, 4), np.int32)
 
 
 SEEDS = list(seeds())

@@ -267,14 +267,15 @@ def test_random_graphs_in_onnx(seed, tally):
     ours.set_weights([rng.normal(size=w.shape) / 2 for w in ours.weights])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        fastrnn.to_onnx(ours).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    content = fastrnn.to_onnx(ours).SerializeToString()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    back = fastrnn.from_onnx(content).to_model()
     names = [entry.name for entry in session.get_inputs()]
     for samples, steps in ((1, 1), (5, 4), (2, 7)):
         x = data(rng, kinds, samples, steps)
         expected = as_list(ours.predict(x, verbose=0))
         close(session.run(None, dict(zip(names, x, strict=True))), expected, "output in ONNX")
+        close(as_list(back.predict(x, verbose=0)), expected, "output of the model from ONNX")
     tally.compared("ONNX files of random graphs")
 
 
