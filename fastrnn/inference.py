@@ -35,8 +35,9 @@ class Predictor:
     def __init__(self, model: Model, prepare: bool = False):
         self._model = model
         self._prepare = prepare
-        self._dtype = model.input_dtype
         self._several = model.takes_several
+        dtype = model.input_dtype
+        self._dtype = [*map(np.dtype, dtype)] if self._several else np.dtype(dtype)
         self._plans = {}  # shape -> plans that no thread is using
         self._seen = None, None  # the last change of any weight, and the model's versions after it
         self._repeatable = not model.has_states
@@ -47,7 +48,8 @@ class Predictor:
 
     def __call__(self, x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         if self._several:
-            x = inputs_of(self._model, x)
+            if not self._are_ready(x):
+                x = inputs_of(self._model, x)
         elif type(x) is not np.ndarray or x.dtype != self._dtype:
             x = as_input(x, self._dtype)
         for _ in range(2 if self._repeatable else 0):
@@ -78,6 +80,18 @@ class Predictor:
             self._plans.setdefault(plan[4], collections.deque()).append(plan)
         return out
 
+    def _are_ready(self, arrays):
+        if type(arrays) is not list or len(arrays) != len(self._dtype):
+            return False
+        for array, dtype in zip(arrays, self._dtype, strict=True):
+            if type(array) is not np.ndarray or array.dtype is not dtype:
+                return False
+        return True
+
+    def _key(self, x):
+        """The shape, or shapes, by which plans are kept."""
+        return tuple([part.shape for part in x]) if self._several else x.shape
+
     def _look_at_weights(self):
         """self._seen, brought up to date."""
         now = variable.last_change()
@@ -91,7 +105,7 @@ class Predictor:
 
     def _run(self, x, version):
         """The plan, of weights of this version, that has taken x to its outputs."""
-        shape = tuple([part.shape for part in x]) if self._several else x.shape
+        shape = self._key(x)
         free, plan = self._plans.get(shape), None
         if free:
             try:
@@ -99,8 +113,8 @@ class Predictor:
             except IndexError:  # another thread was faster
                 pass
         if plan is None or plan[3] is not version:
-            repaired = x if self._several else self._model.repair_rank(x)
-            if repaired is not x:
+            repaired = self._model.repair_rank(x)
+            if self._key(repaired) != shape:
                 return self._run(repaired, version)
             plan = self._plan(shape, version)
         if self._several:

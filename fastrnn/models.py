@@ -430,13 +430,8 @@ class Model(Layer, metaclass=_Makes):
         several; several threads may call it at once."""
         if queues:
             _check_queues(self.predict, queues)
-        small = (
-            type(x) is np.ndarray
-            and x.ndim
-            and len(x) <= check_batch_size(batch_size)
-            and x.size <= 65536
-        )
-        if small and not verbose and not callbacks and steps is None and self.built:
+        plain = not verbose and not callbacks and steps is None and self.built
+        if plain and _are_few(x if self.takes_several else [x], check_batch_size(batch_size)):
             if self._predictor is None:
                 self._predictor = Predictor(self)
             return self._predictor(x)
@@ -872,6 +867,8 @@ class Functional(Model):
         self._structures = inputs, outputs
         self.takes_several = isinstance(inputs, (list, tuple, dict))
         self.gives_several = isinstance(outputs, (list, tuple, dict))
+        listed = type(outputs) is list and all(isinstance(part, Symbolic) for part in outputs)
+        self._gives_plainly = listed or not self.gives_several
         self._graph = Graph.between(self.inputs, self.outputs)
         starts = {
             tensor.layer: tensor.layer
@@ -911,7 +908,7 @@ class Functional(Model):
         return parts_by_name(name, given, self.head_names, self._paths[1])
 
     def handed_out(self, outputs):
-        return packed(self._structures[1], outputs) if self.gives_several else outputs
+        return outputs if self._gives_plainly else packed(self._structures[1], outputs)
 
     @property
     def input(self):
@@ -1081,6 +1078,19 @@ def _models_within(layer):
     for inner in layer.sublayers:
         yield inner
         yield from _models_within(inner)
+
+
+def _are_few(arrays, samples) -> bool:
+    """Are these arrays of one number of samples, at most so many, and small?"""
+    if type(arrays) is not list:
+        return False
+    count, size = -1, 0
+    for array in arrays:
+        if type(array) is not np.ndarray or not array.ndim or count not in (-1, len(array)):
+            return False
+        count = len(array)
+        size += array.size
+    return count <= samples and size <= 65536
 
 
 def _are_metrics(given) -> bool:
