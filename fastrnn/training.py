@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import itertools
+import operator
 import os
 import signal
 import threading
@@ -208,11 +209,13 @@ class CompiledSeveral(Compiled):
         return [("loss", self), *(with_loss if len(with_loss) > 1 else ())]
 
     def all_metrics(self):
-        return [
+        """In the order of their names, as Keras lists what evaluate found."""
+        found = [
             (f"{prefix}{metric.name}", metric)
             for prefix, head in zip(self.prefixes, self.heads, strict=True)
             for metric, _ in head.resolved or ()
         ]
+        return sorted(found, key=operator.itemgetter(0)) if len(self.heads) > 1 else found
 
     def reset(self):
         super().reset()

@@ -220,6 +220,12 @@ def test_calls_that_are_refused():
         Sequential([x])
 
 
+def test_a_layer_is_no_tensor():
+    for given, said in ((layers.Dense(3, name="below"), "<Dense name=below"), (None, "None")):
+        with pytest.raises(ValueError, match=f"inputs: expected an array of .*, received {said}"):
+            layers.Dense(2)(given)
+
+
 def test_small_graphs():
     one = Input((6, 3))
     x = layers.LSTM(4)(one)

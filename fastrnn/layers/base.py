@@ -122,6 +122,8 @@ def as_numbers(given, name) -> np.ndarray:
             raise
         array = np.empty(len(given), object)  # lists of different lengths
     kind = array.dtype.kind
+    if kind == "O" and not array.ndim:
+        raise ValueError(f"{name}: expected an array of numbers, received {given!r:.80}")
     if kind not in "biuf":
         raise ValueError(
             f"{name}: expected an array of numbers, received dtype {array.dtype}"

@@ -300,3 +300,26 @@ def test_summaries(monkeypatch):
             assert cells[0] == cells[1] and totals[0] == totals[1], seed
             compared += 1
     assert compared > 5
+
+
+def test_order_of_results():
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(9, STEPS, UNITS)).astype(np.float32)
+    y = [rng.normal(size=(9, size)).astype(np.float32) for size in (2, 1)]
+    weights, lists = None, []
+    for library in (fastrnn, keras):
+        inputs = library.Input((STEPS, UNITS))
+        below = library.layers.LSTM(4)(inputs)
+        model = library.Model(inputs, [library.layers.Dense(2, name="v")(below),
+                                       library.layers.Dense(1, name="b")(below)])  # fmt: skip
+        weights = weights or model.get_weights()
+        model.set_weights(weights)
+        model.compile("sgd", "huber", metrics=[["mse", "mae"], ["mae"]])
+        lists.append(model.evaluate(x, y, verbose=0))
+        lists.append(model.train_on_batch(x, y))
+        if library is fastrnn:
+            results = model.test_on_batch(x, y, return_dict=True)
+            assert list(results) == model.metrics_names
+    for found, expected in zip(lists[:2], lists[2:], strict=True):
+        assert len(found) == 6
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
