@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastrnn import layers as L
+from fastrnn import ops
 from fastrnn.models import Model
 
 
@@ -246,6 +247,67 @@ GRAPHS = {
 }  # fmt: skip
 
 
+def operated(function):
+    """Operations on what a layer gives and on an input, (batch, timesteps, 3)."""
+
+    def make():
+        x, y = steps("x"), steps("y")
+        return Model([x, y], function(L.Dense(3)(x), y))
+
+    return make
+
+
+OPERATIONS = {
+    "arithmetic": operated(lambda x, y: (x + y) * 0.5 - y / (ops.exp(x) + 1) + 2 - x),
+    "items": operated(
+        lambda x, y: [
+            x[:, -1], y[:, 0], x[:, 1:], x[..., 0], x[:, ::-1], x[:, None], x[..., -1:],
+            x[:, :2, 1], x[:, -2:, None, 1:],
+        ]
+    ),
+    "reduced": operated(
+        lambda x, y: [
+            ops.mean(x, axis=1), ops.sum(x, axis=-1, keepdims=True), ops.max(y, axis=1),
+            ops.min(x, axis=[1, 2]), ops.var(x, axis=1), ops.std(x, axis=-1, keepdims=True),
+            ops.prod(x, axis=-1),
+        ]
+    ),
+    "activations": operated(
+        lambda x, y: [
+            ops.relu(x), ops.sigmoid(x), ops.silu(x), ops.softplus(x), ops.softmax(x, axis=1),
+            ops.log_softmax(x), ops.elu(x, alpha=0.5), ops.leaky_relu(x), ops.tanh(x),
+            ops.hard_sigmoid(x), ops.relu6(x * 5), ops.selu(x), ops.softsign(x),
+            ops.log_sigmoid(x), ops.hard_silu(x),
+        ]
+    ),
+    "of one": operated(
+        lambda x, y: [
+            ops.absolute(x), ops.negative(x), ops.sqrt(ops.absolute(x)), ops.square(x),
+            ops.rsqrt(ops.absolute(x) + 1), ops.floor(y * 3), ops.ceil(y * 3), ops.round(y * 3),
+            ops.sign(x), ops.sin(x), ops.cos(x), ops.log(ops.absolute(x) + 1), ops.arctan(x),
+        ]
+    ),
+    "of two": operated(
+        lambda x, y: [
+            ops.maximum(x, y), ops.minimum(x, 0.1), ops.power(ops.absolute(x) + 0.5, 1.5),
+            ops.greater(y, 0.1), ops.where(y > 0, x, y), ops.where(ops.less(y, 0.2), 0.0, x),
+            y >= 0, ops.equal(y, y), ops.divide(x, ops.absolute(y) + 1),
+        ]
+    ),
+    "shapes": operated(
+        lambda x, y: [
+            ops.transpose(x, (0, 2, 1)), ops.expand_dims(x, 1), ops.swapaxes(x, 1, 2),
+            ops.squeeze(ops.expand_dims(x, 2), 2), ops.moveaxis(x, 2, 1), ops.flip(x, axis=1),
+            ops.concatenate([x, x], axis=-1), ops.stack([x, x], axis=1), ops.clip(x, -0.1, 0.2),
+        ]
+    ),
+    "products": operated(
+        lambda x, y: ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(y, (0, 2, 1)))), y)
+    ),
+    "given mask": operated(lambda x, y: L.GRU(2, return_sequences=True)(x, mask=x[..., 0] > 0)),
+}  # fmt: skip
+
+
 def masked_as(name):
     return lambda _: masked(name=name)
 
@@ -270,7 +332,7 @@ def data(model, rng, free=(3, 5)):
 
 def built(name, rng):
     """The model, with weights that are not those of new ones."""
-    model = GRAPHS[name]()
+    model = (GRAPHS.get(name) or OPERATIONS[name])()
     for weight in model.weights:
         weight.assign(rng.uniform(-0.7, 0.7, weight.shape))
     return model

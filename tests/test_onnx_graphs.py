@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graph_examples import GRAPHS, assert_close, built, data, predicted
+from graph_examples import GRAPHS, OPERATIONS, assert_close, built, data, predicted
 from test_layers import CASES
 from test_layers import built as built_layer
 from test_onnx import has_operator
@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator  # noqa: E402
 LENGTHS = ((3, 5), (1, 1), (4, 7))  # of the batch and of free axes
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [*GRAPHS, *OPERATIONS])
 def test_every_graph(name, rng):
     model = built(name, rng)
     proto = fastrnn.to_onnx(model)
@@ -108,6 +108,11 @@ def test_what_onnx_lacks_names_the_layer():
         model = Model(start, [x, L.Activation("tanh")(x)])
         with pytest.raises(ValueError, match=words):
             fastrnn.to_onnx(model)
+    with pytest.raises(ValueError, match="'cumsum.*': Cumsum is not supported"):
+        fastrnn.to_onnx(Model(start, fastrnn.ops.cumsum(L.Dense(2)(start), axis=1)))
+    with pytest.raises(ValueError, match="'mine': a call with training=True"):
+        x = L.Dropout(0.5, name="mine")(start, training=True)
+        fastrnn.to_onnx(Model(start, L.Dense(2)(x)))
     start = L.Input((4,))
     x = L.Embedding(4, 3, mask_zero=True)(start)
     with pytest.raises(ValueError, match="'mine'.*softmax"):

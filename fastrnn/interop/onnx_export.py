@@ -7,7 +7,11 @@ import onnx
 from onnx import helper
 
 from fastrnn import layers
-from fastrnn.interop import onnx_merging, onnx_recurrent_export  # noqa: F401  their exporters
+from fastrnn.interop import (  # noqa: F401  what they write
+    onnx_merging,
+    onnx_operations,
+    onnx_recurrent_export,
+)
 from fastrnn.interop.onnx_writer import (
     END,
     Writer,

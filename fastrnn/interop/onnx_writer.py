@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 
 from fastrnn import activations, layers
 from fastrnn.layers.merging import Merge
+from fastrnn.layers.operation import Operation
 from fastrnn.models import Model
 
 END = 2**31 - 1  # a slice's end where it takes all
@@ -16,6 +17,7 @@ END = 2**31 - 1  # a slice's end where it takes all
 # Name of a class: function of (writer, layer, x, shape, mask, **options of the call) that returns y
 # or a list of several; x, shape and mask are lists where the layer takes one.
 EXPORTERS = {}
+OPERATIONS = {}  # the same of fastrnn.ops, by the name of the operation; without mask
 
 
 class Writer:
@@ -108,10 +110,24 @@ def write_model(writer, model, values):
     known = dict(zip(graph.inputs, values, strict=True))
     for call in graph.calls:
         given = [known[slot] for slot in call.inputs]
+        if call.masks:
+            given = [
+                (x, shape, None if slot is None else _given_mask(writer, *known[slot][:2]))
+                for (x, shape, _), slot in zip(given, call.masks, strict=True)
+            ]
+        if call.training:
+            refuse(call.layer, "a call with training=True is not supported")
         value = given[0] if call.single else tuple(map(list, zip(*given, strict=True)))
         results = write_layer(writer, call.layer, *value, **call.options)
         known.update(zip(call.outputs, results, strict=True))
     return [known[slot] for slot in graph.outputs]
+
+
+def _given_mask(writer, x, shape):
+    """A mask of numbers, which a call is given."""
+    mask = writer.add("Not", writer.add("Equal", x, f(0)))
+    writer.ranks[mask] = len(shape)
+    return mask
 
 
 def write_layer(writer, layer, x, shape, mask, **options):
@@ -122,6 +138,11 @@ def write_layer(writer, layer, x, shape, mask, **options):
             writer, layer, [*zip(*value, strict=True)] if isinstance(x, list) else [value]
         )
     name = type(layer).__name__
+    if isinstance(layer, Operation) and name in OPERATIONS:
+        writer.begin(layer)
+        y = OPERATIONS[name](writer, layer, x, shape, **options)
+        shape = layer.compute_output_shape(shape, **options)
+        return [(y, shape, None)]
     if name not in EXPORTERS or layers.CLASSES.get(name) is not type(layer):
         refuse(layer, f"{name} is not supported")
     if isinstance(mask, list) and not any(mask):

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from graph_examples import GRAPHS, assert_close, data, predicted
+from graph_examples import GRAPHS, OPERATIONS, assert_close, data, predicted
 from graph_examples import built as built_graph
 from saving_examples import available, inputs, make
 from test_layers import CASES, built, randomise
@@ -68,7 +68,7 @@ def test_free_batch_and_timesteps(rng):
         np.testing.assert_allclose(fastrnn.from_onnx(content)(x), y, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [*GRAPHS, *OPERATIONS])
 def test_every_graph(name, rng):
     model = built_graph(name, rng)
     content = fastrnn.to_onnx(model).SerializeToString()
