@@ -1,4 +1,5 @@
-/* Random shapes, masks, splits and numbers of threads through the recurrent kernels, on every
+/* Random shapes, masks, splits and numbers of threads through the kernels of recurrent layers and
+ * conditional random fields, on every
  * instruction set, compared with the definition in double precision: outputs one by one, gradients
  * by the derivative of the loss in a random direction. Arrays are allocated to the byte, so that
  * AddressSanitizer sees every access beyond them.
@@ -305,12 +306,108 @@ static int round_of(int number, int threads) {
     return wrong;
 }
 
+/* --- conditional random fields ------------------------------------------------------------------- */
+
+/* Sum of the losses in double precision of what is moved by `step` in directions of their own. */
+static double crf_reference(const fr_crf *c, const fr_crf *by, double step) {
+    const int64_t n = c->tags;
+    double *alpha = allocate(2 * (size_t)n * sizeof *alpha), *next = alpha + n, total = 0;
+#define AT(name, i) (c->name[i] + step * (by ? (double)by->name[i] : 0.0))
+    for (int64_t b = 0; b < c->batch; b++) {
+        int64_t before = -1, label = 0;
+        for (int64_t t = 0; t < c->timesteps; t++) {
+            const int64_t place = b * c->timesteps + t;
+            if (c->mask && !c->mask[place]) continue;
+            for (int64_t j = 0; j < n; j++) {
+                double sum = 0;
+                for (int64_t i = 0; i < n && before >= 0; i++)
+                    sum += exp(alpha[i] + AT(chain, i * n + j));
+                next[j] = AT(scores, place * n + j) + (before < 0 ? AT(first, j) : log(sum));
+            }
+            label = c->labels[place];
+            total -= AT(scores, place * n + label);
+            total -= before < 0 ? AT(first, label) : AT(chain, before * n + label);
+            before = label;
+            memcpy(alpha, next, (size_t)n * sizeof *alpha);
+        }
+        double sum = 0;
+        for (int64_t j = 0; j < n && before >= 0; j++) sum += exp(alpha[j] + AT(last, j));
+        if (before >= 0) total += log(sum) - AT(last, label);
+    }
+#undef AT
+    free(alpha);
+    return total;
+}
+
+static int crf_differs(fr_crf *c) {
+    const int64_t steps = c->batch * c->timesteps, n = c->tags;
+    float *scratch = array(fr_crf_scratch(c), 9), *path = array(steps * n, 9);
+    double received = 0, size = 0.1, sum = 0;
+    int wrong = status(fr_crf_loss(c, scratch)) | status(fr_crf_path(c, path, scratch));
+    for (int64_t b = 0; b < c->batch; b++) sum += c->losses[b];
+    const double expected = crf_reference(c, NULL, 0), step = 1e-4;
+    if (!(fabs(sum - expected) < 1e-5 * (1 + fabs(expected))))
+        wrong = 1, printf("loss is %g, expected %g\n", sum, expected);
+    const fr_crf by = {.scores = array(steps * n, 1), .chain = array(n * n, 1), .first = array(n, 1),
+                       .last = array(n, 1)};
+    const double slope = (crf_reference(c, &by, step) - crf_reference(c, &by, -step)) / (2 * step);
+    received += dot(c->dscores, by.scores, steps * n, &size);
+    received += dot(c->dchain, by.chain, n * n, &size);
+    received += dot(c->dfirst, by.first, n, &size) + dot(c->dlast, by.last, n, &size);
+    if (!(fabs(received - slope) < 1e-4 * size))
+        wrong = 1, printf("derivative is %g, expected %g\n", received, slope);
+    int64_t *best = allocate((size_t)steps * sizeof *best);
+    for (int64_t i = 0; i < steps; i++) {
+        best[i] = 0;
+        while (best[i] < n - 1 && path[i * n + best[i]] != 1) best[i]++;
+    }
+    const int64_t *labels = c->labels;
+    c->labels = best; /* no path is likelier than the best one */
+    if (!(crf_reference(c, NULL, 0) < expected + 1e-5 * (1 + fabs(expected))))
+        wrong = 1, printf("the path is not the best one\n");
+    c->labels = labels;
+    free(scratch), free(path), free(best), free((void *)by.scores), free((void *)by.chain);
+    free((void *)by.first), free((void *)by.last);
+    return wrong;
+}
+
+static int crf_round(int number, int threads) {
+    fr_crf c = {.batch = between(1, 40), .timesteps = between(1, 9), .tags = between(1, 40)};
+    const int64_t steps = c.batch * c.timesteps, n = c.tags;
+    c.scores = array(steps * n, 3), c.chain = array(n * n, 3);
+    c.first = array(n, 3), c.last = array(n, 3);
+    c.losses = allocate((size_t)c.batch * sizeof *c.losses);
+    c.dscores = array(steps * n, 9), c.dchain = array(n * n, 9);
+    c.dfirst = array(n, 9), c.dlast = array(n, 9);
+    int64_t *labels = allocate((size_t)steps * sizeof *labels);
+    uint8_t *mask = allocate((size_t)steps);
+    const int64_t share = between(0, 3);
+    for (int64_t i = 0; i < steps; i++) {
+        mask[i] = between(0, 3) < share;
+        labels[i] = mask[i] || share == 3 ? between(0, n - 1) : -1;
+    }
+    c.labels = labels, c.mask = share == 3 ? NULL : mask;
+    if (threads) fr_set_threads(threads);
+    int wrong = 0;
+    for (int isa = 0; (threads ? fr_isa_name(isa) != NULL : isa == 0) && !wrong; isa++) {
+        if (threads) fr_set_isa(fr_isa_name(isa));
+        wrong = crf_differs(&c);
+        if (wrong)
+            printf("round %d: %s, CRF, batch %ld, timesteps %ld, tags %ld, mask %d, threads %d\n", number,
+                   fr_isa(), (long)c.batch, (long)c.timesteps, (long)n, c.mask != NULL, fr_threads());
+    }
+    free((void *)c.scores), free((void *)c.chain), free((void *)c.first), free((void *)c.last);
+    free(c.losses), free(c.dscores), free(c.dchain), free(c.dfirst), free(c.dlast);
+    free(labels), free(mask);
+    return wrong;
+}
+
 /* One of several threads that call the engine at once. */
 static void *caller(void *argument) {
     const int *numbers = argument; /* rounds, seed */
     seed((uint64_t)numbers[1]);
     for (int number = 0; number < numbers[0]; number++)
-        if (round_of(number, 0)) exit(1);
+        if (round_of(number, 0) || crf_round(number, 0)) exit(1);
     return NULL;
 }
 
@@ -318,7 +415,7 @@ int main(int argc, char **argv) {
     const int rounds = argc > 1 ? atoi(argv[1]) : 100, first = argc > 2 ? atoi(argv[2]) : 0;
     seed((uint64_t)first);
     for (int number = 0; number < rounds; number++)
-        if (round_of(number, (int)between(1, 3))) return 1;
+        if (round_of(number, (int)between(1, 3)) || crf_round(number, (int)between(1, 3))) return 1;
 
     pthread_t callers[3];
     int numbers[3][2];
