@@ -71,6 +71,21 @@ EXAMPLES = {
         ],
         (3, *IMAGE),
     ),
+    "CRF": (
+        lambda L: [
+            L.CRF(
+                3,
+                activation="tanh",
+                use_bias=False,
+                chain_regularizer="l2",
+                test_mode="marginal",
+                boundary_initializer="ones",
+                kernel_constraint="max_norm",
+            ),
+            L.LSTM(2),
+        ],
+        SEQUENCE,
+    ),
     "Cropping1D": (lambda L: [L.Cropping1D((1, 0)), L.LSTM(2)], SEQUENCE),
     "Cropping2D": (lambda L: [L.Cropping2D(((1, 0), (2, 1))), L.Flatten()], IMAGE),
     "Dense": (
@@ -192,6 +207,11 @@ EXAMPLES = {
 def available(layers):
     """The examples whose layers this module has."""
     return [name for name in EXAMPLES if hasattr(layers, name.split()[0])]
+
+
+def of_keras(layers):
+    """Those that Keras has too."""
+    return [name for name in available(layers) if name != "CRF"]
 
 
 def make(library, name):

@@ -1,8 +1,7 @@
-/* Random shapes, masks, splits and numbers of threads through the kernels of recurrent layers and
- * conditional random fields, on every
- * instruction set, compared with the definition in double precision: outputs one by one, gradients
- * by the derivative of the loss in a random direction. Arrays are allocated to the byte, so that
- * AddressSanitizer sees every access beyond them.
+/* Random shapes, masks, splits and numbers of threads through the kernels of recurrent layers and of
+ * conditional random fields, on every instruction set, compared with the definition in double
+ * precision: outputs one by one, gradients by the derivative of the loss in a random direction. Arrays
+ * are allocated to the byte, so that AddressSanitizer sees every access beyond them.
  *
  *     fuzz_kernels [rounds] [seed]          prints the first difference and ends with status 1 */
 #include "engine.h"

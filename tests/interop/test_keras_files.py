@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from saving_examples import available, inputs, make
+from saving_examples import inputs, make, of_keras
 
 import fastrnn
 from fastrnn import layers as L
@@ -27,7 +27,7 @@ def ask(model, x):
 
 
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
-@pytest.mark.parametrize("name", available(L))
+@pytest.mark.parametrize("name", of_keras(L))
 def test_models_from_keras(name, ending, tmp_path):
     theirs, x = make(keras, name), inputs(name)
     theirs.save(tmp_path / f"m{ending}")
@@ -38,7 +38,7 @@ def test_models_from_keras(name, ending, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
-@pytest.mark.parametrize("name", available(L))
+@pytest.mark.parametrize("name", of_keras(L))
 def test_models_for_keras(name, ending, tmp_path):
     ours, x = make(fastrnn, name), inputs(name)
     ours.save(tmp_path / f"m{ending}", self_test=x)
@@ -47,7 +47,7 @@ def test_models_for_keras(name, ending, tmp_path):
     assert [la.trainable for la in ours.layers] == [la.trainable for la in theirs.layers]
 
 
-@pytest.mark.parametrize("name", available(L))
+@pytest.mark.parametrize("name", of_keras(L))
 def test_live_models(name):
     theirs, x = make(keras, name), inputs(name)
     ours = fastrnn.from_keras(theirs)
@@ -279,7 +279,7 @@ def keras2():
 
 
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
-@pytest.mark.parametrize("name", available(L))
+@pytest.mark.parametrize("name", of_keras(L))
 def test_models_from_keras_2(name, ending, keras2, tmp_path):
     if name.startswith("RMSNormalization"):
         assert not hasattr(keras2.layers, "RMSNormalization")

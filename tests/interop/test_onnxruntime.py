@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from graph_examples import GRAPHS, OPERATIONS, assert_close, data, predicted
 from graph_examples import built as built_graph
-from saving_examples import available, inputs, make
+from saving_examples import inputs, make, of_keras
 from test_layers import CASES, built, randomise
 
 import fastrnn
@@ -194,7 +194,7 @@ def exported(model, x, path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", available(L))
+@pytest.mark.parametrize("name", of_keras(L))
 def test_every_layer_of_keras(name, keras, tmp_path):
     x = inputs(name)
     y, graph = exported(make(keras, name), x, tmp_path / "m.onnx")

@@ -413,7 +413,7 @@ CASES = [
 
 
 def test_no_layer_is_missing():
-    assert set(fastrnn.layers.CLASSES) <= set(LAYERS)
+    assert set(fastrnn.layers.CLASSES) - {"CRF"} <= set(LAYERS)  # which Keras does not have
 
 
 # --- configs ---
