@@ -75,6 +75,10 @@ class Graph(nn.Module):
         self.modules_of = nn.ModuleDict()
         self.calls, self.inputs, self.outputs = [], graph.inputs, graph.outputs
         for call in graph.calls:
+            if any(mask is not None for mask in call.masks):
+                _refuse(call.layer, "masks are not supported (to_onnx keeps masks)")
+            if call.training:
+                _refuse(call.layer, "a call with training=True is not supported")
             name = call.layer.name.replace(".", "_")
             self.modules_of[name] = _one(_modules(call.layer, made))
             self.calls.append((name, call.inputs, call.outputs, call.options))

@@ -10,6 +10,7 @@ from test_layers import CASES, built
 
 import fastrnn
 from fastrnn import layers as L
+from fastrnn.models import Model
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
 nn = torch.nn
@@ -87,6 +88,18 @@ def test_every_graph_to_torch(name, rng, monkeypatch):
 def test_masks_of_graphs_are_refused(rng):
     with pytest.raises(ValueError, match="layer 'source_embedded': masks are not supported"):
         fastrnn.to_torch(built_graph("encoder, decoder, masks", rng))
+
+
+def test_what_calls_say_is_refused():
+    start, mask = L.Input((None, 3)), L.Input((None,))
+    for call, words in (
+        (lambda: L.GRU(2, name="mine")(start, mask=mask), "masks are not supported"),
+        (lambda: L.Dropout(0.5, name="mine")(start, training=True), "training=True"),
+        (lambda: L.Dense(3, name="mine")(start) + start, "Add is not supported"),
+    ):
+        y = call()
+        with pytest.raises(ValueError, match=f"to_torch: layer '(mine|add).*': .*{words}"):
+            fastrnn.to_torch(Model([start, mask], [y, L.Activation("tanh")(mask)]))
 
 
 def test_shared_layers_are_one_module(rng, monkeypatch):
