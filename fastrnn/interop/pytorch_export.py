@@ -166,6 +166,48 @@ class Attention(nn.Module):
         return (y, shares) if return_attention_scores else y
 
 
+class Heads(nn.Module):
+    """Attention of several heads between projections; `groups` heads of queries look at one of
+    keys and values. window: queries see values at a distance below it."""
+
+    def __init__(self, query, key, value, out, gate, heads, groups, sizes, window, dropout):
+        super().__init__()
+        self.query, self.key, self.value, self.out, self.gate = query, key, value, out, gate
+        self.heads, self.groups, self.sizes, self.window = heads, groups, sizes, window
+        self.dropout = dropout
+
+    def forward(
+        self, query, value, key=None, attention_mask=None, return_attention_scores=False,
+        use_causal_mask=False,
+    ):  # fmt: skip
+        key = value if key is None else key
+        q = self.query(query).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = (
+            part.unflatten(-1, (self.heads // self.groups, -1))
+            .transpose(1, 2)
+            .repeat_interleave(self.groups, 1)
+            for part in (self.key(key), self.value(value))
+        )
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        seen = seen.tril() if use_causal_mask else seen
+        if self.window is not None:
+            seen = seen.tril(self.window - 1).triu(1 - self.window)
+        if attention_mask is not None:
+            mask = torch.as_tensor(attention_mask, device=scores.device).bool()
+            seen = seen & (mask[:, None] if mask.ndim == 3 else mask)
+        shares = torch.where(seen, scores, -1e9).softmax(-1)
+        if self.dropout or return_attention_scores:
+            shares = shares * seen
+        kept = functional.dropout(shares, self.dropout, self.training)
+        y = (kept @ v).transpose(1, 2).flatten(2)
+        if self.gate is not None:
+            y = y * torch.sigmoid(self.gate(query))
+        y = self.out(y)
+        y = y.unflatten(-1, self.sizes) if len(self.sizes) > 1 else y
+        return (y, shares) if return_attention_scores else y
+
+
 class Recurrent(nn.Module):
     """A recurrent module (batch first) with Keras's choice of outputs, order and merge_mode; it may
     start from states, (batch, units) each, the forward direction's first."""
@@ -694,6 +736,28 @@ def _attention(layer):
     return [Attention(scale, None if outer is None else outer.value, layer.dropout)]
 
 
+def _projected(dense):
+    matrix = dense.kernel.value.reshape(dense._matrix)
+    linear = nn.Linear(*matrix.shape, bias=dense.use_bias)
+    _set(linear.weight, matrix.T)
+    if dense.use_bias:
+        _set(linear.bias, dense.bias.value.reshape(-1))
+    return linear
+
+
+def _heads(layer):
+    if layer._axes != (1,) or len(layer.input_shape[0]) != 3:
+        _refuse(layer, "expected inputs of three axes, and attention over the second")
+    denses = layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense
+    gate = _projected(layer._gate_dense) if layer._use_gate else None
+    return [
+        Heads(
+            *map(_projected, denses), gate, layer._query_dense.sizes[0], layer._group,
+            layer._output_dense.sizes, layer.sliding_window, layer._dropout,
+        )
+    ]  # fmt: skip
+
+
 CONVERTERS = {
     "Add": lambda layer: [Merge(torch.add)],
     "AdditiveAttention": _attention,
@@ -703,6 +767,7 @@ CONVERTERS = {
     "Dot": _dot,
     "Maximum": lambda layer: [Merge(torch.maximum)],
     "Minimum": lambda layer: [Merge(torch.minimum)],
+    "MultiHeadAttention": _heads,
     "Multiply": lambda layer: [Merge(torch.mul)],
     "Subtract": lambda layer: [Merge(torch.sub)],
     "Activation": lambda layer: _activation(layer, layer.activation),
@@ -730,6 +795,7 @@ CONVERTERS = {
     "GlobalMaxPooling1D": _global_pooling,
     "GlobalMaxPooling2D": _global_pooling_of_images,
     "GroupNormalization": _group_normalization,
+    "GroupQueryAttention": _heads,
     "Identity": lambda layer: [],
     "LSTM": _recurrent,
     "LayerNormalization": _layer_normalization,
