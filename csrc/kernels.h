@@ -50,7 +50,7 @@ typedef struct {
     void (*dense_pack)(float *packed, const float *weights, const float *bias, int64_t k, int64_t n,
                        int transposed, int64_t part);
     void (*dense_forward)(float *y, const float *x, const float *packed, int activation,
-                          int64_t rows, int64_t k, int64_t n);
+                          int64_t rows, int64_t k, int64_t n, int64_t begin, int64_t end);
     void (*dense_backward)(float *dx, float *dw, float *dy, const float *x, const float *y,
                            const float *packed_back, int activation, int64_t rows, int64_t k,
                            int64_t n, float *scratch);

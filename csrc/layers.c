@@ -30,13 +30,18 @@ static int64_t rows_watched(int64_t k, int64_t n) {
     return row > 1e5 ? 96 : 96 * (int64_t)(1e5 / row);
 }
 
-WORK(dense_forward, float *y; const float *x, *packed; int activation; int64_t rows, k, n, slices;
-     pass_watch *watch;) {
-    const int64_t most = rows_watched(w->k, w->n), end = start(w->rows, task + 1, w->slices);
-    for (int64_t row = start(w->rows, task, w->slices); row < end; row += most) {
+#define MOST_IN_CACHE 131072 /* floats */
+/* Slices of the rows, or with `across` of the parts, the panels of columns. */
+WORK(dense_forward, float *y; const float *x, *packed; int activation;
+     int64_t rows, k, n, parts, slices; int across; pass_watch *watch;) {
+    const int64_t most = rows_watched(w->k, w->n), count = w->across ? w->parts : w->rows;
+    const int64_t begin = start(count, task, w->slices), end = start(count, task + 1, w->slices);
+    const int64_t last = w->across ? w->rows : end;
+    for (int64_t row = w->across ? 0 : begin; row < last; row += most) {
         if (fr_watch(w->watch)) break;
         fr_kernels()->dense_forward(w->y + row * w->n, w->x + row * w->k, w->packed, w->activation,
-                                    end - row < most ? end - row : most, w->k, w->n);
+                                    last - row < most ? last - row : most, w->k, w->n,
+                                    w->across ? begin : 0, w->across ? end : w->parts);
     }
 }
 
@@ -45,9 +50,13 @@ int fr_dense_forward(float *y, const float *x, const float *packed, int activati
     if (rows < 1 || k < 1 || n < 1) return FR_BAD_SIZE;
     if ((uint32_t)activation >= FR_ACTIVATIONS) return FR_BAD_ARGUMENT;
     int64_t slices = fr_threads_for(2.0 * (double)rows * (double)k * (double)n);
-    if (slices > rows) slices = rows;
+    const int64_t parts = fr_kernels()->dense_pack_parts(n);
+    /* Weights larger than a thread's cache are read by one thread each, not by all. */
+    const int across = parts >= 8 * slices && (double)k * (double)n > MOST_IN_CACHE;
+    if (!across && slices > rows) slices = rows;
     pass_watch watch = fr_new_watch();
-    FOR_TASKS(slices, (int)slices, dense_forward, y, x, packed, activation, rows, k, n, slices, &watch);
+    FOR_TASKS(slices, (int)slices, dense_forward, y, x, packed, activation, rows, k, n, parts, slices,
+              across, &watch);
     return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }
 

@@ -36,9 +36,11 @@ static void dense_pack(float *packed, const float *weights, const float *bias, i
             memcpy(panel + i * width, weights + i * n + first, (size_t)filled * sizeof(float));
 }
 
-/* x (rows, k), y (rows, n), both contiguous. */
+#define DENSE_BLOCK 96
+#define DENSE_DEPTH (4096 / V) /* so many rows of a panel stay in the second-level cache */
+/* Parts from begin to end, panels of columns; x (rows, k), y (rows, n), both contiguous. */
 static void dense_forward(float *y, const float *x, const float *packed, int activation,
-                          int64_t rows, int64_t k, int64_t n) {
+                          int64_t rows, int64_t k, int64_t n, int64_t begin, int64_t end) {
     const int64_t vectors = (n + V - 1) / V;
     if (narrow(n)) {
         for (int64_t r = 0; r < rows; r++)
@@ -57,28 +59,37 @@ static void dense_forward(float *y, const float *x, const float *packed, int act
         }
         return;
     }
-    for (int64_t part = 0; part < panel_count(vectors); part++) {
+    const int deep = k > DENSE_DEPTH;
+    const int64_t most = deep ? DENSE_BLOCK : rows;
+    for (int64_t part = begin; part < end; part++) {
         const int64_t first = panel_start(vectors, part) * V;
         const int64_t width = panel_start(vectors, part + 1) * V - first;
         const int64_t filled = run_length(n, first, width);
         const int nv = (int)(width / V);
         const float *panel = packed + (1 + k) * first;
-        const segment whole = {x, panel + width, k, k, width, 2 * V};
-        float buffer[MAX_TILE_ROWS * 4 * V];
-        FOR_TILES(row, height, rows, ROWS, nv) {
-            TILES[ROWS][nv - 1][height - 1](row, &whole, 1, buffer, width, panel, 0, V);
-            for (int64_t r = 0; r < height; r++)
-                for (int64_t j = 0; j < filled; j += V)
-                    store_n(y + (row + r) * n + first + j,
-                            activate(activation, load(buffer + r * width + j)),
-                            run_length(filled, j, V));
-        }
+        float buffer[DENSE_BLOCK * 4 * V];
+        for (int64_t block = 0; block < rows; block += most)
+            for (int64_t from = 0; from < k; from += DENSE_DEPTH) {
+                const int64_t depth = run_length(k, from, DENSE_DEPTH);
+                const segment some = {x + block * k + from, panel + (1 + from) * width, k, depth, width,
+                                      2 * V};
+                FOR_TILES(row, height, run_length(rows, block, most), ROWS, nv) {
+                    float *tile_y = buffer + (deep ? row * width : 0);
+                    TILES[ROWS][nv - 1][height - 1](row, &some, 1, tile_y, width,
+                                                    from ? tile_y : panel, from ? width : 0, V);
+                    if (from + depth < k) continue;
+                    for (int64_t r = 0; r < height; r++)
+                        for (int64_t j = 0; j < filled; j += V)
+                            store_n(y + (block + row + r) * n + first + j,
+                                    activate(activation, load(tile_y + r * width + j)),
+                                    run_length(filled, j, V));
+                }
+            }
     }
 }
 
 /* Gradients of some rows. dy becomes dz in place; dw (1 + k, n rounded up to V), in panels as
  * packed, is added to; dx may be NULL; scratch: DENSE_BLOCK * 4V floats. */
-#define DENSE_BLOCK 96
 static void dense_backward(float *dx, float *dw, float *dy, const float *x, const float *y,
                            const float *packed_back, int activation, int64_t rows, int64_t k,
                            int64_t n, float *scratch) {
@@ -119,7 +130,7 @@ static void dense_backward(float *dx, float *dw, float *dy, const float *x, cons
             gemm_add(TRANSPOSED, k, (int)(width / V), &block, 1, panel + width, width);
         }
     }
-    if (dx) dense_forward(dx, dy, packed_back, FR_LINEAR, rows, n, k);
+    if (dx) dense_forward(dx, dy, packed_back, FR_LINEAR, rows, n, k, 0, dense_pack_parts(k));
 }
 
 /* dw of all slices, summed: row i of (bias; weights). */

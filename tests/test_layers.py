@@ -855,3 +855,25 @@ def test_names_of_the_two_directions_after_loading():
     for _ in range(2):
         assert [part.name for part in layer.sublayers] == ["forward_rnn", "backward_rnn"]
         layer = L.Bidirectional.from_config(layer.get_config())
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 300, 700), (5, 90, 3200), (200, 1100, 130), (101, 1030, 900)]
+)
+def test_dense_whose_weights_exceed_a_cache(isa, threads, shape, rng):
+    """Threads share its columns, and take a part of a deep kernel at a time."""
+    rows, k, n = shape
+    x, w = rng.normal(size=(rows, k)), rng.normal(size=(k, n)) / k**0.5
+    b, dy = rng.normal(size=n), rng.normal(size=(rows, n)) / n**0.5
+    x, w, b, dy = (array.astype(np.float32) for array in (x, w, b, dy))
+    packed = _engine.PackedDense(k, n)
+    packed.pack(w, b, True)
+    y, tanh = np.full((rows, n), np.nan, np.float32), _engine.ACTIVATIONS["tanh"]
+    packed.forward(y, x, tanh)
+    dx, dw, db = np.full_like(x, np.nan), np.empty_like(w), np.empty_like(b)
+    packed.backward(dx, dw, db, dy.copy(), x, y, tanh)
+    x, w, b, dy = (array.astype(np.float64) for array in (x, w, b, dy))
+    right = np.tanh(x @ w + b)
+    dz = dy * (1 - right * right)
+    for found, wanted in ((y, right), (dx, dz @ w.T), (dw, x.T @ dz), (db, dz.sum(axis=0))):
+        np.testing.assert_allclose(found, wanted, atol=2e-5 * np.abs(wanted).max())
