@@ -378,3 +378,47 @@ def test_weights_alone(arrays, tmp_path):
             np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="expected a whole model"):
         load_model(tmp_path / "w.h5")
+
+
+def of_operations(function="__operators__.add", slices=None):
+    """The JSON of Keras 2 of (x + y)[:, 1:]."""
+    arguments = {"y": ["y", 0, 0], "name": None}
+    slices = slices or [*[{"start": start, "stop": None, "step": None} for start in (None, 1)]]
+    entries = [
+        ("InputLayer", {"batch_input_shape": [None, 4]}, "x", []),
+        ("InputLayer", {"batch_input_shape": [None, 4]}, "y", []),
+        ("TFOpLambda", {"function": function}, "tf.add", [["x", 0, 0, arguments]]),
+        (
+            "SlicingOpLambda", {"function": "__operators__.getitem"}, "tf.get",
+            [["tf.add", 0, 0, {"slice_spec": slices}]],
+        ),
+    ]  # fmt: skip
+    layers = [
+        {"class_name": c, "config": {"name": n, **config}, "name": n, "inbound_nodes": nodes}
+        for c, config, n, nodes in entries
+    ]
+    ends = {"input_layers": [["x", 0, 0], ["y", 0, 0]], "output_layers": [["tf.get", 0, 0]]}
+    config = {"name": "model", "layers": layers, **ends}
+    described = {"class_name": "Functional", "config": config, "keras_version": "2.15.0"}
+    return json.dumps(described)
+
+
+def test_operations_of_keras_2():
+    model = fastrnn.models.model_from_json(of_operations())
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    np.testing.assert_array_equal(model.predict([x, 2 * x], verbose=0), 3 * x[:, 1:])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"function": "py_function"}, "operation 'py_function' of TensorFlow is not supported"),
+        ({"function": 5}, "operation 5 of TensorFlow is not supported"),
+        ({"function": "reshape"}, "tf.add"),
+        ({"slices": [{"start": "x"}]}, "slice_spec: expected numbers and slices"),
+        ({"slices": 7}, "tf.get"),
+    ],
+)
+def test_operations_of_keras_2_that_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        fastrnn.models.model_from_json(of_operations(**options))

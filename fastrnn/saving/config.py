@@ -15,7 +15,7 @@ from fastrnn.data import each, leaves_of
 from fastrnn.layers import symbolic
 from fastrnn.layers.operation import OPERATIONS, read
 from fastrnn.models import Functional, Model, Sequential
-from fastrnn.saving import legacy
+from fastrnn.saving import legacy, tf_operations
 from fastrnn.saving.guard import of_values, values_of
 from fastrnn.utils import get_custom_objects, get_registered_object
 
@@ -161,6 +161,8 @@ class Loader:
         with values_of(f"layer {config.get('name')!r} ({class_name})"):
             if class_name in ("Sequential", "Functional", "Model"):
                 return self._model(entry, depth)
+            if class_name in tf_operations.CLASSES:
+                return tf_operations.TFOperation(config)
             layer = self._layer(class_name, entry, config, depth)
             check_name(layer.name)
         self.restrict(layer)
@@ -375,6 +377,8 @@ class Nodes:
         self.entries[name] = entry
         for number, node in enumerate(entry["inbound_nodes"]):
             called = _operation_call if _is_operation(entry) else _call
+            if entry["class_name"] in tf_operations.CLASSES:
+                called = _tf_call
             self.calls[name, number] = called(node, name)
 
     def _take_masks(self, masks):
@@ -426,6 +430,28 @@ def _operation_call(node, name):
             raise ValueError(f"{where}: {error}") from None
 
     return Call([part_of(arg) for arg in args], {}, {})
+
+
+def _tf_call(node, name):
+    where = f"inputs of operation {name!r}"
+    listed = isinstance(node, list) and node and all(isinstance(part, list) for part in node)
+    parts = node if listed else [node]
+    for part in parts:
+        if not isinstance(part, list) or len(part) != 4 or not isinstance(part[3], dict):
+            raise ValueError(
+                f"{where}: expected [layer, call, place, arguments], received {node!r:.100}"
+            )
+
+    def part_of(value):
+        is_tensor = isinstance(value, list) and value[:1] and isinstance(value[0], str)
+        return _structure(value, where) if is_tensor and len(value) == 3 else Constant(value)
+
+    first = [
+        Constant(part[2]) if part[0] == "_CONSTANT_VALUE" else _structure(part[:3], where)
+        for part in parts
+    ]
+    named = {key: part_of(value) for key, value in parts[0][3].items()}
+    return Call([first] if listed else first, named, {})
 
 
 def _call(node, name):

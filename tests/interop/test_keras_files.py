@@ -326,3 +326,33 @@ def test_functional_chain_from_keras_2(keras2, tmp_path):
     x = np.array([[1, 2, 3, 0, 0], [0, 4, 0, 5, 0]], np.int32)
     for ours in (load_model(tmp_path / "m.h5"), fastrnn.from_keras(theirs)):
         np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)
+
+
+def test_operations_from_keras_2(keras2, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    K = keras2.layers
+    i, j = keras2.Input((5, 4)), keras2.Input((4,))
+    x = K.LSTM(4, return_sequences=True)(i)
+    outputs = [
+        *(x + i, 2 - x, x * 0.5, x / 2.0, 1 / (1 + tf.square(i)), x**2, -abs(x), x > 0),
+        *(x[:, -1], x[:, 1:3, ::2], x[:, tf.newaxis], tf.concat([x, i], -1), tf.exp(x)),
+        *(tf.matmul(x, i, transpose_b=True), x @ tf.transpose(x, [0, 2, 1]), tf.stack([x, i], 1)),
+        *(tf.reduce_mean(x, axis=1), tf.reduce_sum(x, -1, keepdims=True), tf.squeeze(x[:, :1], 1)),
+        *(tf.reshape(x, [-1, 20]), tf.nn.softmax(x, axis=1), tf.nn.relu(x), tf.maximum(x, i)),
+        *(tf.where(x > 0, x, i), tf.clip_by_value(x, 0.0, 0.1), tf.expand_dims(j, 1)),
+        *(tf.tile(j, [1, 2]), *tf.split(x, 2, axis=-1), tf.reverse(x, [1]), tf.cumsum(x, axis=1)),
+        *(tf.math.l2_normalize(x, axis=-1), tf.one_hot(tf.cast(j, tf.int32), 3)),
+    ]
+    theirs = keras2.Model([i, j], outputs)
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(3, 5, 4)).astype("f"), rng.uniform(0, 2.5, (3, 4)).astype("f")]
+    expected = theirs.predict(x, verbose=0)
+    theirs.save(tmp_path / "m.h5")
+    theirs.save(tmp_path / "m.keras", save_format="keras")
+    for ours in (
+        load_model(tmp_path / "m.h5"),
+        load_model(tmp_path / "m.keras"),
+        fastrnn.from_keras(theirs),
+    ):
+        for y, y_expected in zip(ours.predict(x, verbose=0), expected, strict=True):
+            np.testing.assert_allclose(y, y_expected, **CLOSE)
