@@ -92,6 +92,17 @@ class ConvolutionOptions(WeightedOptions, total=False):
     border_mode: str
 
 
+class ConvLSTMOptions(RecurrentOptions, total=False):
+    unroll: bool
+    nb_filter: SupportsIndex
+    border_mode: str
+    subsample: Sizes
+
+
+class ConvLSTM2DOptions(ConvLSTMOptions, total=False):
+    dim_ordering: str
+
+
 class WindowedOptions(Options, total=False):
     weights: Sequence[Any] | None
 

@@ -255,8 +255,9 @@ class Stepper(Predictor):
 
     @property
     def state(self) -> np.ndarray:
-        states = [array for arrays in self._recurrent.values() for array in arrays]
-        return np.concatenate([np.empty((self.streams, 0), np.float32), *states], axis=1)
+        n = self.streams
+        states = [array.reshape(n, -1) for arrays in self._recurrent.values() for array in arrays]
+        return np.concatenate([np.empty((n, 0), np.float32), *states], axis=1)
 
     @state.setter
     def state(self, value: ArrayLike) -> None:
@@ -268,8 +269,9 @@ class Stepper(Predictor):
             )
         for arrays in self._recurrent.values():
             for array in arrays:
-                array[...] = value[:, at : at + array.shape[1]]
-                at += array.shape[1]
+                size = array[0].size
+                array[...] = value[:, at : at + size].reshape(array.shape)
+                at += size
 
     def reset(self, streams: Any = slice(None)) -> None:
         """Start these streams (an index, several, or a mask; all by default) from zeros."""
@@ -355,8 +357,7 @@ class Stepper(Predictor):
             _cannot(layer, reason)
         if recurrent:
             for stage in layer.stages:
-                size = self.streams, stage.units
-                self._recurrent[here, stage] = [np.zeros(size, np.float32) for _ in stage.states_of]
+                self._recurrent[here, stage] = stage.get_initial_state(self.streams)
             return [_STEPS if layer.return_sequences else _LAST] + [_LAST] * (len(call.outputs) - 1)
         return [max(kinds)] * len(call.outputs)
 

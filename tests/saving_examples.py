@@ -86,6 +86,29 @@ EXAMPLES = {
         ],
         SEQUENCE,
     ),
+    "ConvLSTM1D": (
+        lambda L: [
+            L.ConvLSTM1D(3, 2, padding="same", return_sequences=True, kernel_regularizer="l2"),
+            L.ConvLSTM1D(2, 3, 2, use_bias=False, go_backwards=True, activation="softsign"),
+        ],
+        IMAGE,
+    ),
+    "ConvLSTM2D": (
+        lambda L: [
+            L.ConvLSTM2D(3, (3, 2), return_sequences=True, recurrent_activation="hard_sigmoid"),
+            L.BatchNormalization(),
+            L.ConvLSTM2D(2, 2, dropout=0.1, recurrent_dropout=0.2, recurrent_constraint="max_norm"),
+        ],
+        (3, *IMAGE),
+    ),
+    "ConvLSTM2D twice": (
+        lambda L: [
+            L.Bidirectional(L.ConvLSTM2D(3, 2, padding="same", return_sequences=True)),
+            L.TimeDistributed(L.Flatten()),
+            L.LSTM(2),
+        ],
+        (3, *IMAGE),
+    ),
     "Cropping1D": (lambda L: [L.Cropping1D((1, 0)), L.LSTM(2)], SEQUENCE),
     "Cropping2D": (lambda L: [L.Cropping2D(((1, 0), (2, 1))), L.Flatten()], IMAGE),
     "Dense": (

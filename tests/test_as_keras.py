@@ -119,6 +119,18 @@ def test_graphs_learn(tmp_path, name, score):
     assert not os.listdir(tmp_path)
 
 
+def test_convolutional_lstms_learn_the_next_frame(tmp_path):
+    out = script("next_frame.py", tmp_path)
+    weights = 40 * (25 * (1 + 10) + 1) + 4 * 10 + 32 * (9 * (10 + 8) + 1) + 9 * 8 + 1
+    assert f"Total params: {weights:,} " in out
+    last = out.splitlines()[-1]
+    before, after, still, right = numbers(r"\d\.\d+", last)
+    assert after < 0.3 * before
+    assert 1 - right < 0.6 * (1 - still)
+    assert last.endswith("same after loading: True")
+    assert not list(tmp_path.glob("*.keras"))
+
+
 def test_fragments_count_parameters_as_keras(tmp_path):
     out = script("fragments.py", tmp_path)
     # 4 (inputs + units + 1) units, for each direction
@@ -254,7 +266,7 @@ def test_networks_of_tutorials(tmp_path, name, shape):
 @pytest.mark.parametrize(
     "name, line, message",
     [
-        ("conv_lstm.py", 5, "AttributeError: fastrnn has no keras.layers.ConvLSTM2D; keras.layers "
+        ("conv_lstm.py", 21, "AttributeError: fastrnn has no keras.layers.Conv3D; keras.layers "
          "has Activation, "),
     ],
 )  # fmt: skip
@@ -277,6 +289,7 @@ from keras.datasets import imdb, mnist
 from keras.engine.topology import Layer
 from keras.initializers import RandomNormal
 from keras.layers.convolutional import Conv1D, Conv2D, MaxPooling2D, UpSampling2D, ZeroPadding2D
+from keras.layers.convolutional_recurrent import ConvLSTM2D
 from keras.layers.core import Activation, Dense, Dropout
 from keras.layers.embeddings import Embedding
 from keras.layers.normalization import BatchNormalization
@@ -310,6 +323,7 @@ for ours, theirs in [
     (L.Embedding, (Embedding,)), (L.Conv1D, (Conv1D,)),
     (L.Conv2D, (Conv2D, keras.layers.Convolution2D)), (L.MaxPooling2D, (MaxPooling2D,)),
     (L.UpSampling2D, (UpSampling2D,)), (L.ZeroPadding2D, (ZeroPadding2D,)),
+    (L.ConvLSTM2D, (ConvLSTM2D,)),
     (L.BatchNormalization, (BatchNormalization,)), (L.GRU, (GRU,)), (L.SimpleRNN, (SimpleRNN,)),
     (L.Bidirectional, (Bidirectional,)), (L.TimeDistributed, (TimeDistributed,)),
     (fastrnn.callbacks.EarlyStopping, (EarlyStopping, callbacks.EarlyStopping)),
@@ -357,12 +371,12 @@ def test_the_real_libraries_are_never_imported(tmp_path):
 @pytest.mark.parametrize(
     "statement, kind, name, offer",
     [
-        ("from keras.layers import ConvLSTM2D", "ModuleNotFoundError", "keras.layers.ConvLSTM2D",
-         "LSTM"),
-        ("from tensorflow.keras.layers import ConvLSTM2D", "ModuleNotFoundError",
-         "keras.layers.ConvLSTM2D", "LSTM"),
-        ("import keras; keras.layers.ConvLSTM2D", "AttributeError", "keras.layers.ConvLSTM2D",
-         "LSTM"),
+        ("from keras.layers import ConvLSTM3D", "ModuleNotFoundError", "keras.layers.ConvLSTM3D",
+         "ConvLSTM2D"),
+        ("from tensorflow.keras.layers import ConvLSTM3D", "ModuleNotFoundError",
+         "keras.layers.ConvLSTM3D", "ConvLSTM2D"),
+        ("import keras; keras.layers.ConvLSTM3D", "AttributeError", "keras.layers.ConvLSTM3D",
+         "ConvLSTM2D"),
         ("import keras.applications", "ModuleNotFoundError", "keras.applications", "layers"),
         ("import tensorflow as tf; tf.Graph", "AttributeError", "tensorflow.Graph", "keras"),
     ],

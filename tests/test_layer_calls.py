@@ -46,11 +46,13 @@ def test_arguments_by_position():
         L.UnitNormalization(), L.RMSNormalization(), L.GroupNormalization(3), L.Rescaling(2),
         L.Normalization(), L.UpSampling1D(), L.ZeroPadding1D(), L.Cropping1D(), L.Conv2D(2, 2),
         L.MaxPooling2D(), L.GlobalAveragePooling2D(), L.ZeroPadding2D(), L.SpatialDropout2D(0.5),
+        L.ConvLSTM1D(2, 2),
     ],
     ids=lambda layer: type(layer).__name__,
 )  # fmt: skip
 def test_a_mask_that_does_not_fit(layer):
-    x = X[:, :, None].repeat(2, axis=2) if type(layer).__name__.endswith("2D") else X
+    of_images = type(layer).__name__.endswith("2D") or isinstance(layer, L.ConvLSTM1D)
+    x = X[:, :, None].repeat(2, axis=2) if of_images else X
     for shape in ((4, 6), (3, 5), (5, 4)):
         with pytest.raises(ValueError, match="^mask: expected"):
             layer(x, mask=np.ones(shape, bool))
@@ -104,7 +106,8 @@ NEEDED = {
     "Embedding": {"input_dim": 3, "output_dim": 2}, "Conv1D": {"filters": 2, "kernel_size": 2},
     "Conv1DTranspose": {"filters": 2, "kernel_size": 2}, "DepthwiseConv1D": {"kernel_size": 2},
     "SeparableConv1D": {"filters": 2, "kernel_size": 2},
-    "Conv2D": {"filters": 2, "kernel_size": 2}, "SpatialDropout2D": {"rate": 0.5},
+    "Conv2D": {"filters": 2, "kernel_size": 2}, "ConvLSTM1D": {"filters": 2, "kernel_size": 2},
+    "ConvLSTM2D": {"filters": 2, "kernel_size": 2}, "SpatialDropout2D": {"rate": 0.5},
     "Dropout": {"rate": 0.5}, "SpatialDropout1D": {"rate": 0.5}, "GaussianDropout": {"rate": 0.5},
     "AlphaDropout": {"rate": 0.5}, "GaussianNoise": {"stddev": 0.5}, "RepeatVector": {"n": 2},
     "Activation": {"activation": "relu"}, "Reshape": {"target_shape": (2,)},

@@ -270,7 +270,7 @@ CASES = {
 }
 
 
-GLU = {  # apart, as ONNX has no such operator and tests/test_onnx.py takes all of CASES
+APART = {  # as ONNX has no such operator and tests/test_onnx.py takes all of CASES
     "dense glu": (lambda: L.Dense(6, "glu"), VECTOR),
     "activation glu": (lambda: L.Activation("glu"), (3, 8)),
     "conv glu": (lambda: L.Conv1D(4, 2, activation="glu"), SEQUENCE),
@@ -278,18 +278,51 @@ GLU = {  # apart, as ONNX has no such operator and tests/test_onnx.py takes all 
         lambda: L.Conv1D(3, 2, data_format="channels_first", activation="glu"),
         SEQUENCE,
     ),
+    "conv lstm 1d": (lambda: L.ConvLSTM1D(3, 2, return_sequences=True), IMAGE),
+    "conv lstm 1d backwards": (
+        lambda: L.ConvLSTM1D(2, 3, 2, "same", go_backwards=True, use_bias=False),
+        IMAGE,
+    ),
+    "conv lstm 1d first": (
+        lambda: L.ConvLSTM1D(3, 2, data_format="channels_first", activation="gelu"),
+        IMAGE,
+    ),
+    "conv lstm": (lambda: L.ConvLSTM2D(3, 3, padding="same"), (3, *IMAGE)),
+    "conv lstm sequences": (
+        lambda: L.ConvLSTM2D(2, (2, 3), padding="same", return_sequences=True),
+        (3, *IMAGE),
+    ),
+    "conv lstm strides": (lambda: L.ConvLSTM2D(2, (3, 2), (2, 1)), (3, *IMAGE)),
+    "conv lstm dilation": (
+        lambda: L.ConvLSTM2D(2, 2, dilation_rate=(1, 2), activation="softsign"),
+        (3, *IMAGE),
+    ),
+    "conv lstm first": (
+        lambda: L.ConvLSTM2D(2, 2, padding="same", data_format="channels_first"),
+        (3, *IMAGE),
+    ),
+    "conv lstm dropout": (
+        lambda: L.ConvLSTM2D(2, 2, dropout=0.4, recurrent_dropout=0.3, return_sequences=True),
+        (3, *IMAGE),
+    ),
+    "bidirectional conv lstm": (
+        lambda: L.Bidirectional(L.ConvLSTM2D(2, 2, padding="same", return_sequences=True)),
+        (3, *IMAGE),
+    ),
+    "bidirectional conv lstm 1d": (lambda: L.Bidirectional(L.ConvLSTM1D(2, 2), "mul"), IMAGE),
+    "time distributed conv lstm": (lambda: L.TimeDistributed(L.ConvLSTM1D(2, 2)), (3, *IMAGE)),
 }
 
 
 def example(name, rng):
     """What makes the layer of a case, and a batch of inputs for it."""
-    make, shape = {**CASES, **GLU}[name]
+    make, shape = {**CASES, **APART}[name]
     if shape is INDICES:
         return make, rng.integers(0, 9, (6, 5)).astype(np.int32)
     return make, rng.standard_normal((6, *shape)).astype(np.float32)
 
 
-@pytest.fixture(params=[*CASES, *GLU])
+@pytest.fixture(params=[*CASES, *APART])
 def case(request, rng):
     return example(request.param, rng)
 

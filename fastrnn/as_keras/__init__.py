@@ -24,8 +24,8 @@ _KERAS = re.compile(
 
 # Keras's path: the module of fastrnn whose names are there. Those of Keras 1 and 2 are among them.
 _LAYER_MODULES = (
-    "advanced_activations", "convolutional", "core", "cudnn_recurrent", "embeddings",
-    "experimental", "experimental.preprocessing", "noise", "normalization",
+    "advanced_activations", "convolutional", "convolutional_recurrent", "core", "cudnn_recurrent",
+    "embeddings", "experimental", "experimental.preprocessing", "noise", "normalization",
     "normalization.batch_normalization", "pooling", "recurrent", "wrappers",
 )  # fmt: skip
 _UTIL_MODULES = (

@@ -94,7 +94,7 @@ class _Writer:
     def layer(self, layer):
         name = type(layer).__name__
         write = getattr(self, f"_{name}", None)
-        if isinstance(layer, Recurrent):
+        if isinstance(layer, Recurrent) and layer.cell:
             write = self._recurrent
         if write is None or layers.CLASSES.get(name) is not type(layer):
             self.refuse(layer, f"{name} is not among the layers of the C library")

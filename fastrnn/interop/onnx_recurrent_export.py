@@ -12,7 +12,10 @@ KINDS = {name: kind for kind, name in LAYERS.items()}
 
 def _kind(layer):
     """The ONNX operator of a recurrent layer."""
-    return KINDS[type(layer).__name__]
+    name = type(layer).__name__
+    if name not in KINDS:
+        refuse(layer, f"{name} is not supported")
+    return KINDS[name]
 
 
 @exporter("LSTM", "GRU", "SimpleRNN", "RNN")

@@ -484,6 +484,8 @@ def _bidirectional(layer):
     pair = [stage for inner in layer.sublayers for stage in inner.stages]
     if len(pair) > 2:
         _refuse(layer, "expected one cell in each direction")
+    if type(pair[0]).__name__ not in KINDS:
+        _refuse(layer, f"{type(pair[0]).__name__} has no module in torch.nn")
     if pair[0].go_backwards or type(pair[0]) is not type(pair[1]) or pair[0].units != pair[1].units:
         _refuse(layer, "expected a forward and a backward layer alike in class and units")
     rnn, state = _rnn(pair), layer.return_state

@@ -17,6 +17,7 @@ from fastrnn.layers.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCel
 from fastrnn.layers.conv1d import Conv1D
 from fastrnn.layers.conv1d_transpose import Conv1DTranspose
 from fastrnn.layers.conv2d import Conv2D
+from fastrnn.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D
 from fastrnn.layers.core import (
     Activation,
     ActivityRegularization,

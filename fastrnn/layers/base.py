@@ -177,7 +177,7 @@ class Layer:
     _hidden_names = frozenset(
         {
             *("check_call", "check_mask", "has_states", "plan", "repair_rank", "sizes_of_states"),
-            *("grouped", "groups_of_states", "sublayers", "takes_several"),
+            *("grouped", "groups_of_states", "states_beside", "sublayers", "takes_several"),
         }
     )  # what dir() does not show
 

@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from fastrnn._types import Identifier, Initializer, RecurrentOptions, Unpack, Whole
 
 
+def with_forget_bias(unit_forget_bias, kwargs):
+    """unit_forget_bias, or what Keras 1's forget_bias_init says, which is taken out of kwargs."""
+    forget = kwargs.pop("forget_bias_init", None)
+    if forget not in (None, "one"):
+        warnings.warn(
+            f"forget_bias_init: expected 'one', received {forget!r}, which is ignored; "
+            "unit_forget_bias says whether the bias of the forget gate starts at 1",
+            stacklevel=4,
+        )
+    return check_flag("unit_forget_bias", unit_forget_bias) or forget == "one"
+
+
 class LSTM(OneCell):
     """(batch, timesteps, features) -> (batch, units), or (batch, timesteps, units) with
     return_sequences; float32. Weights, gates in the order i, f, c, o: kernel (features, 4 units),
@@ -62,15 +74,9 @@ class LSTM(OneCell):
         use_cudnn: Any = "auto",
         **kwargs: Unpack[RecurrentOptions],
     ):
-        forget = kwargs.pop("forget_bias_init", None)
-        if forget not in (None, "one"):
-            warnings.warn(
-                f"forget_bias_init: expected 'one', received {forget!r}, which is ignored; "
-                "unit_forget_bias says whether the bias of the forget gate starts at 1",
-                stacklevel=3,
-            )
-        super().__init__(**given(locals(), "unit_forget_bias", "forget"))
-        self.unit_forget_bias = check_flag("unit_forget_bias", unit_forget_bias) or forget == "one"
+        unit_forget_bias = with_forget_bias(unit_forget_bias, kwargs)
+        super().__init__(**given(locals(), "unit_forget_bias"))
+        self.unit_forget_bias = unit_forget_bias
 
     def _initial_bias(self, shape, dtype="float32"):
         initial, units = self._bias.initializer, self.units

@@ -74,10 +74,15 @@ class TakesStates(Layer):
     `sizes_of_states` says. Mask and shapes are those of x."""
 
     takes_several = True
+    _rank_of_x = 3
 
     def sizes_of_states(self) -> list[int]:
         """Units of each state, in order."""
         self._lacks("sizes_of_states()")
+
+    def states_beside(self, shape) -> list[tuple]:
+        """The shapes of the states beside an x of this shape, in order."""
+        return [(None, size) for size in self.sizes_of_states()]
 
     def groups_of_states(self) -> list[int]:
         """How states are grouped into lists outside the layer: 0 for one that stands alone, else
@@ -95,14 +100,11 @@ class TakesStates(Layer):
         if not isinstance(shapes, list):
             return shapes
         shape, *states = shapes
-        sizes = self.sizes_of_states()
-        fits = len(states) == len(sizes) and all(
-            len(state) == 2 and state[1] == size for state, size in zip(states, sizes, strict=True)
-        )
-        if not fits:
+        expected = self.states_beside(shape)
+        if [tuple(state[1:]) for state in states] != [state[1:] for state in expected]:
             raise ValueError(
-                f"layer {self.name!r} ({type(self).__name__}): expected {len(sizes)} initial "
-                f"states of shapes {[(None, size) for size in sizes]}, received {states}"
+                f"layer {self.name!r} ({type(self).__name__}): expected {len(expected)} initial "
+                f"states of shapes {expected}, received {states}"
             )
         return shape
 
@@ -111,7 +113,7 @@ class TakesStates(Layer):
         if isinstance(inputs, (list, tuple)) and len(inputs) > 1:
             if symbolic:
                 inputs = flat(inputs)
-            elif np.ndim(inputs[0]) == 3:
+            elif np.ndim(inputs[0]) == self._rank_of_x:
                 inputs, *kwargs["initial_state"] = inputs
         if arguments:
             kwargs |= self._by_position(arguments)
@@ -149,7 +151,7 @@ class Recurrent(TakesStates):
     units = 0
     _hidden_names = Layer._hidden_names | {
         "dropout_masks", "gates", "gradients", "initial_state", "joined", "packed", "products",
-        "recurrence", "shape_of_y", "shapes_of_states", "split", "stages", "states_of",
+        "recurrence", "shape_of_y", "shapes_of_states", "size_of_y", "split", "stages", "states_of",
     }  # fmt: skip
 
     def __init__(
@@ -209,6 +211,11 @@ class Recurrent(TakesStates):
     def shapes_of_states(self, input_shape):
         return [(input_shape[0], size) for size in self.sizes_of_states()]
 
+    @property
+    def size_of_y(self):
+        """The last size of what the layer as built puts out."""
+        return self.units
+
     def compute_mask(self, inputs, mask=None):
         if isinstance(mask, list):
             mask = mask[0]
@@ -258,8 +265,11 @@ class OneCell(Recurrent):
     gates = 0  # columns of the weights for each unit
     states_of = ("h",)
     recurrence = None  # the cell in NumPy
+    masks_each_gate = False  # has each gate a dropout mask of its own where x alone is dropped?
     recurrent_activation = staticmethod(activations.linear)
-    _hidden_names = Recurrent._hidden_names | {"cell"}
+    _hidden_names = Recurrent._hidden_names | {
+        "cell", "masks_each_gate", "new_recurrence", "state_shape",
+    }  # fmt: skip
 
     kernel_initializer, kernel_regularizer, kernel_constraint = WeightOptions.properties("_kernel")
     recurrent_initializer, recurrent_regularizer, recurrent_constraint = WeightOptions.properties(
@@ -360,10 +370,14 @@ class OneCell(Recurrent):
         """The size of each state of one sample."""
         return [self.units] * len(self.states_of)
 
+    def state_shape(self, batch):
+        """The shape of a state of the layer as built."""
+        return (batch, self.units)
+
     def get_initial_state(self, batch_size: int) -> list[np.ndarray]:
         """Zeros (batch_size, units) for each state."""
         check_size("batch_size", batch_size)
-        return [np.zeros((batch_size, self.units), np.float32) for _ in self.states_of]
+        return [np.zeros(self.state_shape(batch_size), np.float32) for _ in self.states_of]
 
     def reset_states(self, states=None):
         """Forget the states of a stateful layer, or set them: arrays (batch, units), h first."""
@@ -412,12 +426,12 @@ class OneCell(Recurrent):
         self._products = products
         return products
 
-    def dropout_masks(self, rate, batch, size, count):
-        """`count` masks (batch, size) of 0 or 1/(1 - rate); None where nothing is dropped, which
+    def dropout_masks(self, rate, shape, count):
+        """`count` masks of this shape, of 0 or 1/(1 - rate); None where nothing is dropped, which
         is also what Keras makes of a rate of 1 in layers with gates."""
         if rate == 0 or (rate == 1 and self.gates > 1):
             return None
-        ones = np.ones((count, batch, size), np.float32)
+        ones = np.ones((count, *shape), np.float32)
         if rate == 1:
             return list(np.zeros_like(ones))
         if self._generator is None:
@@ -449,6 +463,10 @@ class OneCell(Recurrent):
         ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])
         steps.append(plan_directions([self], x, run, ys, lasts, [begin], [end]))
         return [y, *end] if self.return_state else y
+
+    def new_recurrence(self, run, input_masks, recurrent_masks):
+        """A pass through time in NumPy, with dropout masks for each gate or None."""
+        return self.recurrence(self, input_masks, recurrent_masks)
 
     def gradients(self, run):
         weights = [self.kernel, self.recurrent_kernel]
@@ -487,7 +505,7 @@ def check_states(layer, states, batch):
     states = [contiguous(s, np.float32) for s in states]
     shapes = [s.shape for s in states]
     batch = shapes[0][0] if batch is None and shapes and shapes[0] else batch
-    expected = [(batch, size) for size in layer.sizes_of_states()]
+    expected = [stage.state_shape(batch) for stage in layer.stages for _ in stage.states_of]
     if shapes != expected:
         names = ", ".join(name for stage in layer.stages for name in stage.states_of)
         raise ValueError(
@@ -569,8 +587,9 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
     for layer in layers:
         kept = None
         if run.training and layer.dropout:
-            count = layer.gates if layer.recurrent_dropout else 1
-            kept = layer.dropout_masks(layer.dropout, batch, x.shape[2], count)
+            each = layer.masks_each_gate or layer.recurrent_dropout
+            shape = (batch, *x.shape[2:])
+            kept = layer.dropout_masks(layer.dropout, shape, layer.gates if each else 1)
         dropped.append(kept)
         seen = x
         if fused and kept is not None:
@@ -609,12 +628,10 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
             recurrent_kept = None
             if run.training:
                 recurrent_kept = layer.dropout_masks(
-                    layer.recurrent_dropout, batch, layer.units, layer.gates
+                    layer.recurrent_dropout, layer.state_shape(batch), layer.gates
                 )
-            recurrence = layer.recurrence(layer, kept, recurrent_kept)
-            start = starts[d] or [
-                np.zeros((batch, layer.units), np.float32) for _ in layer.states_of
-            ]
+            recurrence = layer.new_recurrence(run, kept, recurrent_kept)
+            start = starts[d] or layer.get_initial_state(batch)
             last_states.append(
                 recurrence.forward(
                     inputs[d], masks[d], layer.zero_output_for_mask, start, ys[d], lasts[d]
@@ -721,10 +738,8 @@ def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begin
         for d, layer in enumerate(layers):
             given = _end_gradients(layer, mask, dlasts[d], dstates[d])
             dh = _state_gradients(layer, mask, dys[d])
-            ends = [
-                np.zeros((x.shape[0], layer.units), np.float32) if end is None else end
-                for _, end in zip(layer.states_of, given, strict=False)
-            ]
+            zeros = layer.get_initial_state(x.shape[0])
+            ends = [zero if end is None else end for zero, end in zip(zeros, given, strict=False)]
             dx, first = passes[d].backward(dh, ends, layer.gradients(run), need_dx)
             for array, gradient in zip(begins[d], first, strict=False):
                 array[...] = gradient
@@ -769,7 +784,7 @@ def _end_gradients(layer, mask, dlast, dstates):
         if mask is not None:
             on = in_order(layer, mask)
             shown = on[:, -1] if layer.zero_output_for_mask else on.any(axis=1)
-            dlast = dlast * shown[:, None]
+            dlast = dlast * beside(shown, dlast)
         dh_last = dlast if dh_last is None else dlast + dh_last
     return dh_last, dc_last
 
@@ -781,9 +796,15 @@ def _state_gradients(layer, mask, dy):
     on, dh, repeated = in_order(layer, mask), np.empty_like(dy), 0
     for t in reversed(range(dy.shape[1])):
         total = dy[:, t] + repeated
-        dh[:, t] = np.where(on[:, t, None], total, 0)
-        repeated = 0 if layer.zero_output_for_mask else np.where(on[:, t, None], 0, total)
+        here = beside(on[:, t], total)
+        dh[:, t] = np.where(here, total, 0)
+        repeated = 0 if layer.zero_output_for_mask else np.where(here, 0, total)
     return dh
+
+
+def beside(mask, array):
+    """A view of a mask of the first axes of `array`, for arithmetic with it."""
+    return mask.reshape(mask.shape + (1,) * (array.ndim - mask.ndim))
 
 
 def in_order(layer, array):

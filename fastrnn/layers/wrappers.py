@@ -40,7 +40,6 @@ class Bidirectional(TakesStates):
 
     supports_masking = True
     _positional = ("initial_state", "mask")
-    fixed_axes = (-1,)
 
     def __init__(
         self,
@@ -86,11 +85,22 @@ class Bidirectional(TakesStates):
     def layer(self):
         return self.forward_layer
 
+    @property
+    def fixed_axes(self):
+        return self.forward_layer.fixed_axes
+
+    @property
+    def _rank_of_x(self):
+        return self.forward_layer._rank_of_x
+
     def check_input_shape(self, shape):
         self.forward_layer.check_input_shape(shape)
 
     def sizes_of_states(self):
         return [size for layer in self.sublayers for size in layer.sizes_of_states()]
+
+    def states_beside(self, shape):
+        return [state for layer in self.sublayers for state in layer.states_beside(shape)]
 
     def groups_of_states(self):
         return [count for layer in self.sublayers for count in layer.groups_of_states()]
@@ -109,6 +119,12 @@ class Bidirectional(TakesStates):
             layer.build(input_shape)
             for variable in layer.weights:
                 variable.path = f"{self.name}/{variable.path}"
+        shapes = [layer.shape_of_y(input_shape) for layer in self.sublayers]
+        if shapes[0][:-1] != shapes[1][:-1]:
+            raise ValueError(
+                f"layer {self.name!r}: expected layers whose outputs differ in the last size at "
+                f"most, received shapes {shapes[0]} and {shapes[1]}"
+            )
 
     def compute_output_shape(self, input_shape):
         input_shape = self._of_x(input_shape)
@@ -134,18 +150,21 @@ class Bidirectional(TakesStates):
 
     def _views(self, array):
         """For both layers the y and last (one of them None) that `array` or its half holds."""
-        split = self.forward_layer.units
+        split = self.forward_layer.size_of_y
         halves = [array[..., :split], array[..., split:]]
         if not self.return_sequences:
             return [None, None], halves
         return [halves[0], halves[1][:, ::-1]], [None, None]
+
+    def _size_of_both(self):
+        return self.forward_layer.size_of_y + self.backward_layer.size_of_y
 
     def _regularized(self, both):
         """(activity regularizer, output) of the layers inside that have one."""
         regularizers = [layer.activity_regularizer for layer in self.sublayers]
         if regularizers == [None, None]:
             return []
-        split = self.forward_layer.units
+        split = self.forward_layer.size_of_y
         pairs = zip(regularizers, (both[..., :split], both[..., split:]), strict=True)
         return [(regularizer, y) for regularizer, y in pairs if regularizer is not None]
 
@@ -161,9 +180,8 @@ class Bidirectional(TakesStates):
 
     def forward(self, x, run, mask=None, states=None):
         x, states, mask = given_states(self, x, states, run, mask)
-        units = self.forward_layer.units + self.backward_layer.units
-        shape = x.shape[:2] if self.return_sequences else x.shape[:1]
-        both = run.empty(self, "y", (*shape, units))
+        *shape, _ = self.forward_layer.shape_of_y(x.shape)
+        both = run.empty(self, "y", (*shape, self._size_of_both()))
         starts = self.split(states)
         forward_chains(self, self._chains(), x, run, mask, starts, *self._views(both))
         for regularizer, y in self._regularized(both):
@@ -176,8 +194,8 @@ class Bidirectional(TakesStates):
     def _merged(self, both, run):
         if self.merge_mode == "concat":
             return [both]
-        units = self.forward_layer.units
-        forward, backward = both[..., :units], both[..., units:]
+        split = self.forward_layer.size_of_y
+        forward, backward = both[..., :split], both[..., split:]
         if self.merge_mode is None:
             return [forward, backward]
         merged = run.empty(self, "merged", forward.shape)
@@ -196,18 +214,17 @@ class Bidirectional(TakesStates):
             dy = dy[:2] if self.merge_mode is None else dy[0]
         if self.merge_mode is None:
             dy = np.concatenate(dy, axis=-1)
-        units = self.forward_layer.units + self.backward_layer.units
-        both = run.empty(self, "y", (*dy.shape[:-1], units))
+        both = run.empty(self, "y", (*dy.shape[:-1], self._size_of_both()))
         if self.merge_mode in ("sum", "mul", "ave"):
-            units = self.forward_layer.units
+            split = self.forward_layer.size_of_y
             spread = run.empty(self, "dy", both.shape)
             if self.merge_mode == "mul":
-                np.multiply(dy, both[..., units:], out=spread[..., :units])
-                np.multiply(dy, both[..., :units], out=spread[..., units:])
+                np.multiply(dy, both[..., split:], out=spread[..., :split])
+                np.multiply(dy, both[..., :split], out=spread[..., split:])
             else:
                 share = np.float32(0.5 if self.merge_mode == "ave" else 1)
-                np.multiply(dy, share, out=spread[..., :units])
-                np.multiply(dy, share, out=spread[..., units:])
+                np.multiply(dy, share, out=spread[..., :split])
+                np.multiply(dy, share, out=spread[..., split:])
             dy = spread
         pairs = zip(self._regularized(dy), self._regularized(both), strict=True)
         for (_, d), (regularizer, y) in pairs:

@@ -37,7 +37,8 @@ _KERAS_1_BY_CLASS = {
         "gamma_init": "gamma_initializer",
     },
 }
-_RECURRENT = ("LSTM", "GRU", "SimpleRNN")
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "ConvLSTM2D")
+_LSTMS = ("LSTM", "ConvLSTM1D", "ConvLSTM2D")
 _KERAS_ITSELF = {"GroupedQueryAttention": "GroupQueryAttention"}  # what .h5 files call classes
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 
@@ -89,7 +90,7 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
         names = {**_KERAS_1, **(_KERAS_1_RECURRENT if class_name in _RECURRENT else {})}
         names.update(_KERAS_1_BY_CLASS.get(class_name, {}))
         config = {names.get(key, key): value for key, value in config.items()}
-        if class_name == "LSTM":
+        if class_name in _LSTMS:
             config["unit_forget_bias"] = config.pop("forget_bias_init", "one") == "one"
         if class_name == "Embedding":
             config.pop("dropout", None)
@@ -97,7 +98,7 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
         class_name = _CUDNN[class_name]
         if class_name == "GRU":
             config["reset_after"] = True
-    elif version < 3 and class_name in ("LSTM", "GRU", "LSTMCell", "GRUCell"):
+    elif version < 3 and class_name in (*_LSTMS, "GRU", "LSTMCell", "GRUCell"):
         config.setdefault("recurrent_activation", "hard_sigmoid")
     if version < 3 and class_name in ("GRU", "GRUCell"):
         config.setdefault("reset_after", False)
@@ -205,14 +206,15 @@ def update_weights(layer, arrays: list[np.ndarray], version="3") -> list[np.ndar
     Keras 1 kept kernel, recurrent kernel and bias of each gate apart, the LSTM's gates as i, c, f,
     o. Those of CuDNNLSTM and CuDNNGRU hold the transposed matrix of each gate and two biases. Those
     of keras_contrib's CRF give energies, the lower the better."""
-    if type(layer).__name__ == "CRF" and major_version(version) < 3:
+    name = type(layer).__name__
+    if name == "CRF" and major_version(version) < 3:
         if layer.activation is not activations.linear:
             raise ValueError(
                 f"layer {layer.name!r}: expected activation='linear' to read weights of "
                 f"keras_contrib's CRF, received {layer.activation.__name__!r}"
             )
         return [-array for array in arrays]
-    gates = {"LSTM": 4, "GRU": 3}.get(type(layer).__name__)
+    gates = 4 if name in _LSTMS else 3 if name == "GRU" else None
     inner = getattr(layer, "forward_layer", None)
     if inner is not None and len(arrays) % 2 == 0:
         half, backward = len(arrays) // 2, layer.backward_layer

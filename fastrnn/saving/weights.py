@@ -34,7 +34,8 @@ def places(layer, path="", seen=None):
     seen.add(layer)
     own = layer._variables
     if isinstance(layer, OneCell):
-        yield f"{path}cell/", f"{layer.name}/{snake_case(type(layer).__name__)}_cell", own
+        kind = snake_case(type(layer).__name__).removesuffix("1d").removesuffix("2d")
+        yield f"{path}cell/", f"{layer.name}/{kind}_cell", own
         own = []
     yield path, layer.name, own
     counts = {}

@@ -104,6 +104,29 @@ LAYERS = {
             ),
         ],
     ),
+    "ConvLSTM1D": (
+        IMAGE,
+        [
+            lambda m: m.layers.ConvLSTM1D(3, 2),
+            lambda m: m.layers.ConvLSTM1D(
+                2, [3], (2,), "SAME", "channels_last", 1, "relu", "hard_sigmoid", False,
+                "he_normal", "glorot_uniform", "ones", False, kernel_constraint="max_norm",
+                return_sequences=True, zero_output_for_mask=True,
+            ),
+        ],
+    ),
+    "ConvLSTM2D": (
+        (3, *IMAGE),
+        [
+            lambda m: m.layers.ConvLSTM2D(3, 2),
+            lambda m: m.layers.ConvLSTM2D(
+                2, (3, 2), [2, 1], "SAME", "channels_last", 1, "softsign", "sigmoid", True,
+                "he_normal", "glorot_uniform", "ones", True, "l1", "l2", "l1", "l2", "max_norm",
+                "unit_norm", "non_neg", seed=3, return_state=False, go_backwards=True,
+                unroll=True, name="films",
+            ),
+        ],
+    ),
     "Cropping2D": (
         IMAGE,
         [

@@ -267,6 +267,8 @@ def test_regularizer_or_constraint(module, name, options, tally):
         ("Dense", (None, 128), {"units": 10}),
         ("Conv1D", (None, 9, 16), {"filters": 8, "kernel_size": 3}),
         ("Conv2D", (None, 6, 9, 8), {"filters": 16, "kernel_size": (3, 2)}),
+        ("ConvLSTM1D", (None, 3, 9, 8), {"filters": 4, "kernel_size": 3}),
+        ("ConvLSTM2D", (None, 3, 6, 9, 8), {"filters": 4, "kernel_size": (3, 2)}),
         ("DepthwiseConv1D", (None, 9, 16), {"kernel_size": 3, "depth_multiplier": 4}),
         ("SeparableConv1D", (None, 9, 16), {"filters": 8, "kernel_size": 3}),
         ("Conv1DTranspose", (None, 9, 4), {"filters": 32, "kernel_size": 3}),

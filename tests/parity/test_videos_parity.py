@@ -45,8 +45,19 @@ def reshaped(m):
     ]
 
 
+def convolutional(m):
+    L = m.layers
+    return [
+        L.ConvLSTM2D(4, 3, padding="same", return_sequences=True, kernel_regularizer="l2"),
+        L.BatchNormalization(momentum=0.8),
+        L.Bidirectional(L.ConvLSTM2D(3, (2, 3), strides=(2, 1), activation="relu")),
+        L.Conv2D(2, 2),
+        L.Flatten(),
+    ]
+
+
 @pytest.mark.parametrize("frames", [4, None])
-@pytest.mark.parametrize("stack", [by_layer, nested, reshaped])
+@pytest.mark.parametrize("stack", [by_layer, nested, reshaped, convolutional])
 def test_training(stack, frames, tally):
     rng = np.random.default_rng(5)
     x = rng.standard_normal((6, 4, 6, 7, 2)).astype(np.float32)

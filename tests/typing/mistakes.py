@@ -62,6 +62,9 @@ layers.Activation()  # wrong
 layers.UpSampling1D("2")  # wrong
 layers.Conv2D(4)  # wrong
 layers.Conv2D(4, 3, paddings="same")  # wrong
+layers.ConvLSTM2D(4)  # wrong
+layers.ConvLSTM2D(4, 3, groups=1)  # wrong
+layers.ConvLSTM1D(4, "3")  # wrong
 layers.MaxPooling2D(pool=2)  # wrong
 layers.GlobalAveragePooling2D(keep_dims=True)  # wrong
 layers.UpSampling2D("2")  # wrong
