@@ -133,6 +133,7 @@ UNREAD = {
     "heads of": "MatMul",
     "grouped heads": "MatMul",
     "bidirectional two layers": "Concat",
+    "bidirectional rnn of cells": "Concat",
     "layer normalization axes": "ReduceMean",
     "layer normalization middle": "Sqrt",
     "layer normalization plain": "Sqrt",
