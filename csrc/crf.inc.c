@@ -88,13 +88,12 @@ static double crf_loss(const fr_crf *c, const float *chain, int64_t width, doubl
     const float *alpha = alphas + (steps - 1) * width;
     for (int64_t j = 0; j < n; j += V) store(gamma + j, load(alpha + j) + load(right + j));
     const float most = settle(gamma, n);
-    double sum = 0;
+    double sum = 1e-37; /* no path may be possible */
     for (int64_t j = 0; j < n; j += V) {
         const vf e = falling_exp(part_of(gamma, j, n, NEVER));
         store(gamma + j, e);
         sum += wide_sum(e);
     }
-    if (sum < 1e-37) sum = 1e-37; /* no path is possible */
     total += (double)most + log(sum);
     if (!c->dscores) return total - path;
 
