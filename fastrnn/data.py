@@ -94,6 +94,8 @@ def parts_by_name(name, given, names, paths=()):
 def inputs_of(model, x):
     """x as the model takes it: an array, or a list of them."""
     if not model.takes_several:
+        if isinstance(x, dict) and len(x) > 1:
+            (x,) = model.parts_of_inputs("x", x)
         return model.repair_rank(as_input(single(x, "x"), model.input_dtype, "x"))
     parts = model.parts_of_inputs("x", x)
     dtypes = model.input_dtype

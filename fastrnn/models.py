@@ -794,18 +794,18 @@ class Sequential(Model):
 
     def __call__(self, inputs, *arguments, mask=None, training=None, **kwargs):
         if isinstance(inputs, dict):
-            inputs = self._of_input(inputs)
+            (inputs,) = self.parts_of_inputs("inputs", inputs)
         return super().__call__(inputs, *arguments, mask=mask, training=training, **kwargs)
 
-    def _of_input(self, given):
-        """What a dict by the input's name holds for it."""
+    def parts_of_inputs(self, name, given):
+        """A list of what a dict by the input's name, and by others, has for it."""
         expected = self._input_layer.name if self._input_layer else None
-        if [*given] != [expected]:
+        if expected not in given:
             raise ValueError(
-                f"inputs: expected an array, or a dict with the name of the input, {expected!r}, "
+                f"{name}: expected an array, or a dict with the name of the input, {expected!r}, "
                 f"received a dict of {[*given]}"
             )
-        return given[expected]
+        return [given[expected]]
 
     def repair_rank(self, x):
         declared = self._input_layer.batch_input_shape if self._input_layer else self.input_shape
@@ -896,7 +896,10 @@ class Functional(Model):
 
     def parts_of_inputs(self, name, given):
         """A list of what a list, dict or other structure has for each of the inputs."""
-        parts = parts_by_name(name, given, self._part_names, self._paths[0])
+        names = self._part_names
+        if isinstance(given, dict) and len(given) > len(names) and given.keys() >= {*names}:
+            given = {part: given[part] for part in names}  # as Keras, which takes what it needs
+        parts = parts_by_name(name, given, names, self._paths[0])
         if missing := [n for n, p in zip(self._part_names, parts, strict=True) if p is None]:
             raise ValueError(
                 f"{name}: expected arrays for {self._part_names}, received none for {missing}"
@@ -1051,7 +1054,7 @@ def _model_between(
     inputs = starts[0] if isinstance(inputs, (list, tuple)) and [*inputs] == starts[:1] else inputs
     outputs = ends[0] if isinstance(outputs, (list, tuple)) and [*outputs] == ends[:1] else outputs
     tensors = None
-    if not _is_structure(inputs) and not _is_structure(outputs):
+    if len(ends) == 1 and not _is_structure(inputs) and not _is_structure(outputs):
         tensors = Graph.between(starts, ends).chain()
     if tensors is None:
         return Functional(inputs, outputs, name, trainable)

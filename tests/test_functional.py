@@ -220,6 +220,31 @@ def test_calls_that_are_refused():
         Sequential([x])
 
 
+def test_dicts_with_more_than_the_inputs():
+    one, two = Input((2,), name="one"), Input((2,), name="two")
+    x = np.random.default_rng(4).normal(size=(3, 5, 2)).astype(np.float32)
+    data = dict(zip(("other", "two", "one"), x, strict=True))
+    both = Model([one, two], layers.Subtract()([one, two]))
+    chain = Model(two, layers.Activation("linear")(two))
+    branches = Model(two, [layers.Activation("linear")(two), two])
+    for call in (lambda model: model(data), lambda model: model.predict(data, verbose=0)):
+        np.testing.assert_allclose(call(both), x[2] - x[1])
+        np.testing.assert_array_equal(call(chain), x[1])
+        np.testing.assert_array_equal(call(branches)[0], x[1])
+    for model in (chain, branches):
+        with pytest.raises(ValueError, match="x: expected .*'two'.* received .*'others'"):
+            model.predict({"other": x[0], "others": x[1]}, verbose=0)
+
+
+def test_states_of_the_last_layer_are_trained():
+    inputs = Input((6, 2))
+    model = Model(inputs, layers.LSTM(3, return_state=True)(inputs))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(1).normal(size=(4, 6, 2)).astype(np.float32)
+    history = model.fit(x, [np.ones((4, 3))] * 3, epochs=3, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+
+
 def test_a_layer_is_no_tensor():
     for given, said in ((layers.Dense(3, name="below"), "<Dense name=below"), (None, "None")):
         with pytest.raises(ValueError, match=f"inputs: expected an array of .*, received {said}"):
