@@ -26,6 +26,7 @@ NOT_IN_TORCH = {
     "gru reset before": "reset_after",
     "bidirectional of both": "alike",
     "bidirectional two layers": "alike",
+    "bidirectional rnn of cells": "one cell in each direction",
     "embedding mask": "masks are not supported",
     "masking": "masks are not supported",
     "layer normalization middle": "last axes",
