@@ -173,7 +173,9 @@ class CompiledSeveral(Compiled):
         parts = [loss] * len(names) if one else model.parts_of_outputs("loss", loss)
         weights = [1.0] * len(names)
         if loss_weights is not None:
-            given = model.parts_of_outputs("loss_weights", loss_weights)
+            given = [loss_weights] * len(names)
+            if isinstance(loss_weights, (list, tuple, dict)):
+                given = model.parts_of_outputs("loss_weights", loss_weights)
             weights = [1.0 if w is None else checks.number("loss_weights", w) for w in given]
         self.loss_weights = weights
         kinds = []

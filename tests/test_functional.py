@@ -236,6 +236,18 @@ def test_dicts_with_more_than_the_inputs():
             model.predict({"other": x[0], "others": x[1]}, verbose=0)
 
 
+def test_one_weight_of_all_losses():
+    inputs = Input((2,))
+    model = Model(inputs, [layers.Dense(1)(inputs), layers.Dense(2)(inputs)])
+    x, losses = np.ones((4, 2), np.float32), []
+    for weights in (None, 0.5, [0.5, 0.5]):
+        model.compile("sgd", ["mse", "mae"], loss_weights=weights)
+        losses.append(model.evaluate(x, [x[:, :1], x], verbose=0))
+    assert losses[1] == losses[2] == pytest.approx([losses[0][0] / 2, *losses[0][1:]])
+    with pytest.raises(ValueError, match="loss_weights: expected a"):
+        model.compile("sgd", "mse", loss_weights="half")
+
+
 def test_states_of_the_last_layer_are_trained():
     inputs = Input((6, 2))
     model = Model(inputs, layers.LSTM(3, return_state=True)(inputs))
