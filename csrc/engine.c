@@ -314,6 +314,15 @@ static void back_to_choices(const fr_rnn *rnn, fr_rnn_split split, float *gradie
 
 /* --- passes of recurrent layers ------------------------------------------------------------------ */
 
+/* A pass that writes its last states where its first ones are cannot begin again. */
+static int replaces_states(const fr_rnn *rnn, int count) {
+    int replaces = 0;
+    for (int d = 0; d < count; d++)
+        replaces |= (rnn[d].h_last && rnn[d].h_last == rnn[d].h0) ||
+                    (rnn[d].c_last && rnn[d].c_last == rnn[d].c0);
+    return replaces;
+}
+
 int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *const *scratch) {
     const kernel_table *k = fr_kernels();
     int status = check(rnn, count, split);
@@ -321,7 +330,7 @@ int fr_rnn_forward(const fr_rnn *rnn, int count, fr_rnn_split split, float *cons
     fr_rnn no_dx[2]; /* dx_add orders the backward only */
     for (int d = 0; d < count; d++) no_dx[d] = rnn[d], no_dx[d].dx = NULL;
     pass_watch watch = fr_new_watch();
-    watch.restarts = 1;
+    watch.restarts = !replaces_states(rnn, count);
     run_pass(&(rnn_pass){no_dx, count, split, scratch, k->forward, k->forward_scratch, &watch});
     return is_stopped(&watch) ? FR_INTERRUPTED : FR_OK;
 }
