@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import warnings
 import weakref
@@ -223,6 +224,8 @@ class Model(Layer, metaclass=_Makes):
             return super().plan(x, steps, run)
         unmasked = []
         y = self.plan_unmasked(x, unmasked, run)
+        if isinstance(y, list) and _overlap([*xs, *y]):
+            return super().plan(x, steps, run)
 
         def step():
             if all(masks_nothing(layer, xs[place]) for layer, place in makers):
@@ -1099,6 +1102,10 @@ def _are_few(arrays, samples) -> bool:
 def _are_metrics(given) -> bool:
     listed = given if isinstance(given, (list, tuple)) else ()
     return any(isinstance(metric, str) or callable(metric) for metric in listed)
+
+
+def _overlap(arrays) -> bool:
+    return any(np.may_share_memory(a, b) for a, b in itertools.combinations(arrays, 2))
 
 
 def _fits(shape, declared) -> bool:

@@ -486,6 +486,36 @@ def test_graphs_come_back(tmp_path, ending):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_outputs_that_are_one_array_where_nothing_is_masked():
+    start = Input((None, 2))
+    zeros, twos = layers.Masking()(start), layers.Masking(2.0)(start)
+    model = Model(start, [twos, zeros, start])
+    x = np.array([[[2, 2], [1, 2], [0, 0]]], np.float32)
+    for y, expected in zip(model.predict(x), (x * [[[0], [1], [1]]], x, x), strict=True):
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_layers_above_directions_that_are_apart():
+    """Each takes what one of them gives as an array of its own."""
+    x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    start = Input((None, 2))
+    both = layers.Bidirectional(layers.LSTM(3, return_sequences=True), merge_mode=None)
+    for top in (
+        layers.Dense(2),
+        layers.TimeDistributed(layers.Dense(2)),
+        layers.BatchNormalization(),
+        layers.MultiHeadAttention(1, 2),
+    ):
+        forward, backward = both(start)
+        heads = isinstance(top, layers.MultiHeadAttention)
+        model = Model(start, top(backward, forward) if heads else top(backward))
+        whole, alone = model(x), Model(start, [forward, backward])(x)
+        parts = alone[::-1] if heads else alone[1:]
+        np.testing.assert_allclose(whole, top(*parts), atol=1e-6)
+        model.compile("sgd", "mse")
+        assert np.isfinite(model.train_on_batch(x, np.zeros_like(whole)))
+
+
 def test_what_other_formats_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="model: expected a Sequential"):
         fastrnn.to_c(translator(), tmp_path / "file")

@@ -197,7 +197,7 @@ class Bidirectional(TakesStates):
         split = self.forward_layer.size_of_y
         forward, backward = both[..., :split], both[..., split:]
         if self.merge_mode is None:
-            return [forward, backward]
+            return [np.ascontiguousarray(forward), np.ascontiguousarray(backward)]
         merged = run.empty(self, "merged", forward.shape)
         if self.merge_mode == "mul":
             return [np.multiply(forward, backward, out=merged)]
