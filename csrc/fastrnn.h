@@ -19,7 +19,7 @@ extern "C" {
 #define FASTRNN_API
 #endif
 
-/* Grows when what is declared here changes. fastrnn_check_abi(FASTRNN_ABI) gives FASTRNN_WRONG_ABI
+/* Grows when what is declared here changes for programs that are there. fastrnn_check_abi(FASTRNN_ABI) gives FASTRNN_WRONG_ABI
  * where header and library do not fit together. */
 #define FASTRNN_ABI 1
 FASTRNN_API int fastrnn_check_abi(int abi);
@@ -35,7 +35,8 @@ enum fastrnn_status {
     FASTRNN_BAD_INDEX = 7,       /* an index outside the Embedding */
     FASTRNN_NOT_STREAMABLE = 8,  /* state for a model that needs whole sequences, or a padded step */
     FASTRNN_WRONG_ABI = 9,
-    FASTRNN_OTHER_ISA = 10       /* the instruction set was changed after the model was loaded */
+    FASTRNN_OTHER_ISA = 10,      /* the instruction set was changed after the model was loaded */
+    FASTRNN_SEVERAL = 11         /* a function for one input and one output, a model of several */
 };
 FASTRNN_API const char *fastrnn_status_text(int status);
 
@@ -58,7 +59,8 @@ FASTRNN_API int fastrnn_model_read(fastrnn_model **model, const void *bytes, siz
 FASTRNN_API int fastrnn_model_free(fastrnn_model *model); /* after all its sessions */
 
 /* Inputs are float (batch, timesteps, features), or (batch, features) if there are no sequences; or
- * int32_t indices (batch, timesteps), or (batch), if the model begins with an Embedding. */
+ * int32_t indices (batch, timesteps), or (batch), if the model begins with an Embedding. The functions
+ * from here to fastrnn_run are for models of one input and one output. */
 typedef struct {
     int32_t indices, sequences;
     int64_t features;   /* 1 for indices */
@@ -89,6 +91,36 @@ FASTRNN_API int fastrnn_session_free(fastrnn_session *session);
  * replaces it, unless it fails. A row of it is all there is to a stream: copy it to save one, put it back to go on. */
 FASTRNN_API int fastrnn_run(fastrnn_session *session, const void *x, int64_t batch,
                             int64_t timesteps, float *state, float *y);
+
+/* --- models of several inputs and outputs -------------------------------------------------------------
+ *
+ * For every model; of one input and one output those above do the same. */
+
+typedef struct {
+    int32_t inputs, outputs;
+    int64_t state;      /* as fastrnn_input.state */
+} fastrnn_sizes;
+FASTRNN_API int fastrnn_graph_sizes(const fastrnn_model *model, fastrnn_sizes *sizes);
+
+/* An input, or an output, which never is of indices. In Python's order; the same names for several
+ * outputs of one layer, empty ones in a chain of layers. The name is the model's. */
+typedef struct {
+    const char *name;
+    int32_t indices, sequences;
+    int64_t timesteps, features; /* 0 where a call decides */
+} fastrnn_port;
+FASTRNN_API int fastrnn_graph_input(const fastrnn_model *model, int32_t number, fastrnn_port *input);
+FASTRNN_API int fastrnn_graph_output(const fastrnn_model *model, int32_t number, fastrnn_port *output);
+
+/* inputs and outputs: one shape for each. All inputs are of one batch; timesteps is 0, and not 1, where
+ * there are no sequences, features is 1 for indices. */
+FASTRNN_API int fastrnn_graph_shapes(const fastrnn_model *model, const fastrnn_shape *inputs,
+                                     fastrnn_shape *outputs);
+
+/* x, y: where each input is, and where each output is to be; state as in fastrnn_run. No output may
+ * overlap an input or another output. */
+FASTRNN_API int fastrnn_graph_run(fastrnn_session *session, const void *const *x,
+                                  const fastrnn_shape *inputs, float *state, float *const *y);
 
 #ifdef __cplusplus
 }

@@ -144,6 +144,178 @@ KINDS = {
 OFTEN = [*KINDS, *["LSTM", "GRU", "Bidirectional", "Masking", "RepeatVector"] * 2]
 
 
+# --- layers of graphs: fit(dice, pool) gives (layer, inputs) -------------------------------------
+#
+# pool: the tensors that there are -> their shapes in the example.
+
+
+def pick(dice, pool, fits=lambda shape: True):
+    return dice.one_of([tensor for tensor in pool if fits(pool[tensor])] or [None])
+
+
+def is_sequence(shape):
+    return len(shape) == 3
+
+
+def merging(cls):
+    def fit(dice, pool):
+        first = pick(dice, pool)
+        shape = pool[first]
+        if dice.chance(0.3):  # broadcast
+
+            def same(other):
+                sizes = zip(other[::-1][:-1], shape[::-1][:-1], strict=False)
+                return all(a == b or 1 in (a, b) for a, b in sizes)
+        else:
+
+            def same(other):
+                return other == shape
+
+        count = 2 if cls is L.Subtract else dice.one_of([1, 2, 2, 3])
+        tensors = [first, *(pick(dice, pool, same) for _ in range(count - 1))]
+        return cls(), [dice.one_of(tensors) for _ in tensors] if dice.chance(0.1) else tensors
+
+    return fit
+
+
+def concatenate(dice, pool):
+    first = pick(dice, pool)
+    shape = pool[first]
+    axis = dice.one_of([-1, -1, len(shape) - 1, 1])
+    place = axis % len(shape)
+
+    def same(other):
+        rest = [i for i in range(len(shape)) if i != place]
+        return len(other) == len(shape) and all(other[i] == shape[i] for i in rest)
+
+    others = [pick(dice, pool, same) for _ in range(dice.one_of([0, 1, 1, 2]))]
+    return L.Concatenate(axis), [first, *others]
+
+
+def dot(dice, pool):
+    first = pick(dice, pool)
+    axis = dice.one_of([1, len(pool[first]) - 1])
+    size = pool[first][axis]
+    second = pick(dice, pool, lambda shape: size in shape[1:])
+    axes = [i for i, n in enumerate(pool[second]) if i and n == size]
+    return L.Dot((axis, dice.one_of(axes)), normalize=dice.chance(0.3)), [first, second]
+
+
+def attention(cls):
+    def fit(dice, pool):
+        query = pick(dice, pool, is_sequence)
+        if query is None:
+            return None
+        width = pool[query][-1]
+
+        def same(shape):
+            return is_sequence(shape) and shape[-1] == width
+
+        if cls is L.AdditiveAttention:
+            layer = cls(use_scale=dice.chance(0.7))
+        elif cls is L.Attention:
+            layer = cls(dice.chance(0.5), score_mode=dice.one_of(["dot", "dot", "concat"]))
+        else:
+            return heads(dice, pool, query, cls)
+        key = pick(dice, pool, same)
+        if dice.chance(0.6):
+            return layer, [query, key]
+        steps = pool[key][1]
+        value = pick(dice, pool, lambda shape: is_sequence(shape) and shape[1] == steps)
+        return layer, [query, value, key]
+
+    return fit
+
+
+def heads(dice, pool, query, cls):
+    options = {
+        "sliding_window": dice.one_of([None, None, 1, 3]),
+        "dropout": dice.one_of([0.0, 0.2]),
+        "use_bias": dice.chance(0.7),
+    }
+    if cls is L.MultiHeadAttention:
+        layer = cls(
+            dice.one_of([1, 2, 3]),
+            dice.one_of([1, 3, 8]),
+            dice.one_of([None, 2, 5]),
+            output_shape=dice.one_of([None, 4]),
+            **options,
+        )
+        value = pick(dice, pool, is_sequence)
+    else:
+        groups, each = dice.one_of([1, 2, 3]), dice.one_of([1, 2])
+        layer = cls(dice.one_of([1, 3, 8]), groups * each, groups, **options)
+        width = pool[query][-1]
+        value = pick(dice, pool, lambda shape: is_sequence(shape) and shape[-1] == width)
+    if dice.chance(0.6):
+        return layer, [query, value]
+    steps = pool[value][1]
+    key = pick(dice, pool, lambda shape: is_sequence(shape) and shape[1] == steps)
+    return layer, [query, value, key]
+
+
+def with_states(dice, pool):
+    """A recurrent layer that gets states, or gives them."""
+    x = pick(dice, pool, is_sequence)
+    if x is None:
+        return None
+    state = pick(dice, pool, lambda shape: not is_sequence(shape)) if dice.chance(0.6) else None
+    cls = dice.one_of([L.LSTM, L.GRU, L.SimpleRNN])
+    options = {"units": dice.one_of(UNITS) if state is None else pool[state][-1]}
+    options["return_state"] = dice.chance(0.6) or state is None
+    layer = recurrent(cls)(dice, 1, 1, **options)
+    if dice.chance(0.3) and not layer.go_backwards:
+        merge = dice.one_of(["concat", "sum", "mul", "ave", None])
+        layer = L.Bidirectional(layer, merge_mode=merge)
+    if state is None:
+        return layer, [x]
+    width = pool[state][-1]
+    count = len(layer.sizes_of_states())
+    return layer, [x, *(pick(dice, pool, lambda s: s[1:] == (width,)) for _ in range(count))]
+
+
+def shaping(make):
+    def fit(dice, pool):
+        x = pick(dice, pool, is_sequence)
+        layer = None if x is None else make(dice, pool[x])
+        return None if layer is None else (layer, [x])
+
+    return fit
+
+
+def reshape(dice, pool):
+    x = pick(dice, pool, lambda shape: True)
+    total = int(np.prod(pool[x][1:]))
+    if None in x.shape[1:]:
+        return None
+    sizes = [n for n in range(1, total + 1) if total % n == 0]
+    return L.Reshape(dice.one_of([(total,), (-1, dice.one_of(sizes)), (dice.one_of(sizes), -1)])), [
+        x
+    ]
+
+
+def crop(dice, shape):
+    before = int(dice.rng.integers(shape[1]))
+    return L.Cropping1D((before, int(dice.rng.integers(shape[1] - before))))
+
+
+GRAPH_KINDS = {
+    **{cls.__name__: merging(cls) for cls in (L.Add, L.Subtract, L.Multiply, L.Average)},
+    **{cls.__name__: merging(cls) for cls in (L.Maximum, L.Minimum)},
+    "Concatenate": concatenate,
+    "Dot": dot,
+    **{cls.__name__: attention(cls) for cls in (L.Attention, L.AdditiveAttention)},
+    **{cls.__name__: attention(cls) for cls in (L.MultiHeadAttention, L.GroupQueryAttention)},
+    "states": with_states,
+    "ZeroPadding1D": shaping(lambda dice, shape: L.ZeroPadding1D(dice.one_of([1, (0, 2), (3, 1)]))),
+    "Cropping1D": shaping(crop),
+    "UpSampling1D": shaping(lambda dice, shape: L.UpSampling1D(dice.one_of([1, 2, 3]))),
+    "Permute": shaping(lambda dice, shape: L.Permute((2, 1))),
+    "Reshape": reshape,
+}
+GRAPHS_OFTEN = [*GRAPH_KINDS, *["states", "Concatenate", "Multiply", "Maximum"] * 2]
+
+
 # --- a whole model --------------------------------------------------------------------------------
 
 
@@ -190,6 +362,114 @@ def random_model(dice):
     return model, x, masks
 
 
+def random_graph(dice):
+    """random_model, of a graph: x is a list."""
+    batch, common = dice.one_of([1, 2, 3, 5]), dice.one_of([1, 2, 3, 5, 9])
+    pool, arrays, made, masks = {}, {}, [], False
+    for _ in range(dice.one_of([1, 1, 2, 3])):
+        steps = common if dice.chance(0.8) else dice.one_of([1, 2, 6])
+        free = None if dice.chance(0.6) else steps
+        if dice.chance(0.3):
+            size, mask = dice.one_of([2, 5, 30]), dice.chance(0.6)
+            tensor = L.Input((free,), dtype="int32")
+            arrays[tensor] = x = dice.rng.integers(0, size, (batch, steps)).astype(np.int32)
+            if dice.chance(0.5):
+                x[:, dice.rng.integers(steps) :] = 0
+            for _ in range(dice.one_of([1, 1, 2])):
+                width = dice.one_of([1, 3, 5, 32, 40])
+                pool[L.Embedding(size, width, mask_zero=mask)(tensor)] = (batch, steps, width)
+            masks |= mask
+            continue
+        width = dice.one_of([1, 3, 5, 8])
+        shape = (width,) if dice.chance(0.35) else (steps, width)
+        tensor = L.Input(shape[:-2] + (free, width) if len(shape) == 2 else shape)
+        arrays[tensor] = x = dice.rng.normal(size=(batch, *shape)).astype(np.float32)
+        if len(shape) == 2:
+            plant_padding(dice, x)
+            if dice.chance(0.5):
+                pool[L.Masking(dice.one_of([0.0, 2.0]))(tensor)] = x.shape
+                masks = True
+        pool[tensor] = x.shape
+    for _ in range(dice.one_of([1, 2, 3, 5, 8, 12])):
+        masks |= grow(dice, pool, made)
+    ends = [tensor for tensor in [*pool][-3:] if tensor.node.inputs] or [*pool][-1:]
+    outputs = [
+        dice.one_of([ends[-1], dice.one_of([*pool])]) for _ in range(dice.one_of([0, 0, 1, 2]))
+    ]
+    outputs.append(ends[-1])
+    below, pending = set(), [*outputs]
+    while pending:
+        tensor = pending.pop()
+        if tensor not in below:
+            below.add(tensor)
+            pending += tensor.node.inputs
+    inputs = [tensor for tensor in arrays if tensor in below]
+    dice.rng.shuffle(outputs)
+    model = models.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
+    throw_weights(dice, model)
+    return model, [arrays[tensor] for tensor in inputs], masks
+
+
+def grow(dice, pool, made):
+    """Call one more layer in a graph, new or not; True if it masks steps."""
+    if dice.chance(0.3):
+        fitted = GRAPH_KINDS[name := dice.one_of(GRAPHS_OFTEN)](dice, pool)
+        if fitted is None:
+            return False
+        layer, tensors = fitted
+    elif made and dice.chance(0.35):
+        name, layer, count = dice.one_of(made)
+        tensors = [dice.one_of([*pool]) for _ in range(count)]
+    else:
+        name, tensors = dice.one_of(OFTEN), [dice.one_of([*pool])]
+        shape = pool[tensors[0]]
+        layer = KINDS[name](dice, shape[1] if is_sequence(shape) else None, shape[-1])
+        if layer is None:
+            return False
+        if dice.chance(0.15):
+            layer = nested(dice, tensors[0], layer)
+            if layer is None:
+                return False
+    options, single = {}, len(tensors) == 1 and not isinstance(layer, L.merging.Merge)
+    if name in ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"):
+        options["use_causal_mask"] = dice.chance(0.3)
+        if "Head" not in name and "Group" not in name:
+            options["return_attention_scores"] = dice.chance(0.3)
+    shapes = [pool[tensor] for tensor in tensors]
+    try:
+        if layer.built:
+            layer.check_call(shapes[0] if single else shapes)
+        after = layer.compute_output_shape(shapes[0] if single else shapes, **options)
+        after = after if isinstance(after, list) else [after]
+        if any(np.prod(shape) > MOST or len(shape) > 3 or 0 in shape for shape in after):
+            return False
+        if "Head" in name or "Group" in name:
+            y = layer(*tensors, **options)
+        elif single or isinstance(layer, L.merging.Merge):
+            y = layer(tensors[0] if single else tensors, **options)
+        elif options:
+            y = layer(tensors, **options)
+        else:
+            y = layer(tensors[0], initial_state=tensors[1:])
+    except ValueError:  # does not fit
+        return False
+    made.append((name, layer, len(tensors)))
+    pool.update(zip(y if isinstance(y, list) else [y], after, strict=True))
+    return name == "Masking"
+
+
+def nested(dice, tensor, layer):
+    """A model of a layer and another one, or None where they need sizes that are free."""
+    start = L.Input(tensor.shape[1:])
+    try:
+        y = layer(start)
+        if dice.chance(0.5):
+            return models.Model(start, L.Dense(dice.one_of(UNITS))(y))
+        return models.Model(start, [y, L.Activation("tanh")(y)])
+    except ValueError:
+        return None
+
+
 def plant_padding(dice, x):
     """Time steps of 0 and of 2: at the beginning, at the end, within, everywhere in a row."""
     steps = x.shape[1]
@@ -218,13 +498,13 @@ def throw_weights(dice, model):
 
 def tolerance(dice, model, x, y):
     """Twenty times what other kernels, and weights that are wrong in their last bits, change."""
-    kept, isa = model.get_weights(), fastrnn.isa()
+    y, kept, isa = flat(y), model.get_weights(), fastrnn.isa()
     last_bits = [w * (1 + 2e-7 * dice.rng.choice([-1, 1], w.shape)) for w in kept]
     others = []
     for weights, name in ((kept, "base"), (last_bits, isa)):
         fastrnn._engine.set_isa(name)
         model.set_weights(weights)
-        others.append(model.predict(x, verbose=0))
+        others.append(flat(model.predict(x, verbose=0)))
     model.set_weights(kept)
     if not np.isfinite([y, *others]).all() and all(np.isfinite(w).all() for w in kept):
         return np.inf  # of what overflows the order of the sums decides
@@ -233,15 +513,29 @@ def tolerance(dice, model, x, y):
     return 2e-6 + 1e-5 * size + 20 * change
 
 
+def flat(outputs):
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return np.concatenate([y.ravel() for y in outputs])
+
+
+def shape_of(x):
+    """(batch, timesteps or 0, features)."""
+    shape = (*x.shape, 1) if x.dtype == np.int32 else x.shape
+    return shape[0], shape[1] if len(shape) == 3 else 0, shape[-1]
+
+
 def entry(model, x, masks, dice=None):
     """What the file has of a model, and whether it is compared closely."""
     data = fastrnn.to_c(model)
     with np.errstate(all="ignore"):
-        y = model.predict(x, verbose=0)
-        near = tolerance(dice or Dice(0), model, x, y)
-    steps = 1 if x.ndim + (x.dtype == np.int32) == 2 else x.shape[1]
-    head = struct.pack("<6qd", len(data), len(x), steps, x.size, y.size, masks, near)
-    parts = (head, data, x.tobytes(), y.tobytes())
+        x = x[0] if isinstance(x, list) and len(x) == 1 else x
+        ys = model.predict(x, verbose=0)
+        near = tolerance(dice or Dice(0), model, x, ys)
+    x, ys = (part if isinstance(part, list) else [part] for part in (x, ys))
+    head = struct.pack("<5qd", len(data), len(x[0]), len(x), len(ys), masks, near)
+    shapes = [struct.pack("<3q", *shape_of(part)) for part in [*x, *ys]]
+    parts = (head, *shapes, data, *(part.tobytes() for part in [*x, *ys]))
+    y = flat(ys)
     close = near < 1e-3 * (1 + np.max(np.abs(y[np.isfinite(y)]), initial=0.0))
     return b"".join(part + bytes(-len(part) % 8) for part in parts), close
 
@@ -250,7 +544,7 @@ def example(seed):
     """An entry of a random model, or None."""
     dice = Dice(seed)
     try:
-        return entry(*random_model(dice), dice)
+        return entry(*(random_graph if dice.chance(0.5) else random_model)(dice), dice)
     except ValueError as error:
         if not any(part in str(error) for part in ("to_c: layer", "to_c: expected", "no layers")):
             raise

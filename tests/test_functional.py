@@ -517,8 +517,11 @@ def test_layers_above_directions_that_are_apart():
 
 
 def test_what_other_formats_cannot_hold(tmp_path):
-    with pytest.raises(ValueError, match="model: expected a Sequential"):
-        fastrnn.to_c(translator(), tmp_path / "file")
+    x = layers.Input((8, 3))
+    with pytest.raises(ValueError, match="layer 'window': Conv1D"):
+        fastrnn.to_c(
+            Model(x, layers.add([x, layers.Conv1D(3, 1, name="window")(x)])), tmp_path / "file"
+        )
 
 
 def test_predictors_of_several_inputs():

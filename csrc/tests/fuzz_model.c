@@ -45,6 +45,59 @@ static void damage(uint8_t *bytes, size_t *size) {
     memcpy(bytes + 12, &crc, 4);
 }
 
+static double floats_of(fastrnn_shape s) {
+    return (double)s.batch * (double)(s.timesteps + 1) * (double)s.features;
+}
+
+/* Runs a model that has been read, of inputs of 2 rows; 1 if it ran. */
+static int ask(const fastrnn_model *model) {
+    fastrnn_sizes sizes;
+    fastrnn_port p;
+    fastrnn_graph_sizes(model, &sizes);
+    const int32_t ins = sizes.inputs, outs = sizes.outputs;
+    fastrnn_shape *shapes = calloc((size_t)(ins + outs), sizeof *shapes), *made = shapes + ins;
+    void **x = calloc((size_t)ins, sizeof *x);
+    float **y = calloc((size_t)outs, sizeof *y), *state = NULL;
+    const int64_t batch = hostile[any_below(11)], times = hostile[any_below(11)];
+    for (int32_t i = 0; i < ins; i++) {
+        if (fastrnn_graph_input(model, i, &p) || strlen(p.name) > 1 << 16) exit(1);
+        shapes[i] = (fastrnn_shape){batch, p.sequences ? times : 0, p.features};
+    }
+    if (fastrnn_graph_shapes(model, shapes, made) == FASTRNN_OK)
+        for (int32_t i = 0; i < outs; i++)
+            if (made[i].batch != batch || floats_of(made[i]) > 0x1p48) exit(1);
+    double most = (double)(sizes.state > 0 ? sizes.state : 1);
+    for (int32_t i = 0; i < ins; i++) {
+        fastrnn_graph_input(model, i, &p);
+        shapes[i] = (fastrnn_shape){2, p.timesteps ? p.timesteps : p.sequences ? 5 : 0, p.features};
+        most += floats_of(shapes[i]);
+    }
+    int ran = fastrnn_graph_shapes(model, shapes, made) == FASTRNN_OK;
+    for (int32_t i = 0; i < outs && ran; i++) most += floats_of(made[i]);
+    ran = ran && most < 1e5;
+    for (int32_t i = 0; i < ins && ran; i++) {
+        const int64_t n = 2 * (shapes[i].timesteps ? shapes[i].timesteps : 1) * shapes[i].features;
+        int32_t *numbers = x[i] = malloc((size_t)n * 4);
+        fastrnn_graph_input(model, i, &p);
+        for (int64_t j = 0; j < n; j++)
+            numbers[j] = p.indices ? (int32_t)any_below(12) - 1 : (int32_t)any_below(1u << 30);
+    }
+    for (int32_t i = 0; i < outs && ran; i++)
+        y[i] = malloc((size_t)(2 * (made[i].timesteps ? made[i].timesteps : 1) * made[i].features) * 4);
+    if (ran && sizes.state >= 0) state = calloc((size_t)(2 * sizes.state + 1), 4);
+    if (ran) {
+        fastrnn_session *session;
+        if (fastrnn_session_new(&session, model)) exit(1);
+        ran = fastrnn_graph_run(session, (const void *const *)x, shapes, any_below(2) ? state : NULL, y) ==
+              FASTRNN_OK;
+        fastrnn_session_free(session);
+    }
+    for (int32_t i = 0; i < ins; i++) free(x[i]);
+    for (int32_t i = 0; i < outs; i++) free(y[i]);
+    free(shapes), free(x), free(y), free(state);
+    return ran;
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     if (argc > 3) seed = strtoull(argv[3], NULL, 10);
@@ -60,33 +113,11 @@ int main(int argc, char **argv) {
         uint8_t *exact = malloc(size); /* so that reading past the end is seen */
         memcpy(exact, bytes, size);
         fastrnn_model *model;
-        fastrnn_session *session;
-        fastrnn_input input;
-        fastrnn_shape output;
         if (fastrnn_model_read(&model, exact, size) != FASTRNN_OK) {
             if (model) return 1;
             refused++;
         } else {
-            fastrnn_model_input(model, &input);
-            const int64_t batch = hostile[any_below(11)], times = hostile[any_below(11)];
-            if (fastrnn_model_output(model, batch, times, &output) == FASTRNN_OK) {
-                const double floats = (double)output.batch * (double)(output.timesteps + 1);
-                if (output.batch != batch || floats * (double)output.features > 0x1p48) return 1;
-            }
-            const int64_t steps = input.timesteps ? input.timesteps : input.sequences ? 5 : 1;
-            const int status = fastrnn_model_output(model, 2, steps, &output);
-            const double out = 2.0 * (double)(output.timesteps + 1) * (double)output.features;
-            if (!status && steps < 1000 && input.features < 1000 && out < 1e5) {
-                int32_t *x = calloc((size_t)(2 * steps * input.features), 4);
-                float *y = malloc((size_t)out * 4);
-                float *state = input.state < 0 ? NULL : calloc((size_t)(2 * input.state + 1), 4);
-                fastrnn_session_new(&session, model);
-                for (int64_t i = 0; i < 2 * steps * input.features; i++)
-                    x[i] = input.indices ? (int32_t)any_below(12) - 1 : (int32_t)any_below(1u << 30);
-                ran += fastrnn_run(session, x, 2, steps, any_below(2) ? state : NULL, y) == FASTRNN_OK;
-                fastrnn_session_free(session);
-                free(x), free(y), free(state);
-            }
+            ran += ask(model);
             fastrnn_model_free(model);
         }
         free(exact);

@@ -24,7 +24,7 @@ static void *short_aligned_alloc(size_t to, size_t n) { return unless_it_fails(a
 
 #include <stdio.h>
 
-enum { BATCH = 3, STEPS = 50, ROOM = 1 << 20 };
+enum { BATCH = 3, STEPS = 50, ROOM = 1 << 20, PORTS = 4 };
 
 static int failures;
 static void check(int right) {
@@ -33,23 +33,31 @@ static void check(int right) {
 
 int main(int argc, char **argv) {
     if (argc < 2) return 2;
-    static float x[ROOM], y[ROOM]; /* zeros are good indices too */
+    static float xs[PORTS][ROOM], ys[PORTS][ROOM]; /* zeros are good indices too */
+    const void *x[PORTS] = {xs[0], xs[1], xs[2], xs[3]};
+    float *y[PORTS] = {ys[0], ys[1], ys[2], ys[3]};
     for (;; failures++) {
         fastrnn_model *model = NULL;
         fastrnn_session *session = NULL;
-        fastrnn_input input;
-        fastrnn_shape shape;
+        fastrnn_sizes sizes;
+        fastrnn_port port;
+        fastrnn_shape in[PORTS], out[PORTS];
         before_failure = failures;
         int status = fastrnn_model_load(&model, argv[1]);
         if (!status) {
-            fastrnn_model_input(model, &input);
-            const int64_t steps = input.timesteps ? input.timesteps : input.sequences ? STEPS : 1;
-            fastrnn_model_output(model, BATCH, steps, &shape);
-            const int64_t size = BATCH * (shape.timesteps ? shape.timesteps : 1) * shape.features;
-            check(BATCH * steps * input.features <= ROOM && size <= ROOM);
-            status = fastrnn_session_new(&session, model);
-            if (!status) status = fastrnn_run(session, x, BATCH, steps, NULL, y);
-            if (status && session) check(fastrnn_run(session, x, BATCH, steps, NULL, y) == FASTRNN_OK);
+            fastrnn_graph_sizes(model, &sizes);
+            check(sizes.inputs <= PORTS && sizes.outputs <= PORTS);
+            for (int i = 0; i < sizes.inputs; i++) {
+                fastrnn_graph_input(model, i, &port);
+                const int64_t steps = port.timesteps ? port.timesteps : port.sequences ? STEPS : 0;
+                in[i] = (fastrnn_shape){BATCH, steps, port.features};
+                check(floats_of(in[i]) <= ROOM);
+            }
+            status = fastrnn_graph_shapes(model, in, out);
+            for (int i = 0; i < sizes.outputs && !status; i++) check(floats_of(out[i]) <= ROOM);
+            if (!status) status = fastrnn_session_new(&session, model);
+            if (!status) status = fastrnn_graph_run(session, x, in, NULL, y);
+            if (status && session) check(fastrnn_graph_run(session, x, in, NULL, y) == FASTRNN_OK);
         }
         check(status == FASTRNN_OK || status == FASTRNN_OUT_OF_MEMORY);
         fastrnn_session_free(session);

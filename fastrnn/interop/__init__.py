@@ -60,7 +60,7 @@ def from_torch(
 
 
 def to_c(model: "Model", path: _PATH | None = None) -> bytes:
-    """Write a Sequential as the file that libfastrnn runs without Python, and return its bytes
+    """Write a model as the file that libfastrnn runs without Python, and return its bytes
     (fastrnn.interop.c_export.to_c)."""
     from fastrnn.interop import c_export
 
