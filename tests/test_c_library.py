@@ -1008,7 +1008,7 @@ def test_layers_without_a_place_in_the_library_are_named():
 
 def test_calls_without_a_place_in_the_library_are_named():
     x, index = sequence(), words()
-    masked = L.Masking()(x)
+    masked, mask = L.Masking()(x), L.Input((None,), dtype="bool")
     for inputs, output, words_ in (
         (x, L.Conv1D(3, 2, name="window")(L.add([x, x])), "'window'.*Conv1D"),
         (x, L.Softmax(name="shares")(L.add([masked, masked])), "'shares'.*no mask"),
@@ -1028,10 +1028,12 @@ def test_calls_without_a_place_in_the_library_are_named():
         (x, L.Reshape((-1, 2), name="turned")(L.add([x, x])), "'turned'.*fixed sizes"),
         (index, [L.Embedding(4, 2)(index), L.Softmax()(index)], "as indices"),
         (index, [L.Embedding(4, 2)(index), index], "an input of indices"),
+        (x, L.LSTM(2, stateful=True, name="kept")(L.add([x, x])), "'kept'.*state"),
+        (x, L.add([L.Dropout(0.5, name="drops")(x, training=True), x]), "'drops'.*training=True"),
         (
-            x,
-            L.LSTM(2, stateful=True, name="kept")(L.add([x, x])),
-            "'kept'.*state",
+            [x, mask],
+            L.LSTM(2, name="told")(L.add([x, x]), mask=mask),
+            "'told'.*mask=",
         ),
     ):
         with pytest.raises(ValueError, match=words_):

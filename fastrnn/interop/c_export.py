@@ -376,6 +376,9 @@ class _Calls(_Writer):
         graph, known = model._graph, {}
         known.update(zip(graph.inputs, slots, strict=True))
         for call in graph.calls:
+            if call.training or call.masks:
+                what = "training=True" if call.training else "mask="
+                self.refuse(call.layer, f"a call with {what} is not supported")
             given = [known[slot] for slot in call.inputs]
             made = self.call(call.layer, given, call.single, call.options)
             known.update(zip(call.outputs, made, strict=True))
