@@ -11,7 +11,8 @@ from fastrnn.layers.base import Layer
 from fastrnn.layers.core import Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup, as_indices
-from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.recurrent import OneCell
+from fastrnn.layers.rnn import RNN
 from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.regularizers import activity_gradient, activity_loss
 
@@ -113,7 +114,7 @@ class Graph:
             above, when = by_input.get(call.outputs[0]), "always"
             while above is not None and self.readers[above.inputs[0]] == 1:
                 layer = above.layer
-                if type(layer).forward in (Recurrent.forward, Bidirectional.forward):
+                if type(layer).forward in (OneCell.forward, RNN.forward, Bidirectional.forward):
                     call.looks_up = when
                 drops = type(layer) in (Dropout, SpatialDropout1D) and not above.training
                 if not drops or layer.activity_regularizer is not None:

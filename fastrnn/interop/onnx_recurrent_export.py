@@ -31,10 +31,10 @@ def _stages(writer, layer, x, mask, states):
     ends = []
     for stage, starts in zip(layer.stages, layer.split(states), strict=True):
         ((x, *last),) = _directions(writer, [stage], x, mask, [starts])
-        ends.append(last)
+        ends += last
         if stage.go_backwards and stage.return_sequences:
             x, mask = _reversed(writer, x), mask and _reversed(writer, mask)
-    return [x, *layer.joined(ends)]
+    return [x, *ends]
 
 
 @exporter("Bidirectional")

@@ -75,7 +75,7 @@ class Steps(TakesStates):
                 f"layer {self.name!r} ({type(self).__name__}): expected the states before the "
                 "step, for instance get_initial_state(batch_size); RNN(cell) takes sequences"
             )
-        y, *after = super().__call__([inputs, *flat([states])], training=training or None)
+        y, *after = super().__call__([inputs, *flat([states])], training=training)
         return y, grouped_as(states, iter(after))
 
 

@@ -109,11 +109,9 @@ class TakesStates(Layer):
         return shape
 
     def __call__(self, inputs, *arguments, **kwargs):
-        symbolic = is_symbolic(flat(inputs))
         if isinstance(inputs, (list, tuple)) and len(inputs) > 1:
-            if symbolic:
-                inputs = flat(inputs)
-            elif np.ndim(inputs[0]) == self._rank_of_x:
+            inputs = flat(inputs)
+            if not is_symbolic(inputs) and np.ndim(inputs[0]) == self._rank_of_x:
                 inputs, *kwargs["initial_state"] = inputs
         if arguments:
             kwargs |= self._by_position(arguments)
@@ -121,8 +119,10 @@ class TakesStates(Layer):
         if states is not None:
             kwargs["initial_state"] = flat(states)
         outputs = super().__call__(inputs, **kwargs)
-        count = len(self.sizes_of_states())
-        if not getattr(self, "return_state", True) or not any(self.groups_of_states()):
+        if not isinstance(outputs, list) or not any(self.groups_of_states()):
+            return outputs
+        symbolic, count = is_symbolic(outputs), len(self.sizes_of_states())
+        if count >= len(outputs):  # a Bidirectional's two, without states
             return outputs
         if states is None or symbolic:
             states = self.grouped(outputs[-count:], alone=symbolic)
@@ -150,7 +150,7 @@ class Recurrent(TakesStates):
     _positional = ("initial_state", "mask")
     units = 0
     _hidden_names = Layer._hidden_names | {
-        "dropout_masks", "gates", "gradients", "initial_state", "joined", "packed", "products",
+        "dropout_masks", "gates", "gradients", "initial_state", "packed", "products",
         "recurrence", "shape_of_y", "shapes_of_states", "size_of_y", "split", "stages", "states_of",
     }  # fmt: skip
 
@@ -191,10 +191,6 @@ class Recurrent(TakesStates):
         states = iter(states)
         return [[next(states) for _ in stage.states_of] for stage in self.stages]
 
-    def joined(self, states):
-        """A list of all from those of each stage."""
-        return [state for of_stage in states for state in of_stage]
-
     def sizes_of_states(self):
         return [stage.units for stage in self.stages for _ in stage.states_of]
 
@@ -224,25 +220,6 @@ class Recurrent(TakesStates):
     @property
     def has_states(self):
         return self.stateful
-
-    def forward(self, x, run, mask=None, states=None):
-        x, states, mask = given_states(self, x, states, run, mask)
-        y = run.empty(self, "y", self.shape_of_y(x.shape))
-        y_and_last = ([y], [None]) if self.return_sequences else ([None], [y])
-        forward_chains(self, [self.stages], x, run, mask, [self.split(states)], *y_and_last)
-        return [y, *self.joined(run.saved[self, "states"][0])] if self.return_state else y
-
-    def backward(self, dy, run, need_dx=True):
-        dstates = []
-        if self.return_state:
-            dy, *dstates = dy
-        dys, dlasts = ([dy], [None]) if self.return_sequences else ([None], [dy])
-        begins = run.saved[self, "begins"]
-        dx = backward_chains(
-            self, [self.stages], run, dys, dlasts, need_dx, [self.split(dstates)],
-            [self.split(begins)],
-        )  # fmt: skip
-        return [dx, *begins] if begins else dx
 
     def call(self, x, run, mask, initial_state=None):
         if initial_state is not None:
@@ -313,12 +290,6 @@ class OneCell(Recurrent):
     @property
     def stages(self):
         return [self]
-
-    def split(self, states):
-        return [states]
-
-    def joined(self, states):
-        return states[0]
 
     def create_weights(self, input_shape, holder=None):
         """holder: the layer whose weights they are; by default this one."""
@@ -441,6 +412,22 @@ class OneCell(Recurrent):
         _engine.dropout(ones, ones, rate, seed)
         return list(ones)
 
+    def forward(self, x, run, mask=None, states=None):
+        x, states, mask = given_states(self, x, states, run, mask)
+        y = run.empty(self, "y", self.shape_of_y(x.shape))
+        ys, lasts = ([y], [None]) if self.return_sequences else ([None], [y])
+        forward_directions(self, [self], x, run, mask, [states], ys, lasts)
+        return [y, *run.saved[self, "states"][0]] if self.return_state else y
+
+    def backward(self, dy, run, need_dx=True):
+        dstates = []
+        if self.return_state:
+            dy, *dstates = dy
+        dys, dlasts = ([dy], [None]) if self.return_sequences else ([None], [dy])
+        begins = run.saved[self, "begins"]
+        dx = backward_directions(self, [self], run, dys, dlasts, need_dx, [dstates], [begins])
+        return [dx, *begins] if begins else dx
+
     def plan(self, x, steps, run):
         kept = run.states.get(self)
         if kept is None and (self._codes is None or self.stateful):
@@ -452,7 +439,7 @@ class OneCell(Recurrent):
             def step():
                 outputs = self.forward(x, run, states=kept)
                 np.copyto(y, outputs[0] if self.return_state else outputs)
-                for state, last in zip(kept, run.saved[self, "states"][0][0], strict=True):
+                for state, last in zip(kept, run.saved[self, "states"][0], strict=True):
                     state[...] = last
 
             steps.append(step)
@@ -685,46 +672,6 @@ def plan_directions(layers, x, run, ys, lasts, begins, ends):
         without()
 
     return step
-
-
-def forward_chains(owner, chains, x, run, mask, states, ys, lasts):
-    """As forward_directions, for chains of layers, of which each runs over what the one before
-    gives; states: of each chain those of each layer."""
-    if len(chains[0]) == len(chains[-1]) == 1:
-        starts, layers = [part[0] for part in states], [chain[0] for chain in chains]
-        forward_directions(owner, layers, x, run, mask, starts, ys, lasts)
-        run.saved[owner, "states"] = [[ends] for ends in run.saved[owner, "states"]]
-        return
-    if isinstance(x, Lookup) and len(chains) > 1:
-        x = x.vectors(run)
-    ends = []
-    for chain, starts, y, last in zip(chains, states, ys, lasts, strict=True):
-        seen, on = x, mask
-        for layer, start in zip(chain, starts, strict=True):
-            of_last = y, last
-            if layer is not chain[-1]:
-                of_last = run.empty(layer, "y", (*x.shape[:2], layer.units)), None
-            forward_directions(layer, [layer], seen, run, on, [start], *([a] for a in of_last))
-            seen, on = of_last[0], None if on is None else in_order(layer, on)
-        ends.append([run.saved[layer, "states"][0] for layer in chain])
-    run.saved[owner, "states"] = ends
-
-
-def backward_chains(owner, chains, run, dys, dlasts, need_dx, dstates, begins):
-    """As backward_directions, for forward_chains; dstates, begins: of each chain those of each
-    layer."""
-    if len(chains[0]) == len(chains[-1]) == 1:
-        dstates, begins = [part[0] for part in dstates], [part[0] for part in begins]
-        layers = [chain[0] for chain in chains]
-        return backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begins)
-    dxs = []
-    for chain, dy, dlast, *rest in zip(chains, dys, dlasts, dstates, begins, strict=True):
-        for layer, dends, room in reversed([*zip(chain, *rest, strict=True)]):
-            wanted = need_dx or layer is not chain[0]
-            dy = backward_directions(layer, [layer], run, [dy], [dlast], wanted, [dends], [room])
-            dlast = None
-        dxs.append(dy)
-    return sum(dxs[1:], dxs[0]) if need_dx else None
 
 
 def backward_directions(owner, layers, run, dys, dlasts, need_dx, dstates, begins):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
 from fastrnn.layers.cells import Cell, StackedRNNCells, checked_cell
-from fastrnn.layers.recurrent import Recurrent, check_states, flat
+from fastrnn.layers.recurrent import Recurrent, check_states, flat, in_order
 
 if TYPE_CHECKING:
     from fastrnn._types import RNNOptions, Unpack
@@ -106,6 +106,39 @@ class RNN(Recurrent):
 
     reset_state = reset_states
 
+    def forward(self, x, run, mask=None, states=None):
+        if len(self._stages) == 1:
+            return self._stages[0].forward(x, run, mask, states)
+        given = isinstance(x, list)
+        if given:
+            x, *states = x
+            mask = mask and mask[0]
+        ends = []
+        for stage, start in zip(self._stages, self.split(states), strict=True):
+            if given:
+                x = stage.forward([x, *start], run, None if mask is None else [mask])
+            else:
+                x = stage.forward(x, run, mask, start)
+            if self.return_state:
+                x, *end = x
+                ends += end
+            mask = None if mask is None else in_order(stage, mask)
+        return [x, *ends] if self.return_state else x
+
+    def backward(self, dy, run, need_dx=True):
+        if len(self._stages) == 1:
+            return self._stages[0].backward(dy, run, need_dx)
+        dends, begins = None, []
+        if self.return_state:
+            dy, *dends = dy
+        for stage, dend in reversed([*zip(self._stages, self.split(dends), strict=True)]):
+            below = need_dx or stage is not self._stages[0]
+            dy = stage.backward([dy, *dend] if self.return_state else dy, run, below)
+            if isinstance(dy, list):
+                dy, *begin = dy
+                begins = begin + begins
+        return [dy, *begins] if begins else dy
+
     def plan(self, x, steps, run):
         if self.stateful:
             return super().plan(x, steps, run)
@@ -115,11 +148,11 @@ class RNN(Recurrent):
             below, x = x, stage.plan([x, *begin] if begin else x, steps, run)
             if self.return_state:
                 x, *end = x
-                ends.append(end)
-            if stage is not self.stages[0]:  # all has been read that the one before gave
+                ends += end
+            if stage is not self._stages[0]:  # all has been read that the one before gave
                 run.rooms.hold(below)
                 run.rooms.drop(below)
-        return [x, *self.joined(ends)] if self.return_state else x
+        return [x, *ends] if self.return_state else x
 
     def get_config(self):
         from fastrnn.layers import serialize

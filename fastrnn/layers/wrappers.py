@@ -10,12 +10,13 @@ import numpy as np
 
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer
 from fastrnn.layers.dense import Dense
+from fastrnn.layers.embedding import Lookup
 from fastrnn.layers.recurrent import (
     Recurrent,
     TakesStates,
-    backward_chains,
+    backward_directions,
     check_states,
-    forward_chains,
+    forward_directions,
     given_states,
     plan_directions,
 )
@@ -76,6 +77,8 @@ class Bidirectional(TakesStates):
             inner.zero_output_for_mask = inner.return_sequences
         self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
         self.stateful = layer.stateful
+        self._count = len(self.forward_layer.sizes_of_states())
+        self._pair = None  # of layers of one cell, which run side by side
 
     @property
     def sublayers(self):
@@ -105,9 +108,6 @@ class Bidirectional(TakesStates):
     def groups_of_states(self):
         return [count for layer in self.sublayers for count in layer.groups_of_states()]
 
-    def _chains(self):
-        return [layer.stages for layer in self.sublayers]
-
     def create_weights(self, input_shape):
         adds = self.merge_mode in ("sum", "mul", "ave")
         if adds and self.forward_layer.units != self.backward_layer.units:
@@ -125,6 +125,8 @@ class Bidirectional(TakesStates):
                 f"layer {self.name!r}: expected layers whose outputs differ in the last size at "
                 f"most, received shapes {shapes[0]} and {shapes[1]}"
             )
+        stages = [stage for layer in self.sublayers for stage in layer.stages]
+        self._pair = stages if len(stages) == 2 else None
 
     def compute_output_shape(self, input_shape):
         input_shape = self._of_x(input_shape)
@@ -168,28 +170,57 @@ class Bidirectional(TakesStates):
         pairs = zip(regularizers, (both[..., :split], both[..., split:]), strict=True)
         return [(regularizer, y) for regularizer, y in pairs if regularizer is not None]
 
-    def split(self, states):
-        """Those of both layers' stages, from a list of all, None or an empty one."""
-        count = len(self.forward_layer.sizes_of_states())
-        halves = (states[:count], states[count:]) if states else (states, states)
-        return [layer.split(half) for layer, half in zip(self.sublayers, halves, strict=True)]
-
-    def _joined(self, states):
-        pairs = zip(self.sublayers, states, strict=True)
-        return [state for layer, of_stages in pairs for state in layer.joined(of_stages)]
+    def _halves(self, states):
+        """Those of both layers, of a list of all, None or an empty one."""
+        return (states[: self._count], states[self._count :]) if states else (states, states)
 
     def forward(self, x, run, mask=None, states=None):
         x, states, mask = given_states(self, x, states, run, mask)
         *shape, _ = self.forward_layer.shape_of_y(x.shape)
         both = run.empty(self, "y", (*shape, self._size_of_both()))
-        starts = self.split(states)
-        forward_chains(self, self._chains(), x, run, mask, starts, *self._views(both))
+        halves = self._halves(states)
+        if self._pair:
+            forward_directions(self, self._pair, x, run, mask, halves, *self._views(both))
+        else:
+            self._forward_apart(x, run, mask, halves, both)
         for regularizer, y in self._regularized(both):
             run.losses.append(activity_loss(regularizer, y))
         outputs = self._merged(both, run)
         if self.return_state:
-            outputs += self._joined(run.saved[self, "states"])
+            outputs += [state for states in run.saved[self, "states"] for state in states]
         return outputs if len(outputs) > 1 else outputs[0]
+
+    def _apart(self, both):
+        """For both layers the part of `both` that their output is, or its gradient."""
+        return [y if last is None else last for y, last in zip(*self._views(both), strict=True)]
+
+    def _forward_apart(self, x, run, mask, halves, both):
+        """One layer after the other, of which one has several cells."""
+        x = x.vectors(run) if isinstance(x, Lookup) else x
+        ends = run.saved[self, "states"] = []
+        for layer, states, part in zip(self.sublayers, halves, self._apart(both), strict=True):
+            if run.saved[self, "begins"]:
+                y = layer.forward([x, *states], run, None if mask is None else [mask])
+            else:
+                y = layer.forward(x, run, mask, states)
+            if self.return_state:
+                y, *end = y
+                ends.append(end)
+            part[...] = y
+
+    def _backward_apart(self, dy, run, need_dx, halves, begins):
+        dxs = []
+        for layer, part, dends, room in zip(
+            self.sublayers, self._apart(dy), halves, begins, strict=True
+        ):
+            part = np.ascontiguousarray(part)
+            dx = layer.backward([part, *dends] if self.return_state else part, run, need_dx)
+            if room:
+                dx, *starts = dx
+                for array, gradient in zip(room, starts, strict=True):
+                    array[...] = gradient
+            dxs.append(dx)
+        return dxs[0] + dxs[1] if need_dx else None
 
     def _merged(self, both, run):
         if self.merge_mode == "concat":
@@ -230,28 +261,28 @@ class Bidirectional(TakesStates):
         for (_, d), (regularizer, y) in pairs:
             d += activity_gradient(regularizer, y)
         begins = run.saved[self, "begins"]
-        dx = backward_chains(
-            self, self._chains(), run, *self._views(dy), need_dx, self.split(dstates),
-            self.split(begins),
-        )  # fmt: skip
+        halves = self._halves(dstates), self._halves(begins)
+        if self._pair:
+            dx = backward_directions(self, self._pair, run, *self._views(dy), need_dx, *halves)
+        else:
+            dx = self._backward_apart(dy, run, need_dx, *halves)
         return [dx, *begins] if begins else dx
 
     def plan(self, x, steps, run):
-        stages = [stage for chain in self._chains() for stage in chain]
-        unfused = len(stages) > 2 or any(stage._codes is None for stage in stages)
+        pair = self._pair
+        unfused = pair is None or any(stage._codes is None for stage in pair)
         if self.merge_mode != "concat" or self.stateful or unfused:
             return super().plan(x, steps, run)
         x, *begins = x if isinstance(x, list) else [x]
         shape = self.compute_output_shape(x.shape)
         y, *ends = [run.rooms.new(part) for part in (shape if self.return_state else [shape])]
-        count = len(stages[0].states_of)
-        states = [[of[:count], of[count:]] for of in (begins, ends)]
-        steps.append(plan_directions(stages, x, run, *self._views(y), *states))
+        states = [self._halves(of) for of in (begins, ends)]
+        steps.append(plan_directions(pair, x, run, *self._views(y), *states))
         return [y, *ends] if self.return_state else y
 
     def call(self, x, run, mask, initial_state=None):
         if initial_state is not None:
-            count, half = len(self.sizes_of_states()), len(self.forward_layer.sizes_of_states())
+            count, half = len(self.sizes_of_states()), self._count
             if len(initial_state) != count:
                 raise ValueError(
                     "initial_state: expected the forward layer's states, then the backward "

@@ -227,6 +227,41 @@ def test_graphs_and_files(stack, rng, tmp_path, tally):
     tally.compared("cells")
 
 
+@pytest.mark.parametrize("stack", ["lstm", "gru", "lstm gru"])
+def test_cells_in_graphs(stack, rng, tmp_path, tally):
+    """A decoder of two steps: numbers, steps of training, files in both directions."""
+
+    def model(library):
+        L = library.layers
+        cell = STACKS[stack](L)
+        cell = L.StackedRNNCells(cell) if isinstance(cell, list) else cell
+        token, sizes = L.Input((FEATURES,)), keras.tree.flatten(cell.state_size)
+        starts = [L.Input((size,)) for size in sizes]
+        form = cell.get_initial_state(1)
+        y, states = cell(token, grouped_like(form, iter(starts)))
+        y, states = cell(L.Dense(FEATURES)(y), states, training=True)
+        return library.Model([token, *starts], L.Concatenate()([y, *keras.tree.flatten(states)]))
+
+    own, theirs = model(fastrnn), model(keras)
+    weights = [0.5 * rng.standard_normal(w.shape) for w in theirs.get_weights()]
+    x = [rng.standard_normal((4, *shape[1:])).astype(np.float32) for shape in own.input_shape]
+    y = rng.standard_normal((4, own.output_shape[1])).astype(np.float32)
+    for each in (own, theirs):
+        each.set_weights(weights)
+        each.compile("adam", "mse")
+        for _ in range(2):
+            each.train_on_batch(x, y)
+    expected = theirs.predict(x, verbose=0)
+    close([own.predict(x, verbose=0)], [expected], 2e-5)
+    for one, library in ((own, keras), (theirs, fastrnn)):
+        for ending in ("keras", "h5"):
+            path = tmp_path / f"{library.__name__}.{ending}"
+            one.save(path)
+            read = library.models.load_model(path)
+            close([read.predict(x, verbose=0)], [one.predict(x, verbose=0)])
+    tally.compared("cells")
+
+
 def test_of_leading_masked_steps(rng):
     """Keras on TensorFlow starts the outputs of masked steps from zeros, as fastrnn does."""
     own, theirs = layers_of("lstm gru", rng, return_sequences=True)
