@@ -75,7 +75,7 @@ class Steps(TakesStates):
                 f"layer {self.name!r} ({type(self).__name__}): expected the states before the "
                 "step, for instance get_initial_state(batch_size); RNN(cell) takes sequences"
             )
-        y, *after = super().__call__([inputs, *flat([states])], training=training)
+        y, *after = flat(super().__call__([inputs, *flat([states])], training=training))
         return y, grouped_as(states, iter(after))
 
 
@@ -255,6 +255,9 @@ class StackedRNNCells(Steps):
 
     def cells_within(self):
         return self.cells
+
+    def groups_of_states(self):
+        return [len(cell.sizes_of_states()) for cell in self.cells]
 
     @property
     def state_size(self) -> list[int | list[int]]:

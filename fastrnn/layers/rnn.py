@@ -74,9 +74,7 @@ class RNN(Recurrent):
         self._stages = stages
 
     def groups_of_states(self):
-        if isinstance(self.cell, Cell):
-            return super().groups_of_states()
-        return [len(cell.sizes_of_states()) for cell in self.cell.cells]
+        return self.cell.groups_of_states()
 
     @property
     def state_size(self) -> list[int | list[int]]:
