@@ -36,7 +36,7 @@ class Predictor:
         self._model = model
         self._prepare = prepare
         self._several = model.takes_several
-        dtype = model.input_dtype
+        dtype: Any = model.input_dtype
         self._dtype = [*map(np.dtype, dtype)] if self._several else np.dtype(dtype)
         self._plans = {}  # shape -> plans that no thread is using
         self._seen = None, None  # the last change of any weight, and the model's versions after it
@@ -200,7 +200,7 @@ class Stepper(Predictor):
             return (self.streams, *shape[1:])
         return (self.streams, timesteps, *shape[2:])
 
-    def __call__(self, x: Any, out: np.ndarray | None = None) -> Any:
+    def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         if self._several:
             given, one_step = self._of_several(x)
         else:

@@ -103,8 +103,8 @@ class Model(Layer, metaclass=_Makes):
 
     def __init__(
         self,
-        inputs: Symbolic | Sequence[Any] | Mapping[str, Any] | None = None,
-        outputs: Symbolic | Sequence[Any] | Mapping[str, Any] | None = None,
+        inputs: Symbolic | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None = None,
+        outputs: Symbolic | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None = None,
         name: str | None = None,
         trainable: bool = True,
         **old: Unpack[ModelOptions],

@@ -154,7 +154,8 @@ for _name in (
     "softplus", "softsign",
 ):  # fmt: skip
     _of_numbers(_name, _activated(getattr(activations, _name)), module="nn")
-abs, swish, hard_swish, pow = absolute, silu, hard_silu, power  # noqa: A001, F821
+_SAME = {"abs": "absolute", "swish": "silu", "hard_swish": "hard_silu", "pow": "power"}
+globals().update({name: globals()[other] for name, other in _SAME.items()})
 
 
 @_operation(_same, module="nn")
@@ -547,6 +548,6 @@ def _give_operators():
 
 
 _give_operators()
-__all__ += ["abs", "hard_swish", "pow", "swish"]
+__all__ += _SAME
 __all__.sort()
 public(__name__)

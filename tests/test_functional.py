@@ -728,6 +728,7 @@ def test_dropout_that_is_always_in_training():
     for predict in (model.compile_inference(), model.predict_on_batch, model):
         one, two = np.array(predict(given)), np.array(predict(given))
         assert np.abs(one - two).max() > 1e-3
+    y = layers.Dropout(0.5)(layers.Dropout(0.5)(x), training=True)
     zeros = np.mean(Model(x, y).predict(np.ones((64, 50, 3)), verbose=0) == 0)
     assert 0.44 < zeros < 0.56  # one of both drops
 

@@ -110,7 +110,7 @@ def _positions(writer, query, value, axis):
 def _attention(
     writer, layer, xs, shapes, masks, return_attention_scores=False, use_causal_mask=False
 ):
-    query, value, key = *xs[:2], xs[-1]
+    query, value, key = xs[0], xs[1], xs[-1]
     rank = len(shapes[0])
     if layer.score_mode == "dot":
         turned = writer.add("Transpose", key, perm=[*range(rank - 2), rank - 1, rank - 2])

@@ -691,7 +691,8 @@ def _with_number(reading, node, x, number, turned):
     if max(scale.ndim, offset.ndim) > 1 or x.axes[-1] != x.rank - 1 + (x.axes[0] == (0, 1)):
         if max(scale.size, offset.size) > 1:
             if kind == "rescaled":
-                part, scale, offset = x.parts[0], *(_trimmed(a) for a in given)
+                part = x.parts[0]
+                scale, offset = map(_trimmed, given)
             if not x.is_plain():
                 part = reading.plain(x, node)
                 x = x.seen_as(range(x.rank))

@@ -472,16 +472,10 @@ def test_only_float32():
         fastrnn.layers.Dense(2, dtype="float64")
 
 
-def test_calls_in_models():
-    for library, raises in ((keras, False), (fastrnn, True)):
-        one = library.Input((3,))
-        dense = library.layers.Dense(3)
-        for call in (
-            lambda dense=dense, one=one: dense(one, training=False),
-            lambda library=library: type("Own", (library.Model,), {}),
-        ):
-            with pytest.raises((ValueError, TypeError)) if raises else contextlib.nullcontext():
-                call()
+def test_subclasses_of_models():
+    assert type("Own", (keras.Model,), {})
+    with pytest.raises(TypeError, match="Own: subclasses of Model are not supported"):
+        type("Own", (fastrnn.Model,), {})
 
 
 def test_no_lora():
@@ -503,16 +497,16 @@ def test_loss_weights():
 
 
 def test_steps_without_a_derivative():
-    def loss_of(arctan):
-        return lambda y_true, y_pred: arctan(y_pred - y_true) ** 2
+    def loss_of(sinh):
+        return lambda y_true, y_pred: sinh(y_pred - y_true) ** 2
 
     data = {"x": np.ones((2, 2)), "y": np.zeros((2, 1)), "verbose": 0}
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", loss_of(keras.ops.arctan))
+    model.compile("sgd", loss_of(keras.ops.sinh))
     model.fit(**data)
     model = fastrnn.Sequential([fastrnn.layers.Dense(1)])
-    model.compile("sgd", loss_of(np.arctan))
-    with pytest.raises(ValueError, match="no derivative is known of arctan; attach"):
+    model.compile("sgd", loss_of(np.sinh))
+    with pytest.raises(ValueError, match="no derivative is known of sinh; attach"):
         model.fit(**data)
 
 
