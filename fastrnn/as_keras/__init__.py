@@ -90,6 +90,8 @@ _LOSSES |= {
 _SEED = {"set_random_seed": "random.set_seed", "set_seed": "random.set_seed"}
 _UTILS = {"Progbar": "progress.Progbar", "clear_session": "layers.base.clear_session"}
 _UTILS["print_summary"] = "summary.print_summary"
+_UTILS["serialize_keras_object"] = "saving.serialize_keras_object"
+_UTILS["deserialize_keras_object"] = "saving.deserialize_keras_object"
 _REDUCTIONS = {
     f"reduce_{name}": f"as_keras.backend.{name}"
     for name in ("all", "any", "max", "mean", "min", "prod", "std", "sum")
@@ -127,6 +129,7 @@ _NAMES = {
         "Loss": "losses.Loss",
         "Metric": "metric.Metric",
         "Model": "models.Model",
+        "Operation": "layers.operation.Operation",
         "Optimizer": "optimizers.Optimizer",
         "Regularizer": "regularizers.Regularizer",
         "Sequential": "models.Sequential",

@@ -162,6 +162,8 @@ def test_compile_arguments(writer, tmp_path):
     losses = set(classes(fastrnn.losses, fastrnn.losses.Loss)) - {"Loss", "LossFunctionWrapper"}
     metrics = set(classes(fastrnn.metrics, fastrnn.metrics.Metric))
     metrics -= {"Metric", "Mean", "Sum", "MeanMetricWrapper"}
+    of_crfs = {name for name in losses | metrics if name.startswith("CRF")}  # not Keras's
+    losses, metrics = losses - of_crfs, metrics - of_crfs
     metrics = {name for name in metrics if not name.startswith(("_", "Sparse"))}
     required = {"SensitivityAtSpecificity": 0.5, "SpecificityAtSensitivity": 0.5}
     required |= {"PrecisionAtRecall": 0.5, "RecallAtPrecision": 0.5}
