@@ -1023,6 +1023,8 @@ class Functional(Model):
             inbound = []
             for node in nodes[layer]:
                 args, kwargs = _arguments(node, described)
+                if kwargs.get("training") is False:
+                    kwargs["training"] = 0  # Keras 3 writes False where nothing was said
                 inbound.append({"args": written(args), "kwargs": kwargs})
             entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
         return {

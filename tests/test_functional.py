@@ -763,3 +763,18 @@ def test_masks_that_calls_are_given():
             lstm(x, mask=mask)
     with pytest.raises(ValueError, match="training: expected True, False or None"):
         lstm(x, training="yes")
+
+
+def test_modes_come_back(tmp_path):
+    x = Input((4,))
+    y = layers.BatchNormalization()(layers.Dropout(0.5)(x, training=True), training=False)
+    model = Model(x, y)
+    model.save(tmp_path / "m.keras")
+    for again in (models.load_model(tmp_path / "m.keras"), models.clone_model(model)):
+        modes = [call.training for call in again.graph.calls]
+        assert modes == [True, False]
+    config = model.get_config()
+    kwargs = config["layers"][2]["inbound_nodes"][0]["kwargs"]
+    assert kwargs == {"training": 0}
+    kwargs["training"] = False  # as Keras 3 has it where nothing was said
+    assert Model.from_config(config).graph.calls[1].training is None

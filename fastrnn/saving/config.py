@@ -487,17 +487,17 @@ def _call(node, name):
         for key, value in [*options.items()]:
             if isinstance(value, list):
                 named[key] = _structure(options.pop(key), where)
-        others |= _options(options, where)
+        others |= _options(options, where, kept=["training"])
         tensors.append(_structure(part[:3], where))
     return Call([tensors if len(tensors) > 1 else tensors[0]], named, others)
 
 
-def _options(given, where):
-    """Those of a call that say anything: switches and numbers."""
+def _options(given, where, kept=()):
+    """Those of a call that say anything: switches and numbers. kept: those that may be False."""
     options = {
         key: value
         for key, value in given.items()
-        if value is not None and (value is not False or key == "training")
+        if value is not None and (value is not False or key in kept)
     }
     for key, value in options.items():
         if not isinstance(value, (bool, int, float, str)):
