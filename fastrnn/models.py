@@ -96,9 +96,10 @@ class Model(Layer, metaclass=_Makes):
     supports_masking = True
     _hidden_names = Layer._hidden_names | {
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
-        "fixed_axes", "forward", "give_run", "gives_several", "gradient_array", "handed_out",
-        "head_names", "input_of", "metric_names", "parts_of_inputs", "parts_of_outputs",
-        "logits_layer", "propagate", "reject_shape", "symbolic", "take_run", "described",
+        "fixed_axes", "forward", "give_run", "gives_several", "gradient_array", "graph",
+        "handed_out", "head_names", "input_of", "mask_makers", "metric_names", "operations",
+        "parts_of_inputs", "parts_of_outputs", "plan_unmasked", "logits_layer", "propagate",
+        "reject_shape", "symbolic", "take_run", "described",
     }  # fmt: skip
 
     def __init__(
