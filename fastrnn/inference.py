@@ -317,6 +317,10 @@ class Stepper(Predictor):
         for call in graph.calls:
             parts = [known[slot] for slot in call.inputs]
             here = (*calls, (call.layer, call.number)) if call.number else calls
+            if call.masks:
+                _cannot(call.layer, "is given a mask; streams take no padding")
+            if call.training and (call.is_model or isinstance(call.layer, Recurrent)):
+                _cannot(call.layer, "says training=True, which keeps no state from call to call")
             if call.is_model:
                 found = self._follow(call.layer.graph, parts, here)
             else:

@@ -209,9 +209,6 @@ class Model(Layer, metaclass=_Makes):
     def forward(self, x, run, mask=None):
         return self.propagate(x, run, mask)[0]
 
-    def call(self, x, run, mask):
-        return self.propagate(x, run, mask)[0]
-
     def backward(self, dy, run, need_dx=True):
         graph, several = self._graph or self.graph, type(self.output_shape) is list
         return self._inputs_of(graph.backward(dy if several else [dy], run, need_dx))

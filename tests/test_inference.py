@@ -128,6 +128,7 @@ def test_a_forward_of_the_users_own(rng):
     np.testing.assert_allclose(
         outer.compile_inference()(x), x @ outer.get_weights()[0] + 100, rtol=1e-6
     )
+    np.testing.assert_allclose(inner(x), x @ inner.get_weights()[0] + 100, rtol=1e-6)
     model = fastrnn.Sequential([L.Input((3,)), Shifted(2)])
     for y in (model.predict(x, verbose=0), model.compile_inference()(x)):
         np.testing.assert_allclose(y, x @ model.get_weights()[0] + 100, rtol=1e-6)
@@ -679,6 +680,13 @@ def test_operations_that_cannot_be_streamed(make):
         (
             lambda x, f: fastrnn.Model(x, L.Bidirectional(L.GRU(2), name="bad")(x))(L.Dense(4)(x)),
             "bad", "from its end",
+        ),
+        (lambda x, f: L.LSTM(4, name="bad")(x, mask=x[..., 0] > 0), "bad", "is given a mask"),
+        (lambda x, f: L.LSTM(4, name="bad")(x, training=True), "bad", "says training=True"),
+        (
+            lambda x, f: fastrnn.Sequential(
+                [fastrnn.Input((6, 4)), L.LSTM(4)], name="bad"
+            )(x, training=True), "bad", "says training=True",
         ),
     ],
 )  # fmt: skip
