@@ -28,6 +28,11 @@ def samples_of(arrays):
     return len(arrays[0] if type(arrays) is list else arrays)
 
 
+def samples_in(shapes):
+    """The number of samples, from the shape of an array or a list of such."""
+    return (shapes[0] if isinstance(shapes, list) else shapes)[0]
+
+
 def built_for(x):
     """The input shape, or shapes, to build a model with for such a batch."""
     return each(lambda a: (None, *a.shape[1:]), x)

@@ -49,11 +49,12 @@ class Call:
 
 class Graph:
     """Calls of layers, each after those that give its inputs, from the slots `inputs` to the slots
-    `outputs`. layers: each once, in the order in which Keras has them."""
+    `outputs`. layers: each once, in the order in which Keras has them. nodes: what it was made of,
+    of which those in `starts` give the inputs."""
 
-    def __init__(self, calls, inputs, outputs, layers, nodes=()):
+    def __init__(self, calls, inputs, outputs, layers, nodes=(), starts=()):
         self.calls, self.inputs, self.outputs = calls, inputs, outputs
-        self.layers, self.nodes = layers, nodes
+        self.layers, self.nodes, self.starts = layers, nodes, starts
         self.slots = 1 + max(itertools.chain(inputs, outputs, *(call.outputs for call in calls)))
         self.readers = collections.Counter(slot for call in calls for slot in call.inputs)
         self.readers.update(slot for call in calls for slot in call.masks if slot is not None)
@@ -77,22 +78,11 @@ class Graph:
             masks = [None if m is None else slots.setdefault(m, len(slots)) for m in node.masks]
             number = counts[node.layer]
             counts[node.layer] += 1
-            calls.append(
-                Call(
-                    node.layer,
-                    number,
-                    ins,
-                    node.single,
-                    outs,
-                    node.several,
-                    node.options,
-                    masks,
-                    node.training,
-                )  # fmt: skip
-            )
+            said = node.options, masks, node.training
+            calls.append(Call(node.layer, number, ins, node.single, outs, node.several, *said))
         ins = [slots.setdefault(tensor, len(slots)) for tensor in inputs]
         outs = [slots[tensor] for tensor in outputs]
-        return cls(calls, ins, outs, [*dict.fromkeys(node.layer for node in nodes)], nodes)
+        return cls(calls, ins, outs, [*dict.fromkeys(node.layer for node in nodes)], nodes, starts)
 
     @classmethod
     def of_chain(cls, layers):
@@ -137,6 +127,16 @@ class Graph:
             tensors.append([*node.outputs] if node.several else node.outputs[0])
         return tensors if self.calls and below == self.outputs else None
 
+    def call_numbers(self):
+        """{node: which call of its layer it is} in the order in which the calls were made, for
+        those that are no inputs."""
+        made, numbers = collections.Counter(), {}
+        for node in sorted(self.nodes, key=lambda node: node.number):
+            if node not in self.starts:
+                numbers[node] = made[node.layer]
+                made[node.layer] += 1
+        return numbers
+
     def dtypes(self, slot):
         """Those that the readers of a slot want."""
         found = set()
@@ -168,7 +168,7 @@ class Graph:
                 known[slot] = masks[place]
         for call in self.calls:
             layer = call.layer
-            own = run if not call.number and call.training is None else call.run_in(run)
+            own = call.run_in(run)
             if call.single:
                 slot = call.inputs[0]
                 x, mask = values[slot], known[slot]
@@ -219,7 +219,7 @@ class Graph:
             _add(found, slot, gradient)
         for call, needed in walk:
             layer = call.layer
-            own = run if not call.number and call.training is None else call.run_in(run)
+            own = call.run_in(run)
             if call.several:
                 dy = [found[slot] for slot in call.outputs]
                 if all(part is None for part in dy):
@@ -272,7 +272,7 @@ class Graph:
             rooms.hold(array)
         for call in self.calls:
             layer = call.layer
-            own = run if not call.number and call.training is None else call.run_in(run)
+            own = call.run_in(run)
             xs = [values[slot] for slot in call.inputs]
             x = xs[0] if call.single else xs
             if call.looks_up:

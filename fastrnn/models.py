@@ -199,19 +199,18 @@ class Model(Layer, metaclass=_Makes):
 
     def propagate(self, x, run, mask=None):
         """(output, mask) for a batch that fits the model, or lists of them."""
-        graph = self._graph or self.graph
         if self.takes_several:
-            ys, masks = graph.forward(x, run, mask)
+            ys, masks = self.graph.forward(x, run, mask)
         else:
-            ys, masks = graph.forward([x], run, None if mask is None else [mask])
-        return (ys, masks) if type(self.output_shape) is list else (ys[0], masks[0])
+            ys, masks = self.graph.forward([x], run, None if mask is None else [mask])
+        return self._outputs_of(ys), self._outputs_of(masks)
 
     def forward(self, x, run, mask=None):
         return self.propagate(x, run, mask)[0]
 
     def backward(self, dy, run, need_dx=True):
-        graph, several = self._graph or self.graph, type(self.output_shape) is list
-        return self._inputs_of(graph.backward(dy if several else [dy], run, need_dx))
+        dys = dy if type(self.output_shape) is list else [dy]
+        return self._inputs_of(self.graph.backward(dys, run, need_dx))
 
     def plan(self, x, steps, run):
         xs = x if self.takes_several else [x]
@@ -901,10 +900,8 @@ class Functional(Model):
         if isinstance(given, dict) and len(given) > len(names) and given.keys() >= {*names}:
             given = {part: given[part] for part in names}  # as Keras, which takes what it needs
         parts = parts_by_name(name, given, names, self._paths[0])
-        if missing := [n for n, p in zip(self._part_names, parts, strict=True) if p is None]:
-            raise ValueError(
-                f"{name}: expected arrays for {self._part_names}, received none for {missing}"
-            )
+        if missing := [n for n, part in zip(names, parts, strict=True) if part is None]:
+            raise ValueError(f"{name}: expected arrays for {names}, received none for {missing}")
         return parts
 
     def parts_of_outputs(self, name, given):
@@ -1001,16 +998,13 @@ class Functional(Model):
     variables, trainable_variables = weights, trainable_weights
 
     def get_config(self) -> dict[str, Any]:
-        made = collections.Counter()
-        starts = {t: (name, 0, 0) for t, name in zip(self.inputs, self.input_names, strict=True)}
-        where = {t: [*place] for t, place in starts.items()}
+        pairs = zip(self.inputs, self.input_names, strict=True)
+        where = {tensor: [name, 0, 0] for tensor, name in pairs}
         nodes = collections.defaultdict(list)
-        for node in sorted(self._graph.nodes, key=lambda node: node.number):
-            if node not in {tensor.node for tensor in self.inputs}:
-                nodes[node.layer].append(node)
-                for tensor in node.outputs:
-                    where[tensor] = [node.layer.name, made[node.layer], tensor.place]
-                made[node.layer] += 1
+        for node, number in self._graph.call_numbers().items():
+            nodes[node.layer].append(node)
+            for tensor in node.outputs:
+                where[tensor] = [node.layer.name, number, tensor.place]
 
         def described(tensor):
             history = {"shape": tensor.shape, "dtype": tensor.dtype, "keras_history": where[tensor]}

@@ -99,17 +99,14 @@ def _between(layers: list, layer_range: Sequence[str] | None) -> list:
 def _graph_of(model):
     """Of a model that is no chain: the texts that say where each layer's inputs come from, by the
     layer's name, and the shapes of what its last call gives; (None, {}) of another."""
-    nodes = getattr(getattr(model, "_graph", None), "nodes", ())
-    if not nodes:
+    graph = getattr(model, "_graph", None)
+    if not getattr(graph, "nodes", ()):
         return None, {}
     starts = dict(zip((tensor.node for tensor in model.inputs), model.input_names, strict=True))
-    numbers, calls, shapes = {}, collections.Counter(), {}
-    for node in sorted(nodes, key=lambda node: node.number):
-        if node not in starts:
-            numbers[node] = calls[node.layer]
-            calls[node.layer] += 1
-            given = [tensor.shape for tensor in node.outputs]
-            shapes[node.layer.name] = given if node.several and len(given) > 1 else given[0]
+    numbers, shapes = graph.call_numbers(), {}
+    for node in numbers:
+        given = [tensor.shape for tensor in node.outputs]
+        shapes[node.layer.name] = given if node.several and len(given) > 1 else given[0]
     connections = collections.defaultdict(list)
     readers = collections.Counter()
     for node in numbers:
@@ -120,7 +117,7 @@ def _graph_of(model):
             connections[node.layer.name].append(f"{name}[{number}][{tensor.place}]")
         readers.update({tensor.node for tensor in node.sources})
     chain = len(starts) == 1 and all(len(node.sources) == 1 for node in numbers)
-    if chain and max([*readers.values(), *calls.values()], default=0) <= 1:
+    if chain and max(readers.values(), default=0) <= 1 and not any(numbers.values()):
         return None, shapes
     return connections, shapes
 

@@ -21,6 +21,7 @@ from fastrnn.data import (
     check_batch_size,
     class_weights,
     each,
+    samples_in,
     shape_of,
 )
 from fastrnn.layers.base import WeightOptions, check_size
@@ -135,7 +136,7 @@ class Compiled(Head):
                 f"model {model.name!r}: expected one output to train or evaluate, the last layer "
                 f"has {len(shape)}; Model(inputs, outputs) makes a model of these that can be"
             )
-        samples = (x_shape[0] if isinstance(x_shape, list) else x_shape)[0]
+        samples = samples_in(x_shape)
         loss.check_shapes(np.shape(y), (samples, *shape[1:]))
 
     def losses(self):
@@ -194,7 +195,7 @@ class CompiledSeveral(Compiled):
 
     def check_targets(self, model, y, x_shape):
         shapes = model.compute_output_shape(x_shape)
-        samples = (x_shape[0] if isinstance(x_shape, list) else x_shape)[0]
+        samples = samples_in(x_shape)
         for name, head, part, shape in zip(self.names, self.heads, y, shapes, strict=True):
             if head.loss is None:
                 continue
