@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn.layers.base import check_size
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.lstm import LSTM
-from fastrnn.layers.recurrent import TakesStates, flat, given, grouped_as
+from fastrnn.layers.recurrent import TakesStates, flat, given, grouped_as, in_parts
 from fastrnn.layers.simple_rnn import SimpleRNN
 
 if TYPE_CHECKING:
@@ -277,8 +277,7 @@ class StackedRNNCells(Steps):
 
     def split(self, states: list) -> list:
         """The states of each cell."""
-        states = iter(states)
-        return [[next(states) for _ in cell.sizes_of_states()] for cell in self.cells]
+        return in_parts(states, self.groups_of_states())
 
     def forward(self, x, run, mask=None):
         y, *states = x

@@ -8,12 +8,12 @@ import numpy as np
 
 from fastrnn import _engine, activations
 from fastrnn.layers import legacy
-from fastrnn.layers.base import Layer, check_size, config_of_weights, engine_activation
+from fastrnn.layers.base import check_size, config_of_weights
 from fastrnn.layers.conv_recurrence import ConvRecurrence, Records
 from fastrnn.layers.lstm import LSTM, with_forget_bias
 from fastrnn.layers.recurrent import OLD_SPELLINGS_OF_GATES, OneCell, given
-from fastrnn.layers.spatial import Spatial, check_pair, data_format_of
-from fastrnn.layers.temporal import Windows, check_padding, check_single
+from fastrnn.layers.spatial import check_pair, data_format_of
+from fastrnn.layers.temporal import OfWindows, Windows, check_padding, check_single
 from fastrnn.utils import unknown_arguments
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ OLD_SPELLINGS = {
 del OLD_SPELLINGS["output_dim"]
 
 
-class ConvLSTM(OneCell, Spatial):
+class ConvLSTM(OneCell, OfWindows):
     """Base of LSTMs whose products with x and with the state are convolutions, over sequences of
     images (batch, timesteps, *sizes, channels), or (batch, timesteps, channels, *sizes)."""
 
@@ -48,7 +48,7 @@ class ConvLSTM(OneCell, Spatial):
     _axes: ClassVar[tuple[str, ...]] = ()
     _hidden_names = (
         OneCell._hidden_names
-        | Spatial._hidden_names
+        | OfWindows._hidden_names
         | {"as_images", "own_axes", "packed_of", "rank", "records", "step_codes", "units"}
     )
 
@@ -106,10 +106,8 @@ class ConvLSTM(OneCell, Spatial):
     def _state_sizes(self, shape):
         """The sizes of the states for an input shape."""
         sizes = self.sizes_and_channels(shape)[0]
-        counts = [w.count(size) for w, size in zip(self._windows, sizes, strict=True)]
-        if any(count is not None and count < 1 for count in counts):
-            self.reject_shape(self.at_least([w.reach for w in self._windows]), shape)
-        return counts
+        self._check_counts(sizes, shape)
+        return self._counts(sizes)
 
     def state_shape(self, batch):
         return self.shapes_of_states((batch, *self.input_shape[1:]))[0]
@@ -134,16 +132,13 @@ class ConvLSTM(OneCell, Spatial):
 
     # --- computing ---
 
-    def create_weights(self, input_shape):
+    def create_weights(self, input_shape, holder=None):
+        super().create_weights(input_shape, holder)
+        self.step_codes, self._codes = self._codes, None  # no kernel takes the whole sequence
+
+    def _kernel_shapes(self, input_shape):
         channels, columns = self.sizes_and_channels(input_shape)[1], self.gates * self.filters
-        shapes = [(*self.kernel_size, size, columns) for size in (channels, self.filters)]
-        self.kernel = self._kernel.add_to(self, "kernel", shapes[0])
-        self.recurrent_kernel = self._recurrent.add_to(self, "recurrent_kernel", shapes[1])
-        if self.use_bias:
-            self.bias = self._bias.add_to(self, "bias", (columns,), self._initial_bias)
-        self._codes = None  # no fused kernel takes the whole sequence
-        codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
-        self.step_codes = None if None in codes else codes
+        return [(*self.kernel_size, size, columns) for size in (channels, self.filters)]
 
     _initial_bias = LSTM._initial_bias
 
@@ -182,20 +177,18 @@ class ConvLSTM(OneCell, Spatial):
         return packed
 
     def get_config(self):
-        of_base = super().get_config()
-        base = ["return_sequences", "return_state", "go_backwards", "stateful", "unroll",
-                "zero_output_for_mask"]  # fmt: skip
+        config = super(OneCell, self).get_config()
+        data_format = config.pop("data_format")
         weights = config_of_weights(self, self._kernel, self._recurrent, self._bias)
         names = [*weights]
         at = names.index("bias_initializer") + 1
         return {
-            **Layer.get_config(self),
-            **{name: of_base[name] for name in base},
+            **config,
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "padding": self.padding,
-            "data_format": self.data_format,
+            "data_format": data_format,
             "dilation_rate": self.dilation_rate,
             "activation": activations.serialize(self.activation),
             "recurrent_activation": activations.serialize(self.recurrent_activation),

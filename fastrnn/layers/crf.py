@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import _engine, activations
-from fastrnn.layers.base import LACKS_AN_AXIS, Layer, WeightOptions, check_flag, check_size
+from fastrnn.layers.base import WeightOptions, check_flag, check_size
 from fastrnn.layers.dense import Dense
+from fastrnn.layers.recurrent import OfSequences
 
 if TYPE_CHECKING:
     from fastrnn._types import Identifier, Initializer, LayerOptions, Unpack, Whole
 
 
-class CRF(Layer):
+class CRF(OfSequences):
     """(batch, timesteps, features) -> (batch, timesteps, units), float32: the path of tags with the
     highest score, one-hot (`test_mode="viterbi"`, the default), or the probability of each tag in
     each step ("marginal").
@@ -101,14 +102,8 @@ class CRF(Layer):
         self.kernel = self.chain_kernel = self.bias = None
         self.left_boundary = self.right_boundary = None
 
-    def _legacy_input_shape(self, kwargs):
-        features, length = kwargs.pop("input_dim", None), kwargs.pop("input_length", None)
-        return None if features is None else (length, features)
-
     def check_input_shape(self, shape):
-        if len(shape) != 3 or shape[2] is None:
-            hint = LACKS_AN_AXIS * (len(shape) == 2)
-            self.reject_shape("(batch, timesteps, features) with known features", shape, hint)
+        super().check_input_shape(shape)
         if not self.use_kernel and shape[2] != self.units:
             self.reject_shape(f"(batch, timesteps, {self.units}), the scores", shape)
 

@@ -62,6 +62,12 @@ def flat(states):
     return [part for state in states for part in (flat(state) if holds(state) else [state])]
 
 
+def in_parts(states, counts):
+    """The next so many of a flat list of states, for each count."""
+    states = iter(states)
+    return [[next(states) for _ in range(count)] for count in counts]
+
+
 def grouped_as(states, arrays):
     """The next of these arrays in the lists that states are in."""
     if not isinstance(states, (list, tuple)):
@@ -133,14 +139,26 @@ class TakesStates(Layer):
     def grouped(self, states, alone=True):
         """A flat list of states as `groups_of_states` says; alone: lists of one as what they hold,
         as Keras has them in graphs."""
-        states, groups = iter(states), []
-        for count in self.groups_of_states():
-            group = [next(states) for _ in range(count or 1)]
-            groups.append(group if count > alone else group[0])
-        return groups
+        counts = self.groups_of_states()
+        groups = in_parts(states, [count or 1 for count in counts])
+        pairs = zip(counts, groups, strict=True)
+        return [group if count > alone else group[0] for count, group in pairs]
 
 
-class Recurrent(TakesStates):
+class OfSequences(Layer):
+    """Base of layers over sequences (batch, timesteps, features)."""
+
+    def _legacy_input_shape(self, kwargs):
+        features, length = kwargs.pop("input_dim", None), kwargs.pop("input_length", None)
+        return None if features is None else (length, features)
+
+    def check_input_shape(self, shape):
+        if len(shape) != 3 or shape[2] is None:
+            hint = LACKS_AN_AXIS * (len(shape) == 2)
+            self.reject_shape("(batch, timesteps, features) with known features", shape, hint)
+
+
+class Recurrent(TakesStates, OfSequences):
     """Base of layers that run cells over time: (batch, timesteps, features) -> (batch, units), or
     (batch, timesteps, units) with return_sequences. They compute as their `stages`, one after the
     other."""
@@ -168,17 +186,6 @@ class Recurrent(TakesStates):
         self.unroll = check_flag("unroll", unroll)
         self.zero_output_for_mask = check_flag("zero_output_for_mask", zero_output_for_mask)
 
-    def _legacy_input_shape(self, kwargs):
-        features, length = kwargs.pop("input_dim", None), kwargs.pop("input_length", None)
-        return None if features is None else (length, features)
-
-    def check_input_shape(self, shape):
-        if len(shape) != 3 or shape[2] is None:
-            self.reject_shape(
-                "(batch, timesteps, features) with known features", shape,
-                LACKS_AN_AXIS * (len(shape) == 2),
-            )  # fmt: skip
-
     @property
     def stages(self) -> list[OneCell]:
         """Layers of one cell each, of which each runs over what the one before gives."""
@@ -188,8 +195,7 @@ class Recurrent(TakesStates):
         """Those of each stage, from a list of all, None or an empty one."""
         if not states:
             return [states] * len(self.stages)
-        states = iter(states)
-        return [[next(states) for _ in stage.states_of] for stage in self.stages]
+        return in_parts(states, [len(stage.states_of) for stage in self.stages])
 
     def sizes_of_states(self):
         return [stage.units for stage in self.stages for _ in stage.states_of]
@@ -294,13 +300,18 @@ class OneCell(Recurrent):
     def create_weights(self, input_shape, holder=None):
         """holder: the layer whose weights they are; by default this one."""
         holder = holder or self
-        features, units, columns = input_shape[-1], self.units, self.gates * self.units
-        self.kernel = self._kernel.add_to(holder, "kernel", (features, columns))
-        self.recurrent_kernel = self._recurrent.add_to(holder, "recurrent_kernel", (units, columns))
+        of_x, of_state = self._kernel_shapes(input_shape)
+        self.kernel = self._kernel.add_to(holder, "kernel", of_x)
+        self.recurrent_kernel = self._recurrent.add_to(holder, "recurrent_kernel", of_state)
         if self.use_bias:
             self.bias = self._bias.add_to(holder, "bias", self._bias_shape(), self._initial_bias)
         codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
         self._codes = None if None in codes else codes  # None: the layer runs in NumPy
+
+    def _kernel_shapes(self, input_shape):
+        """Those of kernel and recurrent kernel."""
+        columns = self.gates * self.units
+        return (input_shape[-1], columns), (self.units, columns)
 
     def _bias_shape(self):
         return (self.gates * self.units,)
