@@ -61,7 +61,7 @@ class Traced(NDArrayOperatorsMixin):
         return Traced(value, self.tape, [(self, pull)])
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        values = [_value(given) for given in inputs]
+        values = [value_of(given) for given in inputs]
         if ufunc is np.matmul and method == "__call__":
             return _matmul(*inputs)
         if method != "__call__" or ufunc not in _UFUNCS:
@@ -69,18 +69,19 @@ class Traced(NDArrayOperatorsMixin):
                 return ufunc(*values, **options)
             raise _unknown(ufunc)
         y = ufunc(*values, **options)
-        pulls = [
-            (given, lambda g, rule=rule: g * rule(y, *values))
-            for given, rule in zip(inputs, _UFUNCS[ufunc], strict=True)
-            if isinstance(given, Traced)
-        ]
-        return Traced(y, self.tape, pulls)
+        return _from(
+            y,
+            [
+                (given, lambda g, rule=rule: g * rule(y, *values))
+                for given, rule in zip(inputs, _UFUNCS[ufunc], strict=True)
+            ],
+        )
 
     def __array_function__(self, function, types, args, options):
         if function in _FUNCTIONS:
             return _FUNCTIONS[function](*args, **options)
         if function in _FLAT:
-            return function(*map(_value, args), **options)
+            return function(*map(value_of, args), **options)
         raise _unknown(function)
 
     def __array__(self, dtype=None, copy=None):
@@ -122,11 +123,18 @@ class Traced(NDArrayOperatorsMixin):
         return np.min(self, *args, **options)
 
 
+def _from(y, sources):
+    """y as what came from these, each with its pull, of which some are Traced."""
+    pulls = [(source, pull) for source, pull in sources if isinstance(source, Traced)]
+    return Traced(y, pulls[0][0].tape, pulls)
+
+
 def _unknown(function):
     return TypeError(f"no derivative is known of {function.__name__}")
 
 
-def _value(given):
+def value_of(given):
+    """The array of a Traced; anything else as it is."""
     return given.value if isinstance(given, Traced) else given
 
 
@@ -182,11 +190,10 @@ def _clip(a, low=None, high=None, **bounds):
 
 
 def _where(condition, a, b):
-    condition = _value(condition)
-    y = np.where(condition, _value(a), _value(b))
-    sources = [(s, m) for s, m in ((a, condition), (b, np.logical_not(condition)))]
-    pulls = [(s, lambda g, m=m: np.where(m, g, 0)) for s, m in sources if isinstance(s, Traced)]
-    return Traced(y, pulls[0][0].tape, pulls)
+    condition = value_of(condition)
+    y = np.where(condition, value_of(a), value_of(b))
+    of_a, of_b = lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g)
+    return _from(y, [(a, of_a), (b, of_b)])
 
 
 def _reshaping(function):
@@ -213,15 +220,14 @@ def _rearranging(function, back):
 
 
 def _concatenate(arrays, axis=0):
-    values = [_value(array) for array in arrays]
+    values = [value_of(array) for array in arrays]
     ends = np.cumsum([value.shape[axis] for value in values])
     y = np.concatenate(values, axis)
 
     def part(n):
         return lambda g: np.split(g, ends[:-1], axis)[n]
 
-    pulls = [(a, part(n)) for n, a in enumerate(arrays) if isinstance(a, Traced)]
-    return Traced(y, pulls[0][0].tape, pulls)
+    return _from(y, [(array, part(n)) for n, array in enumerate(arrays)])
 
 
 def _stack(arrays, axis=0):
@@ -278,7 +284,7 @@ def _prod(a, axis=None, keepdims=False):
 
 
 def _take(a, indices, axis=None):
-    indices = np.asarray(_value(indices)).astype(np.int64)
+    indices = np.asarray(value_of(indices)).astype(np.int64)
     if axis is None:
         return np.ravel(a)[indices]
     return a[(slice(None),) * (axis % a.ndim) + (indices,)]
@@ -294,44 +300,39 @@ def _pad(a, pad_width, mode="constant", constant_values=0):
 
 
 def _matmul(a, b):
-    x, y = _value(a), np.asarray(_value(b))
+    x, y = value_of(a), np.asarray(value_of(b))
     if min(x.ndim, y.ndim) < 2:
         raise TypeError("no derivative is known of matmul of vectors")
-    sources = (
-        (a, lambda g: np.matmul(g, np.swapaxes(y, -1, -2))),
-        (b, lambda g: np.matmul(np.swapaxes(x, -1, -2), g)),
-    )
-    pulls = [(source, pull) for source, pull in sources if isinstance(source, Traced)]
-    return Traced(np.matmul(x, y), pulls[0][0].tape, pulls)
+    of_a = (a, lambda g: np.matmul(g, np.swapaxes(y, -1, -2)))
+    of_b = (b, lambda g: np.matmul(np.swapaxes(x, -1, -2), g))
+    return _from(np.matmul(x, y), [of_a, of_b])
 
 
 def _dot(a, b):
-    if np.ndim(_value(b)) != 2:
+    if np.ndim(value_of(b)) != 2:
         raise TypeError("no derivative is known of dot but with a matrix on the right")
     return np.matmul(a, b)
 
 
 def _einsum(subscripts, *operands, optimize=True):
-    names, _, out = subscripts.replace(" ", "").partition("->")
+    names, arrow, out = subscripts.replace(" ", "").partition("->")
     names = names.split(",")
-    values = [np.asarray(_value(operand)) for operand in operands]
-    if "." in subscripts or not _ or any(len(set(name)) < len(name) for name in names):
+    values = [np.asarray(value_of(operand)) for operand in operands]
+    if "." in subscripts or not arrow or any(len(set(name)) < len(name) for name in names):
         raise TypeError("no derivative is known of einsum with ..., without -> or with diagonals")
 
     def pull_of(n):
-        others = [
-            (name, v) for k, (name, v) in enumerate(zip(names, values, strict=True)) if k != n
-        ]
-        alone = [
-            c for c in names[n] if not any(c in s for s in (out, *(name for name, _ in others)))
-        ]
-        sizes = [values[n].shape[names[n].index(c)] for c in alone]
+        others = [*zip(names, values, strict=True)]
+        del others[n]
+        elsewhere = {*out, *(axis for name, _ in others for axis in name)}
+        alone = [axis for axis in names[n] if axis not in elsewhere]
+        sizes = [values[n].shape[names[n].index(axis)] for axis in alone]
         others.append(("".join(alone), np.ones(sizes, values[n].dtype)))
         rule = ",".join([out, *(name for name, _ in others)]) + "->" + names[n]
         return lambda g: np.einsum(rule, g, *(v for _, v in others), optimize=True)
 
-    pulls = [(o, pull_of(n)) for n, o in enumerate(operands) if isinstance(o, Traced)]
-    return Traced(np.einsum(subscripts, *values, optimize=True), pulls[0][0].tape, pulls)
+    y = np.einsum(subscripts, *values, optimize=True)
+    return _from(y, [(operand, pull_of(n)) for n, operand in enumerate(operands)])
 
 
 _UFUNCS = {  # for each input, the derivative: a function of the output y and the inputs

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastrnn import activations
 from fastrnn._public import public
-from fastrnn.derivative import Traced
+from fastrnn.derivative import Traced, value_of
 from fastrnn.layers.operation import OPERATIONS, Operation
 from fastrnn.layers.symbolic import Symbolic, is_symbolic
 
@@ -29,17 +29,13 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> Any: ...
 
 
-def _value(x):
-    return x.value if isinstance(x, Traced) else x
-
-
-def _operation(shape_of, name=None, module="numpy", tensors=1, result=""):
+def _operation(shape_of, module="numpy", tensors=1, result=""):
     """A decorator of a function whose first `tensors` arguments are tensors, and the others a
     config: it is an operation of graphs, too. tensors=0: all by position are tensors, after the
     first argument. shape_of: the function for arrays of which only the shapes count, for shapes."""
 
     def decorate(function):
-        class_name = name or "".join(part.title() for part in function.__name__.split("_"))
+        class_name = "".join(part.title() for part in function.__name__.split("_"))
         parameters = [*inspect.signature(function).parameters]
         members = {
             "function": staticmethod(function), "shape_of": staticmethod(shape_of),
@@ -98,7 +94,7 @@ def _reduced(x, axis=None, keepdims=False, **options):
 # --- number by number -----------------------------------------------------------------------------
 
 
-def _of_numbers(name, function, count=1, class_name=None, result="", module="numpy"):
+def _of_numbers(name, function, count=1, result="", module="numpy"):
     """An operation of each number of one array, or of the numbers of two that are broadcast."""
 
     def one(x):
@@ -111,7 +107,7 @@ def _of_numbers(name, function, count=1, class_name=None, result="", module="num
     made.__name__ = made.__qualname__ = name
     made.__doc__ = f"{name} of each number."
     shape_of = _same if count == 1 else _broadcast
-    globals()[name] = _operation(shape_of, class_name, module, count, result)(made)
+    globals()[name] = _operation(shape_of, module, count, result)(made)
 
 
 def _activated(function):
@@ -127,7 +123,7 @@ def _activated(function):
 
 
 def _truth(function):
-    return lambda *xs: function(*(np.asarray(_value(x)) != 0 for x in xs))
+    return lambda *xs: function(*(np.asarray(value_of(x)) != 0 for x in xs))
 
 
 for _name in (
@@ -154,8 +150,8 @@ for _name in (
     "softplus", "softsign",
 ):  # fmt: skip
     _of_numbers(_name, _activated(getattr(activations, _name)), module="nn")
-_SAME = {"abs": "absolute", "swish": "silu", "hard_swish": "hard_silu", "pow": "power"}
-globals().update({name: globals()[other] for name, other in _SAME.items()})
+_OTHER_NAMES = {"abs": "absolute", "swish": "silu", "hard_swish": "hard_silu", "pow": "power"}
+globals().update({name: globals()[other] for name, other in _OTHER_NAMES.items()})
 
 
 @_operation(_same, module="nn")
@@ -200,7 +196,7 @@ def where(condition, x1=None, x2=None):
         return np.nonzero(condition)
     if x1 is None or x2 is None:
         raise ValueError("where: expected both x1 and x2")
-    return np.where(np.asarray(_value(condition)) != 0, x1, x2)
+    return np.where(np.asarray(value_of(condition)) != 0, x1, x2)
 
 
 @_operation(_same, module="core")
@@ -214,17 +210,17 @@ def cast(x, dtype):
 
 @_operation(_same)
 def zeros_like(x, dtype=None):
-    return np.zeros_like(_value(x), dtype)
+    return np.zeros_like(value_of(x), dtype)
 
 
 @_operation(_same)
 def ones_like(x, dtype=None):
-    return np.ones_like(_value(x), dtype)
+    return np.ones_like(value_of(x), dtype)
 
 
 @_operation(_same, module="core")
 def stop_gradient(variable):
-    return np.array(_value(variable))
+    return np.array(value_of(variable))
 
 
 # --- over axes ------------------------------------------------------------------------------------
@@ -274,27 +270,27 @@ def min(x, axis=None, keepdims=False, initial=None):  # noqa: A001
 
 @_operation(_reduced, result="bool")
 def all(x, axis=None, keepdims=False):  # noqa: A001
-    return np.all(np.asarray(_value(x)) != 0, axis=_axes(axis), keepdims=keepdims)
+    return np.all(np.asarray(value_of(x)) != 0, axis=_axes(axis), keepdims=keepdims)
 
 
 @_operation(_reduced, result="bool")
 def any(x, axis=None, keepdims=False):  # noqa: A001
-    return np.any(np.asarray(_value(x)) != 0, axis=_axes(axis), keepdims=keepdims)
+    return np.any(np.asarray(value_of(x)) != 0, axis=_axes(axis), keepdims=keepdims)
 
 
 @_operation(_reduced, result="int32")
 def argmax(x, axis=None, keepdims=False):
-    return np.argmax(_value(x), axis=axis, keepdims=keepdims)
+    return np.argmax(value_of(x), axis=axis, keepdims=keepdims)
 
 
 @_operation(_reduced, result="int32")
 def argmin(x, axis=None, keepdims=False):
-    return np.argmin(_value(x), axis=axis, keepdims=keepdims)
+    return np.argmin(value_of(x), axis=axis, keepdims=keepdims)
 
 
 @_operation(_reduced, module="math")
 def logsumexp(x, axis=None, keepdims=False):
-    top = np.max(_value(x), axis=_axes(axis), keepdims=True)
+    top = np.max(value_of(x), axis=_axes(axis), keepdims=True)
     y = np.log(np.sum(np.exp(x - top), axis=_axes(axis), keepdims=True)) + top
     return y if keepdims else np.squeeze(y, _axes(axis))
 
@@ -461,7 +457,7 @@ def one_hot(x, num_classes, axis=-1, dtype="float32", sparse=False):
     """1 in the place of each class number on a new axis, 0 elsewhere, and for other numbers."""
     if sparse:
         raise ValueError("sparse: expected False, received True")
-    numbers = np.asarray(_value(x)).astype(np.int64)[..., None]
+    numbers = np.asarray(value_of(x)).astype(np.int64)[..., None]
     y = (numbers == np.arange(num_classes)).astype(dtype)
     return y if axis == -1 else np.moveaxis(y, -1, axis)
 
@@ -471,7 +467,7 @@ def one_hot(x, num_classes, axis=-1, dtype="float32", sparse=False):
     (*x.shape[: axis % x.ndim], *np.shape(indices), *x.shape[axis % x.ndim + 1 :])
 ), tensors=2)  # fmt: skip
 def take(x, indices, axis=None):
-    return np.take(x, np.asarray(_value(indices)).astype(np.int64), axis)
+    return np.take(x, np.asarray(value_of(indices)).astype(np.int64), axis)
 
 
 # --- products -------------------------------------------------------------------------------------
@@ -501,9 +497,9 @@ def dot(x1, x2):
 
 
 def _summed(subscripts, *operands):
-    names, _, out = subscripts.replace(" ", "").partition("->")
+    names, arrow, out = subscripts.replace(" ", "").partition("->")
     names, sizes = names.split(","), {}
-    if not _ or "." in subscripts or len(names) != len(operands):
+    if not arrow or "." in subscripts or len(names) != len(operands):
         raise ValueError(f"subscripts: expected names of axes and ->, received {subscripts!r}")
     for name, operand in zip(names, operands, strict=True):
         for axis, size in zip(name, np.shape(operand), strict=True):
@@ -548,6 +544,6 @@ def _give_operators():
 
 
 _give_operators()
-__all__ += _SAME
+__all__ += _OTHER_NAMES
 __all__.sort()
 public(__name__)

@@ -22,9 +22,9 @@ flatten, pow, switch = np.ravel, ops.pow, ops.where
 __all__ = [
     "argmax", "argmin", "backend", "binary_crossentropy", "cast", "categorical_crossentropy",
     "clear_session", "constant", "epsilon", "eval", "expand_dims", "flatten", "floatx", "function",
-    "get_value",
-    "image_data_format", "int_shape", "learning_phase", "pow", "set_epsilon", "set_floatx",
-    "set_image_data_format", "set_session", "set_value", "sigmoid", "softplus", "switch", *_NUMPY,
+    "get_value", "image_data_format", "int_shape", "learning_phase", "pow", "set_epsilon",
+    "set_floatx", "set_image_data_format", "set_session", "set_value", "sigmoid", "softplus",
+    "switch", *_NUMPY,
 ]  # fmt: skip
 
 cast, sigmoid, softplus = ops.cast, ops.sigmoid, ops.softplus

@@ -12,8 +12,6 @@ from fastrnn.layers.base import Layer
 from fastrnn.layers.symbolic import Node, Symbolic
 
 OPERATIONS: dict[str, type] = {}  # Keras's classes by name, which fastrnn.ops fills
-
-
 _DTYPES = ("bool", "float32", "float64", "int32", "int64")  # of constants in files
 
 
@@ -43,18 +41,12 @@ class Operation(Layer):
 
     def __init__(self, name: str | None = None, **options: Any):
         super().__init__(name=name)
-        try:
-            inspect.signature(self.function).bind(*[None] * 9, **options)
-        except TypeError:
-            self._check(options)
-        self.options = options
-        self.built = True
-        self._shapes: dict[Any, Any] = {}
-
-    def _check(self, options):
         known = inspect.signature(self.function).parameters
         if unknown := [key for key in options if key not in known]:
             raise ValueError(f"{type(self).__name__}: unknown arguments {unknown}")
+        self.options = options
+        self.built = True
+        self._shapes: dict[Any, Any] = {}  # of inputs and id of args -> (args, that of the result)
 
     def __call__(self, *arguments, **kwargs):
         tensors: list[Symbolic] = []
@@ -77,8 +69,8 @@ class Operation(Layer):
         if key not in self._shapes:
             if len(self._shapes) > 64:
                 self._shapes.clear()
-            self._shapes[key] = self._shape([tuple(shape) for shape in shapes], args)
-        return self._shapes[key]
+            self._shapes[key] = args, self._shape([tuple(shape) for shape in shapes], args)
+        return self._shapes[key][1]
 
     def _shape(self, shapes, args):
         """That of the result; sizes that follow a free one are free."""
@@ -189,18 +181,24 @@ def read(value):
         return type(value)(read(part) for part in value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    name, config = (
-        (value.get("class_name"), value.get("config")) if isinstance(value, dict) else (None, None)
-    )
+    described = value if isinstance(value, dict) else {}
+    name, config = described.get("class_name"), described.get("config")
     if name == "__ellipsis__":
         return Ellipsis
     if name == "__slice__" and isinstance(config, dict):
-        parts = [config.get(key) for key in ("start", "stop", "step")]
-        if all(part is None or type(part) is int for part in parts):
-            return slice(*parts)
+        return slice_of(config)
     if name == "__numpy__" and isinstance(config, dict) and config.get("dtype") in _DTYPES:
         return np.array(config.get("value"), config["dtype"])
     raise ValueError(f"expected numbers or slices, received {value!r:.100}")
+
+
+def slice_of(config):
+    """The slice of a dict of start, stop and step. Raises ValueError for other than whole numbers
+    and None."""
+    parts = [config.get(key) for key in ("start", "stop", "step")]
+    if not all(part is None or type(part) is int for part in parts):
+        raise ValueError(f"expected numbers or slices, received {config!r:.100}")
+    return slice(*parts)
 
 
 def _plain(value):

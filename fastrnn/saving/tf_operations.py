@@ -4,6 +4,7 @@ tensors are TFOpLambda and SlicingOpLambda there."""
 import re
 
 from fastrnn import ops
+from fastrnn.layers.operation import slice_of
 
 CLASSES = ("TFOpLambda", "SlicingOpLambda")
 
@@ -31,9 +32,7 @@ def _item(x, slice_spec):
 
 def _place(part):
     if isinstance(part, dict) and part.keys() == {"start", "stop", "step"}:
-        sizes = part.values()
-        if all(size is None or type(size) is int for size in sizes):
-            return slice(*sizes)
+        return slice_of(part)
     if part in ("Ellipsis", {"class_name": "__ellipsis__"}):
         return ...
     if part is None or type(part) is int:
@@ -65,11 +64,11 @@ _OF_ONE = {
     "math.softplus": "softplus", "nn.silu": "silu", "math.logical_not": "logical_not",
     "stop_gradient": "stop_gradient",
 }  # fmt: skip
-_REDUCED = ("all", "any", "logsumexp", "max", "mean", "min", "prod", "std", "var")
+_REDUCED = ("all", "any", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var")
 
 
 def _of_one(name):
-    return lambda x, **none: getattr(ops, name)(x)
+    return lambda x: getattr(ops, name)(x)
 
 
 def _of_two(name):
@@ -80,17 +79,25 @@ def _reduced(name):
     return lambda x, axis=None, keepdims=False: getattr(ops, name)(x, axis=axis, keepdims=keepdims)
 
 
+def _squeeze(x, axis=None):
+    return ops.squeeze(x, axis)
+
+
+def _transpose(a, perm=None, conjugate=False):
+    return ops.transpose(a, perm)
+
+
 FUNCTIONS = {
     **{tf: _of_two(name) for tf, name in _OF_TWO.items()},
     **{tf: _of_one(name) for tf, name in _OF_ONE.items()},
-    **{f"math.reduce_{name}": _reduced(name) for name in (*_REDUCED, "sum")},
+    **{f"math.reduce_{name}": _reduced(name) for name in _REDUCED},
     "__operators__.getitem": _item,
     "cast": _cast,
     "clip_by_value": lambda x, clip_value_min, clip_value_max: ops.clip(
         x, clip_value_min, clip_value_max
     ),
-    "compat.v1.squeeze": lambda x, axis=None: ops.squeeze(x, axis),
-    "compat.v1.transpose": lambda a, perm=None, conjugate=False: ops.transpose(a, perm),
+    "compat.v1.squeeze": _squeeze,
+    "compat.v1.transpose": _transpose,
     "concat": lambda values, axis: ops.concatenate(values, axis),
     "expand_dims": lambda x, axis: ops.expand_dims(x, axis),
     "linalg.matmul": _matmul,
@@ -101,10 +108,10 @@ FUNCTIONS = {
     "reshape": lambda x, shape: ops.reshape(x, tuple(shape)),
     "reverse": lambda x, axis: ops.flip(x, axis[0] if len(axis) == 1 else tuple(axis)),
     "split": _split,
-    "squeeze": lambda x, axis=None: ops.squeeze(x, axis),
+    "squeeze": _squeeze,
     "stack": lambda values, axis=0: ops.stack(values, axis),
     "tile": lambda x, multiples: ops.tile(x, tuple(multiples)),
-    "transpose": lambda a, perm=None: ops.transpose(a, perm),
+    "transpose": _transpose,
     "where": lambda condition, x, y: ops.where(condition, x, y),
 }
 
