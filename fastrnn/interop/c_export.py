@@ -65,19 +65,13 @@ def _needs_graph(layer):
 
 
 def _chain(model):
-    shape = model.input_shape
-    indices = model.input_dtype == np.int32
-    rank = len(shape) + indices
-    if rank not in (2, 3):
-        raise ValueError(
-            "to_c: expected inputs (batch, features) or (batch, timesteps, features), the model "
-            f"takes {shape}"
-        )
-    writer = _Writer(rank == 3, indices)
+    shape, indices = model.input_shape, model.input_dtype == np.int32
+    flags = _flags(shape, indices, f"the model takes {shape}")
+    sequences = bool(flags & SEQUENCES)
+    writer = _Writer(sequences, indices)
     writer.model(model, shape)
     declared = model._input_layer and model._input_layer.batch_input_shape
-    timesteps = writer.timesteps or (declared[1] if declared and rank == 3 else None)
-    flags = INDICES * indices | SEQUENCES * (rank == 3)
+    timesteps = writer.timesteps or (declared[1] if declared and sequences else None)
     counts = len(writer.layers), flags, 1 if indices else shape[-1], timesteps or 0
     return _file(CHAIN, counts, writer.layers)
 
@@ -99,6 +93,16 @@ def _graph(model):
         parts.append(struct.pack("<qq", slot.number, len(name.encode())) + _padded(name.encode()))
     counts = len(calls.layers), calls.count, len(inputs), len(outputs)
     return _file(GRAPH, counts, parts)
+
+
+def _flags(shape, indices, received):
+    """Those of an input of this shape."""
+    rank = len(shape) + indices
+    if rank not in (2, 3):
+        raise ValueError(
+            "to_c: expected inputs (batch, features) or (batch, timesteps, features), " + received
+        )
+    return INDICES * indices | SEQUENCES * (rank == 3)
 
 
 def _file(form, counts, parts):
@@ -350,14 +354,8 @@ class _Calls(_Writer):
         if slot in self.indices and slot in self.numbers:
             raise ValueError(f"to_c: input {name!r}: some layers read it as indices, others do not")
         indices, shape = slot in self.indices, slot.shape
-        rank = len(shape) + indices
-        if rank not in (2, 3):
-            raise ValueError(
-                "to_c: expected inputs (batch, features) or (batch, timesteps, features), input "
-                f"{name!r} is of shape {shape}"
-            )
-        flags = INDICES * indices | SEQUENCES * (rank == 3)
-        timesteps = shape[1] or 0 if rank == 3 else 0
+        flags = _flags(shape, indices, f"input {name!r} is of shape {shape}")
+        timesteps = shape[1] or 0 if flags & SEQUENCES else 0
         name = name.encode()
         head = struct.pack("<4q", flags, 1 if indices else shape[-1], timesteps, len(name))
         return head + _padded(name)
@@ -467,7 +465,7 @@ class _Calls(_Writer):
         self.add("concatenate", self.axis)
 
     def _Dot(self, layer):
-        pairs = zip(layer._both(), self.given, strict=True)
+        pairs = zip(layer.both_axes, self.given, strict=True)
         axes = [self.axis_of(layer, axis, slot.shape) for axis, slot in pairs]
         self.add("dot", *axes, layer.normalize)
 

@@ -254,28 +254,33 @@ def _layer_normalization(writer, layer, x, shape, mask):
         beta = None if layer.beta is None else layer.beta.value
         return writer.add("LayerNormalization", x, gamma, beta, axis=-1, epsilon=layer.epsilon)
     spread = [shape[n] if n in axes else 1 for n in range(len(shape))]
-    centred = writer.add("Sub", x, writer.add("ReduceMean", x, axes=axes))
-    square = writer.add("Mul", centred, centred)
-    variance = writer.add("ReduceMean", square, axes=axes)
-    deviation = writer.add("Sqrt", writer.add("Add", variance, np.float32(layer.epsilon)))
-    y = writer.add("Div", x if layer.rms_scaling else centred, deviation)
+    centred = _centred(writer, x, axes)
+    y = _by_root_of_squares(writer, x if layer.rms_scaling else centred, centred, axes, layer)
     if layer.gamma is not None:
         y = writer.add("Mul", y, layer.gamma.value.reshape(spread))
     return y if layer.beta is None else writer.add("Add", y, layer.beta.value.reshape(spread))
 
 
+def _centred(writer, x, axes):
+    return writer.add("Sub", x, writer.add("ReduceMean", x, axes=axes))
+
+
+def _by_root_of_squares(writer, x, of, axes, layer):
+    """x by the root of the mean square of another value, with the layer's epsilon."""
+    square = writer.add("ReduceMean", writer.add("Mul", of, of), axes=axes)
+    root = writer.add("Sqrt", writer.add("Add", square, f(layer.epsilon)))
+    return writer.add("Div", x, root)
+
+
 @exporter("UnitNormalization")
 def _unit_normalization(writer, layer, x, shape, mask):
-    square = writer.add("ReduceSum", writer.add("Mul", x, x), np.array(layer.axes(len(shape))))
-    inverse = writer.add("Div", f(1), writer.add("Sqrt", square))
-    return writer.add("Mul", x, writer.add("Min", inverse, f(1e12)))
+    return writer.unit(x, layer.axes(len(shape)), 1e12)
 
 
 @exporter("RMSNormalization")
 def _rms_normalization(writer, layer, x, shape, mask):
-    square = writer.add("ReduceMean", writer.add("Mul", x, x), axes=layer.axes(len(shape)))
-    root = writer.add("Sqrt", writer.add("Add", square, np.float32(layer.epsilon)))
-    return writer.add("Mul", writer.add("Div", x, root), layer.scale.value)
+    y = _by_root_of_squares(writer, x, x, layer.axes(len(shape)), layer)
+    return writer.add("Mul", y, layer.scale.value)
 
 
 @exporter("GroupNormalization")
@@ -284,10 +289,9 @@ def _group_normalization(writer, layer, x, shape, mask):
     order = [0, axis, *(n for n in range(1, len(shape)) if n != axis)]
     moved = writer.add("Transpose", x, perm=order)
     rows = writer.add("Reshape", moved, np.array([0, layer.groups, -1]))
-    centred = writer.add("Sub", rows, writer.add("ReduceMean", rows, axes=[2]))
-    variance = writer.add("ReduceMean", writer.add("Mul", centred, centred), axes=[2])
-    deviation = writer.add("Sqrt", writer.add("Add", variance, np.float32(layer.epsilon)))
-    y = writer.add("Reshape", writer.add("Div", centred, deviation), writer.add("Shape", moved))
+    centred = _centred(writer, rows, [2])
+    normal = _by_root_of_squares(writer, centred, centred, [2], layer)
+    y = writer.add("Reshape", normal, writer.add("Shape", moved))
     spread = (-1, *[1] * (len(shape) - 2))
     if layer.gamma is not None:
         y = writer.add("Mul", y, layer.gamma.value.reshape(spread))

@@ -60,10 +60,9 @@ def _concatenate(writer, layer, xs, shapes, masks):
 
 @exporter("Dot")
 def _dot(writer, layer, xs, shapes, masks):
-    both = (layer.axes, layer.axes) if isinstance(layer.axes, int) else layer.axes
-    axes = [axis % len(shape) for axis, shape in zip(both, shapes, strict=True)]
+    axes = [axis % len(shape) for axis, shape in zip(layer.both_axes, shapes, strict=True)]
     if layer.normalize:
-        xs = [_normalized(writer, x, axis) for x, axis in zip(xs, axes, strict=True)]
+        xs = [writer.unit(x, [axis], 1e7) for x, axis in zip(xs, axes, strict=True)]
     rests, matrices = [], []
     for x, shape, axis in zip(xs, shapes, axes, strict=True):
         rest = [n for n in range(1, len(shape)) if n != axis]
@@ -86,12 +85,6 @@ def _dot(writer, layer, xs, shapes, masks):
     if theirs:
         sizes.append(writer.sizes(right, 1, 1 + theirs))
     return writer.add("Reshape", y, writer.joined(*sizes))
-
-
-def _normalized(writer, x, axis):
-    square = writer.add("ReduceSum", writer.add("Mul", x, x), np.array([axis]))
-    inverse = writer.add("Div", f(1), writer.add("Sqrt", square))
-    return writer.add("Mul", x, writer.add("Min", inverse, f(1e7)))
 
 
 # --- attention ---

@@ -75,8 +75,7 @@ def _where(writer, layer, x, shape, args=()):
     if len(values) != 3:
         refuse(layer, "where of a condition alone is not supported")
     (condition, _), (one, _), (other, _) = values
-    condition = writer.add("Not", writer.add("Equal", condition, f(0)))
-    return writer.add("Where", condition, one, other)
+    return writer.add("Where", writer.differs(condition, f(0)), one, other)
 
 
 @operation("Square")
@@ -158,13 +157,12 @@ def _transpose(writer, layer, x, shape, args=()):
 
 @operation("Swapaxes", "Moveaxis")
 def _moved(writer, layer, x, shape, args=()):
-    options = {k: v for k, v in layer.options.items() if k in ("axis1", "axis2")}
-    if not options:
-        options = {"source": layer.options["source"], "destination": layer.options["destination"]}
-    function = np.swapaxes if "axis1" in options else np.moveaxis
-    sizes = np.empty([*range(2, 2 + len(shape))])
-    perm = [n - 2 for n in function(sizes, *options.values()).shape]
-    return writer.add("Transpose", x, perm=perm)
+    function, names = np.moveaxis, ("source", "destination")
+    if type(layer).__name__ == "Swapaxes":
+        function, names = np.swapaxes, ("axis1", "axis2")
+    numbered = np.empty([*range(len(shape))])  # each axis as long as its number
+    moved = function(numbered, *(layer.options[name] for name in names))
+    return writer.add("Transpose", x, perm=moved.shape)
 
 
 @operation("ExpandDims")

@@ -1,5 +1,7 @@
 """The nodes of ONNX as Keras's layers: axes, layers with weights, merging, activations."""
 
+import itertools
+
 import numpy as np
 
 from fastrnn import layers as L
@@ -201,15 +203,11 @@ def _reshape(reading, node, x, shape):
         left = [axis for axis, size in zip(x.axes, before, strict=True) if size != 1]
         kept = iter(left)
         return x.seen_as(None if size == 1 else next(kept) for size in after)
-    if BOTH in x.axes:
-        n = x.axes.index(BOTH)
-        merged = (
-            [*before[:n], before[n] * before[n + 1], *before[n + 2 :]]
-            if n + 1 < len(before)
-            else []
-        )
-        if merged == after and x.axes[n + 1] == len([a for a in x.axes if a != BOTH]) - 1:
-            return _side_by_side(reading, node, x, [a for a in x.axes if a != BOTH])
+    if BOTH in x.axes[:-1]:
+        n, others = x.axes.index(BOTH), [axis for axis in x.axes if axis != BOTH]
+        merged = [*before[:n], before[n] * before[n + 1], *before[n + 2 :]]
+        if merged == after and x.axes[n + 1] == len(others) - 1:
+            return _side_by_side(reading, node, x, others)
     if x.axes[:2] == (0, 1) and after == [before[0] * before[1], *before[2:]]:
         return x.seen_as(((0, 1), *x.axes[2:]))
     if x.axes[0] == (0, 1):
@@ -262,8 +260,7 @@ def _side_by_side(reading, node, x, axes):
         if [of[2:4] for of in kinds] == [(kind, 0), (kind, 1)]:
             made = Part(lambda: calls.get(kind, BOTH), ("recurrent", calls, kind, BOTH, None))
             return Value(made, axes)
-    parts = x.parts
-    return Value(Part(lambda: L.Concatenate()([p.tensor() for p in parts])), axes)
+    return _concatenated(x.parts, axes)
 
 
 @reader("Expand")
@@ -288,22 +285,16 @@ def _concat(reading, node, *values):
         if first[n] is None and len(values) == 2:
             return Value(parts, [*first[:n], BOTH, *first[n + 1 :]])
         if first[n] is not None and (0, 1) not in first:
-            rank = (
-                len(parts[0].tensor().shape)
-                if False
-                else max(a for a in first if a is not None) + 1
-            )
-            if first[n] == rank - 1:
-                joined = _side_by_side(reading, node, Value(parts, first), first)
-                return joined
-            axis = first[n]
-            return Value(
-                Part(lambda: L.Concatenate(axis)([part.tensor() for part in parts])), first
-            )
+            if first[n] == max(a for a in first if a is not None):
+                return _side_by_side(reading, node, Value(parts, first), first)
+            return _concatenated(parts, first, first[n])
     plain = [reading.plain(value, node) for value in values]
-    return Value(
-        Part(lambda: L.Concatenate(n)([part.tensor() for part in plain])), range(len(first))
-    )
+    return _concatenated(plain, range(len(first)), n)
+
+
+def _concatenated(parts, axes, axis=-1):
+    """What Concatenate gives of parts with these axes."""
+    return Value(Part(lambda: L.Concatenate(axis)([part.tensor() for part in parts])), axes)
 
 
 # --- layers with weights ---
@@ -462,26 +453,18 @@ def _conv_transpose(reading, node, x, kernel, bias=None):
     x, data_format, steps = _channels(reading, node, x)
     strides, dilations = ((given.get(n) or [1])[0] for n in ("strides", "dilations"))
     ends = (given.get("output_padding") or [0])[0], *(given.get("pads") or [0, 0])
-    for padding in ("valid", "same"):
-        for more in (None, *range(strides)):
-            options = {
-                "padding": padding, "output_padding": more, "data_format": data_format,
-                "dilation_rate": dilations, "use_bias": bias is not None,
-            }  # fmt: skip
-            arguments = kernel.shape[1], kernel.shape[2], strides
-            if L.Conv1DTranspose(*arguments, **options).ends() == ends:
-                break
-        else:
-            continue
-        break
-    else:
-        reading.refuse(node, f"no layer has the padding {ends}")
-    weights = [kernel.transpose(2, 1, 0), *([] if bias is None else [bias])]
-    key = ("ConvTranspose", *node.inputs[1:], padding, more, data_format)
-    call = reading.weighted(
-        node, L.Conv1DTranspose, weights, key, *arguments, within=steps, **options
-    )
-    return reading.on(x, call, node)
+    arguments = *kernel.shape[1:], strides
+    always = {"data_format": data_format, "dilation_rate": dilations, "use_bias": bias is not None}
+    for padding, more in itertools.product(("valid", "same"), (None, *range(strides))):
+        options = {"padding": padding, "output_padding": more, **always}
+        if L.Conv1DTranspose(*arguments, **options).ends() == ends:
+            weights = [kernel.transpose(2, 1, 0), *([] if bias is None else [bias])]
+            key = ("ConvTranspose", *node.inputs[1:], padding, more, data_format)
+            call = reading.weighted(
+                node, L.Conv1DTranspose, weights, key, *arguments, within=steps, **options
+            )
+            return reading.on(x, call, node)
+    reading.refuse(node, f"no layer has the padding {ends}")
 
 
 def _channels(reading, node, x):

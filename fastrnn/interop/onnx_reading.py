@@ -40,6 +40,21 @@ def samples(graph, sizes, rng, below, indexed=(), masked=None):
     return fed
 
 
+def compare(graph, model, below, indexed=(), masked=None, layers="layers"):
+    """ValueError where a model of layers gives other outputs than the graph for `samples`."""
+    rng = np.random.default_rng(0)
+    for sizes in SIZES:
+        fed = samples(graph, sizes, rng, below, indexed, masked)
+        wanted = graph(fed)  # first, as this is bounded
+        wanted = wanted if isinstance(wanted, list) else [wanted]
+        x = [*fed.values()]
+        y = model.predict(x if len(x) > 1 else x[0], verbose=0)
+        for one, other in zip(y if isinstance(y, list) else [y], wanted, strict=True):
+            difference = abs(one - other).max() if one.shape == other.shape else np.inf
+            if not difference <= 1e-4 * max(1, abs(other).max()):
+                raise ValueError(f"graph: its {layers} are off by {difference:.3g}")
+
+
 class OfSizes:
     """A value that comes of the sizes of the inputs alone; `array` is that at the first sizes."""
 

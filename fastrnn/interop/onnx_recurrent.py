@@ -62,6 +62,16 @@ def reorder(array, order, axis):
     return np.concatenate([blocks[n] for n in order], axis)
 
 
+def both_biases(layer, order):
+    """A recurrent layer's bias as the two of ONNX and PyTorch, of the input and of the state, zeros
+    where it has none, with the blocks of its gates in another order."""
+    both = np.zeros((2, len(order) * layer.units), np.float32)
+    if layer.use_bias:
+        bias = layer.bias.value
+        both[: 2 if bias.ndim == 2 else 1] = bias
+    return [reorder(half, order, 0) for half in both]
+
+
 class Recurrent:
     """One LSTM, GRU or RNN node; keeps the layers that it made for the weights seen last.
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 
 from fastrnn import activations
-from fastrnn.interop.onnx_recurrent import GATES, KERAS_ACTIVATIONS, LAYERS, TO_ONNX, reorder
+from fastrnn.interop.onnx_recurrent import KERAS_ACTIVATIONS, LAYERS, TO_ONNX, both_biases, reorder
 from fastrnn.interop.onnx_writer import END, exporter, refuse
 
 KINDS = {name: kind for kind, name in LAYERS.items()}
@@ -144,18 +144,8 @@ def _recurrent_weights(kind, pair):
     recurrent = [reorder(layer.recurrent_kernel.value.T, order, 0) for layer in pair]
     biases = None
     if any(layer.use_bias for layer in pair):
-        biases = np.stack([_bias(kind, layer) for layer in pair])
+        biases = np.stack([np.concatenate(both_biases(layer, order)) for layer in pair])
     return np.stack(kernels), np.stack(recurrent), biases
-
-
-def _bias(kind, layer):
-    """A layer's bias as ONNX's two, of the input and of the state, one after the other."""
-    size = GATES[kind] * layer.units
-    both = np.zeros((2, size), np.float32)
-    if layer.use_bias:
-        bias = layer.bias.value
-        both[: 2 if bias.ndim == 2 else 1] = bias
-    return np.concatenate([reorder(half, TO_ONNX[kind], 0) for half in both])
 
 
 def _recurrent_attributes(kind, pair):

@@ -64,6 +64,16 @@ class Writer:
         """x as whole numbers."""
         return x if x in self.indices else self.add("Cast", x, to=onnx.TensorProto.INT32)
 
+    def differs(self, x, number):
+        """Where x is another number than this one."""
+        return self.add("Not", self.add("Equal", x, number))
+
+    def unit(self, x, axes, most):
+        """x by its L2 norm over the axes, but at most `most` times x."""
+        square = self.add("ReduceSum", self.add("Mul", x, x), np.array(axes))
+        inverse = self.add("Div", f(1), self.add("Sqrt", square))
+        return self.add("Mul", x, self.add("Min", inverse, f(most)))
+
     def fold(self, op, xs):
         """op(op(xs[0], xs[1]), xs[2]) ..."""
         y, *others = xs
@@ -125,7 +135,7 @@ def write_model(writer, model, values):
 
 def _given_mask(writer, x, shape):
     """A mask of numbers, which a call is given."""
-    mask = writer.add("Not", writer.add("Equal", x, f(0)))
+    mask = writer.differs(x, f(0))
     writer.ranks[mask] = len(shape)
     return mask
 
@@ -162,10 +172,7 @@ def _mask(writer, layer, x, shape, mask):
     if isinstance(layer, layers.Masking):
         made, rank = masking_mask(writer, layer, x), len(shape) - 1
     elif getattr(layer, "mask_zero", False):
-        made, rank = (
-            writer.add("Not", writer.add("Equal", writer.whole(x), np.int32(0))),
-            len(shape),
-        )
+        made, rank = writer.differs(writer.whole(x), np.int32(0)), len(shape)
     elif mask is None or isinstance(layer, layers.Dot):
         return None
     elif isinstance(layer, Merge):
@@ -178,12 +185,8 @@ def _mask(writer, layer, x, shape, mask):
 
 
 def masking_mask(writer, layer, x):
-    differs = writer.add("Not", writer.add("Equal", x, np.float32(layer.mask_value)))
-    return writer.add(
-        "Greater",
-        writer.add("ReduceMax", writer.floats(differs), axes=[-1], keepdims=0),
-        np.float32(0),
-    )
+    differs = writer.floats(writer.differs(x, f(layer.mask_value)))
+    return writer.add("Greater", writer.add("ReduceMax", differs, axes=[-1], keepdims=0), f(0))
 
 
 def merged_mask(writer, layer, xs, shapes, masks):

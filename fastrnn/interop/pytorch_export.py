@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastrnn import activations, layers
-from fastrnn.interop.onnx_recurrent import reorder
+from fastrnn.interop.onnx_recurrent import both_biases, reorder
 from fastrnn.interop.pytorch_import import ACTIVATIONS, LAYERS, ORDERS
 from fastrnn.layers.scaling import check_numbers
 from fastrnn.models import Model, Sequential
@@ -60,6 +60,20 @@ def _refuse(layer, reason):
 def _set(parameter, value):
     with torch.no_grad():
         parameter.copy_(torch.tensor(np.ascontiguousarray(value)))
+
+
+def _unit(x, axes, most):
+    """x by its L2 norm over the axes, but at most `most` times x."""
+    return x * x.square().sum(axes, keepdim=True).rsqrt().clamp(max=most)
+
+
+def _linear(layer, matrix):
+    """nn.Linear with a layer's kernel as a matrix, and its bias."""
+    linear = nn.Linear(*matrix.shape, bias=layer.use_bias)
+    _set(linear.weight, matrix.T)
+    if layer.use_bias:
+        _set(linear.bias, layer.bias.value.reshape(-1))
+    return linear
 
 
 # --- modules ---
@@ -133,7 +147,7 @@ class Dot(nn.Module):
     def forward(self, x, y):
         pair = [part.movedim(axis, -1) for part, axis in zip((x, y), self.axes, strict=True)]
         if self.normalize:
-            pair = [p * p.square().sum(-1, True).rsqrt().clamp(max=1e7) for p in pair]
+            pair = [_unit(part, -1, 1e7) for part in pair]
         left, right = (part.flatten(1, -2) if part.ndim > 2 else part[:, None] for part in pair)
         sizes = *pair[0].shape[:-1], *pair[1].shape[1:-1]
         out = left @ right.transpose(1, 2)
@@ -411,7 +425,7 @@ class UnitNorm(nn.Module):
         self.axes = axes
 
     def forward(self, x):
-        return x * x.square().sum(self.axes, keepdim=True).rsqrt().clamp(max=1e12)
+        return _unit(x, self.axes, 1e12)
 
 
 class Rescaling(nn.Module):
@@ -452,12 +466,7 @@ def _activation(layer, function):
 
 
 def _dense(layer):
-    kernel = layer.kernel.value
-    linear = nn.Linear(*kernel.shape, bias=layer.use_bias)
-    _set(linear.weight, kernel.T)
-    if layer.use_bias:
-        _set(linear.bias, layer.bias.value)
-    return [linear, *_activation(layer, layer.activation)]
+    return [_linear(layer, layer.kernel.value), *_activation(layer, layer.activation)]
 
 
 def _embedding(layer):
@@ -515,12 +524,8 @@ def _rnn(pair):
         recurrent = layer.recurrent_kernel.value.T
         _set(getattr(rnn, f"weight_hh_{suffix}"), reorder(recurrent, order, 0))
         if rnn.bias:
-            biases = np.zeros((2, len(order) * units), np.float32)
-            if layer.use_bias:
-                bias = layer.bias.value
-                biases[: 2 if bias.ndim == 2 else 1] = bias
-            for part, bias in zip(("ih", "hh"), biases, strict=True):
-                _set(getattr(rnn, f"bias_{part}_{suffix}"), reorder(bias, order, 0))
+            for part, bias in zip(("ih", "hh"), both_biases(layer, order), strict=True):
+                _set(getattr(rnn, f"bias_{part}_{suffix}"), bias)
     return rnn
 
 
@@ -726,8 +731,7 @@ def _softmax(layer):
 
 
 def _dot(layer):
-    axes = (layer.axes, layer.axes) if isinstance(layer.axes, int) else tuple(layer.axes)
-    return [Dot(axes, layer.normalize)]
+    return [Dot(layer.both_axes, layer.normalize)]
 
 
 def _attention(layer):
@@ -739,12 +743,7 @@ def _attention(layer):
 
 
 def _projected(dense):
-    matrix = dense.kernel.value.reshape(dense._matrix)
-    linear = nn.Linear(*matrix.shape, bias=dense.use_bias)
-    _set(linear.weight, matrix.T)
-    if dense.use_bias:
-        _set(linear.bias, dense.bias.value.reshape(-1))
-    return linear
+    return _linear(dense, dense.kernel.value.reshape(dense._matrix))
 
 
 def _heads(layer):

@@ -420,16 +420,18 @@ class Dot(Merge):
         self.normalize = check_flag("normalize", normalize)
 
     def check_shapes(self, shapes):
-        for shape, axis in zip(shapes, self._both(), strict=True):
+        for shape, axis in zip(shapes, self.both_axes, strict=True):
             if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
                 self._reject(f"expected inputs with an axis {axis} beside the batch", shapes)
-        sizes = {shape[axis] for shape, axis in zip(shapes, self._both(), strict=True)}
+        sizes = {shape[axis] for shape, axis in zip(shapes, self.both_axes, strict=True)}
         if len(sizes - {None}) > 1:
             self._reject(
-                f"expected inputs of the same sizes in axes {self._both()}", f"shapes {shapes}"
+                f"expected inputs of the same sizes in axes {self.both_axes}", f"shapes {shapes}"
             )
 
-    def _both(self):
+    @property
+    def both_axes(self):
+        """The axis of each input that is summed over."""
         return (self.axes, self.axes) if isinstance(self.axes, int) else tuple(self.axes)
 
     def compute_output_shape(self, shapes):
@@ -437,14 +439,14 @@ class Dot(Merge):
         return self._shape(shapes)
 
     def _shape(self, shapes):
-        rests = [_without(shape, axis) for shape, axis in zip(shapes, self._both(), strict=True)]
+        rests = [_without(shape, axis) for shape, axis in zip(shapes, self.both_axes, strict=True)]
         return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def compute_mask(self, inputs, mask=None):
         return None
 
     def forward(self, x, run, mask=None):
-        axes = [axis % part.ndim for part, axis in zip(x, self._both(), strict=True)]
+        axes = [axis % part.ndim for part, axis in zip(x, self.both_axes, strict=True)]
         shapes = [part.shape for part in x]
         inverses = None
         if self.normalize:
