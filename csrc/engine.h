@@ -137,6 +137,9 @@ int64_t fr_bad_index(const int32_t *index, int64_t n, int64_t size); /* first ba
  * the place of its value among them. scratch: size. */
 int64_t fr_distinct(int32_t *values, int32_t *places, const int32_t *index, int64_t n, int64_t size,
                     int32_t *scratch);
+/* index (rows): where the one 1 of each row of x (rows, features) is, or features for a row of zeros.
+ * Returns whether all rows are so. */
+int fr_one_hot(int32_t *index, const float *x, int64_t rows, int64_t features);
 int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
                          int64_t size, int64_t width);
 int fr_embedding_backward(float *dtable, const float *dy, const int32_t *index, int64_t n,

@@ -151,6 +151,36 @@ int64_t fr_distinct(int32_t *values, int32_t *places, const int32_t *index, int6
     return count;
 }
 
+static int64_t hot(const float *x, int64_t features) {
+    int64_t place = features;
+    for (int64_t from = 0; from < features; from += 16) {
+        uint32_t bits[16] = {0}, any = 0;
+        memcpy(bits, x + from, (size_t)(features - from < 16 ? features - from : 16) * sizeof(float));
+        for (int i = 0; i < 16; i++) any |= bits[i];
+        for (int i = 0; any && i < 16; i++) {
+            if (!bits[i]) continue;
+            if (bits[i] != 0x3f800000 || place < features) return -1; /* 1.0f */
+            place = from + i;
+        }
+    }
+    return place;
+}
+WORK(one_hot, int32_t *index; const float *x; int64_t rows, features, slices; atomic_int *other;) {
+    const int64_t end = start(w->rows, task + 1, w->slices);
+    for (int64_t row = start(w->rows, task, w->slices); row < end && !*w->other; row++) {
+        const int64_t place = hot(w->x + row * w->features, w->features);
+        w->index[row] = (int32_t)place;
+        if (place < 0) *w->other = 1;
+    }
+}
+int fr_one_hot(int32_t *index, const float *x, int64_t rows, int64_t features) {
+    if (rows < 1 || hot(x, features) < 0) return 0;
+    const int64_t slices = fr_threads_for((double)rows * (double)features);
+    atomic_int other = 0;
+    FOR_TASKS(slices, (int)slices, one_hot, index, x, rows, features, slices, &other);
+    return !other;
+}
+
 WORK(embedding_forward, float *out; const float *table; const int32_t *index; int64_t n, width, slices;) {
     const int64_t row = start(w->n, task, w->slices);
     fr_kernels()->embedding_forward(w->out + row * w->width, w->table, w->index + row,

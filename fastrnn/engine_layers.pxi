@@ -15,6 +15,7 @@ cdef extern from "engine.h" nogil:
     int64_t fr_bad_index(const int32_t *index, int64_t n, int64_t size)
     int64_t fr_distinct(int32_t *values, int32_t *places, const int32_t *index, int64_t n,
                         int64_t size, int32_t *scratch)
+    int fr_one_hot(int32_t *index, const float *x, int64_t rows, int64_t features)
     int fr_embedding_forward(float *out, const float *table, const int32_t *index, int64_t n,
                              int64_t size, int64_t width)
     int fr_embedding_backward(float *dtable, const float *dy, const int32_t *index, int64_t n,
@@ -154,6 +155,23 @@ cdef const int32_t *indices(object index, int64_t size) except? NULL:
 def check_indices(index, int64_t size):
     """Raise IndexError unless all of index, int32, is from 0 to size - 1."""
     indices(index, size)
+
+
+def one_hot(index, x):
+    """Has each row of x (..., features) one 1 and else zeros, or zeros alone? If so, index (...),
+    int32, becomes the places of the ones, and `features` where there is none."""
+    if (not cnp.PyArray_Check(index) or cnp.PyArray_TYPE(index) != cnp.NPY_INT32
+            or not cnp.PyArray_IS_C_CONTIGUOUS(index)):
+        describe_mismatch("index", "contiguous int32", index)
+    if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) < 1:
+        describe_mismatch("x", "a float32 array (..., features)", x)
+    cdef int64_t rows = cnp.PyArray_SIZE(index), features = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
+    cdef const float *data = values("x", x, rows * features)
+    cdef bint found
+    cdef PyThreadState *gil = let_go(1.0 * rows * features)
+    found = fr_one_hot(<int32_t *>cnp.PyArray_DATA(index), data, rows, features)
+    take_back(gil)
+    return found
 
 
 def distinct(index, int64_t size):

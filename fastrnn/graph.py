@@ -11,10 +11,12 @@ from fastrnn.layers.base import Layer
 from fastrnn.layers.core import Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup, as_indices
-from fastrnn.layers.recurrent import OneCell
+from fastrnn.layers.recurrent import OneCell, as_one_hot
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.regularizers import activity_gradient, activity_loss
+
+_RECURRENT = OneCell.forward, RNN.forward, Bidirectional.forward
 
 
 class Call:
@@ -62,6 +64,7 @@ class Graph:
         weights = [weight for call in calls for weight in call.layer.weights]
         self.shares = len(set(weights)) < len(weights)
         self._mark_look_ups()
+        self.sequences = [slot for slot in inputs if self._only_recurrent(slot)]
 
     @classmethod
     def between(cls, inputs, outputs):
@@ -104,12 +107,18 @@ class Graph:
             above, when = by_input.get(call.outputs[0]), "always"
             while above is not None and self.readers[above.inputs[0]] == 1:
                 layer = above.layer
-                if type(layer).forward in (OneCell.forward, RNN.forward, Bidirectional.forward):
+                if type(layer).forward in _RECURRENT:
                     call.looks_up = when
                 drops = type(layer) in (Dropout, SpatialDropout1D) and not above.training
                 if not drops or layer.activity_regularizer is not None:
                     break
                 above, when = by_input.get(above.outputs[0]), "inference"
+
+    def _only_recurrent(self, slot):
+        """Do only recurrent layers see what is in this slot?"""
+        above = [call for call in self.calls if slot in call.inputs]
+        first = [c for c in above if c.inputs[0] == slot and type(c.layer).forward in _RECURRENT]
+        return len(first) == self.readers[slot]
 
     def chain(self):
         """What the layers give one after another, of a chain from one input to all outputs of the
@@ -166,6 +175,8 @@ class Graph:
             values[slot] = arrays[place]
             if masks is not None:
                 known[slot] = masks[place]
+        for slot in self.sequences if not run.keeps or run.ends is self else ():
+            values[slot] = as_one_hot(values[slot])
         for call in self.calls:
             layer = call.layer
             own = call.run_in(run)
@@ -274,6 +285,8 @@ class Graph:
             layer = call.layer
             own = call.run_in(run)
             xs = [values[slot] for slot in call.inputs]
+            if xs and call.inputs[0] in self.sequences:
+                xs[0] = as_one_hot(xs[0])
             x = xs[0] if call.single else xs
             if call.looks_up:
                 y = Lookup(layer, as_indices(x, steps))

@@ -18,6 +18,7 @@ class Run:
     the optimizer; see apply_updates.
     prepare: do at once in inference what else waits until it has proved worth its time.
     states: the states, by recurrent layer, that a plan starts from and replaces.
+    ends: the graph whose inputs' gradients are not wanted, or None.
     walks: what graphs found out about the way of gradients, until other weights are trained.
     rooms: where a plan's arrays come from.
     filled: the weights whose gradients backward has written, where it may meet one a second time,
@@ -38,6 +39,7 @@ class Run:
         self.losses = []
         self.updates = []
         self.states = {}
+        self.ends = None
         self._views = {}
         self._memory = {}
         self._children = {}

@@ -397,6 +397,7 @@ def _gradients(model, x, y, sample_weight, need_dx=False):
     compiled = model._compiled
     run = compiled.run
     run.losses.clear(), run.updates.clear()
+    run.ends = None if need_dx else model.graph
     found, y_pred, dy, mask = _losses(
         model, x, y, sample_weight, run, lambda: model.propagate(x, run)
     )

@@ -26,8 +26,55 @@ class Lookup:
         self.layer, self.index, self.own = layer, as_indices(index), own
         self.shape = (*index.shape, layer.output_dim)
 
+    def found(self):
+        """Is the index what the vectors are?"""
+        return True
+
     def vectors(self, run):
         return self.layer.forward(self.index, self.own or run)
+
+    def room(self):
+        """An array for the vectors, which `fill` writes, of a plan."""
+        return np.empty(self.shape, np.float32)
+
+    def fill(self, vectors):
+        _engine.embedding_forward(vectors, self.layer.embeddings.value, self.index)
+
+
+class _Rows:
+    """The rows of a unit matrix, and one of zeros, as if an Embedding had them."""
+
+    version = 0
+
+    def __init__(self, features):
+        self.value = np.eye(features + 1, features, dtype=np.float32)
+        self.shape = self.value.shape
+        self.embeddings = self
+
+
+_unit_rows = functools.lru_cache(4)(_Rows)
+
+
+class OneHot(Lookup):
+    """What a model gives to a recurrent layer in the place of its input x (batch, timesteps,
+    features): where the ones of its steps are, if these are one-hot or zeros (`found`)."""
+
+    def __init__(self, x):
+        self.x, self.shape = x, x.shape
+        self.layer = _unit_rows(x.shape[-1])
+        self.index = np.empty(x.shape[:-1], np.int32)
+
+    def found(self):
+        return _engine.one_hot(self.index, self.x)
+
+    def vectors(self, run):
+        return self.x
+
+    def room(self):
+        return self.x
+
+    def fill(self, vectors):
+        pass
 
 
 def as_indices(x, steps=None):

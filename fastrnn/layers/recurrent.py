@@ -19,7 +19,7 @@ from fastrnn.layers.base import (
     check_size,
     engine_activation,
 )
-from fastrnn.layers.embedding import Lookup, RowGradients
+from fastrnn.layers.embedding import Lookup, OneHot, RowGradients
 from fastrnn.layers.symbolic import is_symbolic
 
 OLD_SPELLINGS = {  # of Keras 1
@@ -518,6 +518,7 @@ def check_states(layer, states, batch):
 
 MOST_PRODUCTS = 64 << 20
 FEWEST_FEATURES = 32  # of fewer the products with W take no longer than being fetched
+MOST_CLASSES = 1024
 
 
 class Picked(NamedTuple):
@@ -528,6 +529,14 @@ class Picked(NamedTuple):
     index: np.ndarray
     values: np.ndarray | None
     products: list
+
+
+def as_one_hot(x):
+    """The OneHot of an input (batch, timesteps, features) whose gradient nobody wants, or x itself
+    where that would win nothing."""
+    if x.ndim != 3 or x.dtype != np.float32 or not x.flags.c_contiguous:
+        return x
+    return OneHot(x) if FEWEST_FEATURES <= x.shape[2] <= MOST_CLASSES else x
 
 
 def all_products(layers, lookup, run):
@@ -574,6 +583,8 @@ def forward_directions(owner, layers, x, run, mask, states, ys, lasts):
         for layer in layers
     )
     picked = None
+    if isinstance(x, Lookup) and not x.found():
+        x = x.vectors(run)
     if isinstance(x, Lookup):
         for layer in layers if run.keeps else ():
             layer._products = None  # soon those of older weights
@@ -666,20 +677,21 @@ def plan_directions(layers, x, run, ys, lasts, begins, ends):
 
     def step():
         nonlocal vectors, without, with_products
-        products = None if with_products else all_products(layers, x, run)
+        found = x.found()
+        products = None if with_products or not found else all_products(layers, x, run)
         if products:
             vectors = without = None
             indices = [in_order(layer, index) for layer in layers]
             pairs = list(zip(indices, products, strict=True))
             with_products = plan([embeddings.value] * len(layers), pairs)
-        if with_products:
+        if with_products and found:
             _engine.check_indices(index, len(embeddings.value))
             with_products()
             return
         if without is None:
-            vectors = np.empty(x.shape, np.float32)
+            vectors = x.room()
             without = plan([in_order(layer, vectors) for layer in layers], [()] * len(layers))
-        _engine.embedding_forward(vectors, embeddings.value, index)
+        x.fill(vectors)
         without()
 
     return step
