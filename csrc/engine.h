@@ -122,7 +122,7 @@ int fr_dense_forward(float *y, const float *x, const float *packed, int activati
 /* dy becomes dz in place; dweights (k, n), dbias (n) or NULL and dx (rows, k) or NULL are
  * overwritten. */
 int64_t fr_dense_slices(int64_t rows, int64_t k, int64_t n);
-int64_t fr_dense_scratch(int64_t k, int64_t n, int64_t slices);
+int64_t fr_dense_scratch(int64_t rows, int64_t k, int64_t n, int64_t slices);
 int fr_dense_backward(float *dx, float *dweights, float *dbias, float *dy, const float *x,
                       const float *y, const float *packed_back, int activation, int64_t rows,
                       int64_t k, int64_t n, int64_t slices, float *scratch);

@@ -51,6 +51,11 @@ typedef struct {
                        int transposed, int64_t part);
     void (*dense_forward)(float *y, const float *x, const float *packed, int activation,
                           int64_t rows, int64_t k, int64_t n, int64_t begin, int64_t end);
+    void (*dense_slope)(float *dy, const float *y, int activation, int64_t n);
+    void (*dense_add_gradient)(float *panel, const float *dy, const float *x, int64_t rows, int64_t k,
+                               int64_t n, int64_t part, int first_rows, float *scratch);
+    void (*dense_place_gradient)(float *dweights, float *dbias, const float *panel, int64_t k, int64_t n,
+                                 int64_t part);
     void (*dense_backward)(float *dx, float *dw, float *dy, const float *x, const float *y,
                            const float *packed_back, int activation, int64_t rows, int64_t k,
                            int64_t n, float *scratch);

@@ -88,16 +88,53 @@ static void dense_forward(float *y, const float *x, const float *packed, int act
     }
 }
 
+static void dense_slope(float *dy, const float *y, int activation, int64_t n) {
+    for (int64_t i = 0; i < n && activation != FR_LINEAR; i += V) {
+        const int64_t count = run_length(n, i, V);
+        store_n(dy + i, load_n(dy + i, count) * slope(activation, load_n(y + i, count)), count);
+    }
+}
+
+/* The gradient of one part, a panel (1 + k, width), of the weights: what some rows give is added to
+ * it, or where they are the first, put there. scratch: DENSE_BLOCK * 4V floats. */
+static void dense_add_gradient(float *panel, const float *dy, const float *x, int64_t rows, int64_t k,
+                               int64_t n, int64_t part, int first_rows, float *scratch) {
+    const int64_t vectors = (n + V - 1) / V, first = panel_start(vectors, part) * V;
+    const int64_t width = panel_start(vectors, part + 1) * V - first;
+    for (int64_t row = 0; row < rows; row += DENSE_BLOCK) {
+        const int64_t height = run_length(rows, row, DENSE_BLOCK);
+        const int fresh = first_rows && row == 0;
+        for (int64_t j = 0; j < width; j += V) {
+            const int64_t count = run_length(n, first + j, V);
+            vf sum = fresh ? splat(0.0f) : load(panel + j);
+            for (int64_t r = 0; r < height; r++) {
+                vf dz = load_n(dy + (row + r) * n + first + j, count);
+                sum += dz;
+                store(scratch + r * width + j, dz);
+            }
+            store(panel + j, sum);
+        }
+        const segment block = {x + row * k, scratch, k, height, width, 2 * V};
+        gemm_sums(fresh, k, (int)(width / V), &block, 1, panel + width, width, V);
+    }
+}
+
+/* Puts a part's gradient among those of dweights (k, n) and dbias, which may be NULL. */
+static void dense_place_gradient(float *dweights, float *dbias, const float *panel, int64_t k,
+                                 int64_t n, int64_t part) {
+    const int64_t vectors = (n + V - 1) / V, first = panel_start(vectors, part) * V;
+    const int64_t width = panel_start(vectors, part + 1) * V - first;
+    const size_t bytes = (size_t)run_length(n, first, width) * sizeof(float);
+    if (dbias) memcpy(dbias + first, panel, bytes);
+    for (int64_t i = 0; i < k; i++) memcpy(dweights + i * n + first, panel + (1 + i) * width, bytes);
+}
+
 /* Gradients of some rows. dy becomes dz in place; dw (1 + k, n rounded up to V), in panels as
  * packed, is added to; dx may be NULL; scratch: DENSE_BLOCK * 4V floats. */
 static void dense_backward(float *dx, float *dw, float *dy, const float *x, const float *y,
                            const float *packed_back, int activation, int64_t rows, int64_t k,
                            int64_t n, float *scratch) {
-    if (activation != FR_LINEAR)
-        for (int64_t i = 0; i < rows * n; i += V) {
-            const int64_t count = run_length(rows * n, i, V);
-            store_n(dy + i, load_n(dy + i, count) * slope(activation, load_n(y + i, count)), count);
-        }
+    dense_slope(dy, y, activation, rows * n);
     const int64_t vectors = (n + V - 1) / V;
     for (int64_t row = 0; row < rows && narrow(n); row++)
         for (int64_t j = 0; j < n; j++) {
@@ -112,23 +149,9 @@ static void dense_backward(float *dx, float *dw, float *dy, const float *x, cons
         }
     for (int64_t row = 0; row < rows && !narrow(n); row += DENSE_BLOCK) {
         const int64_t height = run_length(rows, row, DENSE_BLOCK);
-        for (int64_t part = 0; part < panel_count(vectors); part++) {
-            const int64_t first = panel_start(vectors, part) * V;
-            const int64_t width = panel_start(vectors, part + 1) * V - first;
-            float *panel = dw + (1 + k) * first;
-            for (int64_t j = 0; j < width; j += V) {
-                const int64_t count = run_length(n, first + j, V);
-                vf sum = load(panel + j);
-                for (int64_t r = 0; r < height; r++) {
-                    vf dz = load_n(dy + (row + r) * n + first + j, count);
-                    sum += dz;
-                    store(scratch + r * width + j, dz);
-                }
-                store(panel + j, sum);
-            }
-            const segment block = {x + row * k, scratch, k, height, width, 2 * V};
-            gemm_add(TRANSPOSED, k, (int)(width / V), &block, 1, panel + width, width);
-        }
+        for (int64_t part = 0; part < panel_count(vectors); part++)
+            dense_add_gradient(dw + (1 + k) * panel_start(vectors, part) * V, dy + row * n, x + row * k,
+                               height, k, n, part, 0, scratch);
     }
     if (dx) dense_forward(dx, dy, packed_back, FR_LINEAR, rows, n, k, 0, dense_pack_parts(k));
 }

@@ -7,7 +7,7 @@ cdef extern from "engine.h" nogil:
     int fr_dense_forward(float *y, const float *x, const float *packed, int activation,
                          int64_t rows, int64_t k, int64_t n)
     int64_t fr_dense_slices(int64_t rows, int64_t k, int64_t n)
-    int64_t fr_dense_scratch(int64_t k, int64_t n, int64_t slices)
+    int64_t fr_dense_scratch(int64_t rows, int64_t k, int64_t n, int64_t slices)
     int fr_dense_backward(float *dx, float *dweights, float *dbias, float *dy, const float *x,
                           const float *y, const float *packed_back, int activation, int64_t rows,
                           int64_t k, int64_t n, int64_t slices, float *scratch)
@@ -118,7 +118,7 @@ cdef class PackedDense:
         if dinput is not NULL and (not self.has_back or self.isa_name != fr_isa()):
             raise ValueError("dx: weights must be packed with input_gradient=True")
         cdef int64_t slices = fr_dense_slices(rows, k, n)
-        cdef float *scratch = self.scratch.get(fr_dense_scratch(k, n, slices))
+        cdef float *scratch = self.scratch.get(fr_dense_scratch(rows, k, n, slices))
         cdef PyThreadState *gil = let_go(4.0 * rows * k * n)
         status = fr_dense_backward(dinput, dweights, db, gradient, input, output,
                                    self.back.data, activation, rows, k, n, slices, scratch)
