@@ -210,8 +210,8 @@ typedef struct {
     float *dz;                           /* (rows, columns) gradient of scale * weight * loss */
 } fr_loss;
 
-/* value: sum of weight * loss, not scaled. dz may be NULL; so may y but for softmax. A label
- * outside its range gives FR_BAD_INDEX, with nothing written. */
+/* value: sum of weight * loss, not scaled. dz may be NULL, or z itself; y may be NULL but for
+ * softmax. A label outside its range gives FR_BAD_INDEX, with nothing written. */
 int fr_loss_value(double *value, const fr_loss *loss);
 
 /* How many of n predictions are right: y_true == (y_pred > threshold). matches (n) becomes 1 where

@@ -272,6 +272,7 @@ static double softmax_row(float *y, float *dz, const fr_loss *l, int64_t row, fl
     const int64_t columns = l->columns;
     const float *z = l->z + row * columns;
     const float *targets = l->labels ? NULL : l->targets + row * columns;
+    const float aim = l->labels ? z[l->labels[row]] : 0; /* dz may take the place of z */
     const vi lane = lane_numbers();
     const float top = row_maximum(z, columns);
 
@@ -306,7 +307,7 @@ static double softmax_row(float *y, float *dz, const fr_loss *l, int64_t row, fl
     if (targets) return target_sum * log(sum) - wide_sum(products);
     const int64_t label = l->labels[row];
     if (dz) dz[label] = (y[label] - 1.0f) * factor;
-    return log(sum) - (double)(z[label] - top);
+    return log(sum) - (double)(aim - top);
 }
 
 static double softmax_losses(const fr_loss *l, int64_t row, int64_t rows) {

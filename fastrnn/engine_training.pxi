@@ -145,8 +145,10 @@ def clip(x, double bound):
 # --- losses ---------------------------------------------------------------------------------------
 
 def fused_loss(int kind, z, y_true, weights=None, double scale=1, double target_scale=1,
-               double target_offset=0, bint activation=True, bint gradient=True):
+               double target_offset=0, bint activation=True, bint gradient=True, y=None):
     """-> sum of weight * loss, activation of z, gradient of scale * weight * loss by z.
+
+    y: an array for the activation; with it, the gradient takes the place of z.
 
     z is contiguous float32, its last axis the columns; y_true is float32 of as many elements, or
     for softmax int64 labels, one a row; weights float32, one a row. Not asked for, an array is
@@ -156,8 +158,14 @@ def fused_loss(int kind, z, y_true, weights=None, double scale=1, double target_
     cdef double value = 0
     cdef int64_t size, r
     l.kind = kind
+    l.y, l.dz = NULL, NULL
+    dz = None
     l.z = <const float *>contiguous("y_pred", z, cnp.NPY_FLOAT32, -1)
     size = cnp.PyArray_SIZE(z)
+    if y is not None:
+        l.y = <float *>writable("y", y, size)
+        if gradient:
+            l.dz, dz = <float *>writable("y_pred", z, size), z
     if cnp.PyArray_NDIM(z) < 1:
         describe_mismatch("y_pred", "at least one axis", z)
     l.columns = cnp.PyArray_DIM(z, cnp.PyArray_NDIM(z) - 1)
@@ -171,12 +179,10 @@ def fused_loss(int kind, z, y_true, weights=None, double scale=1, double target_
     if weights is not None:
         l.weights = <const float *>contiguous("sample_weight", weights, cnp.NPY_FLOAT32, l.rows)
     l.scale, l.target_scale, l.target_offset = scale, target_scale, target_offset
-    l.y, l.dz = NULL, NULL
-    y, dz = None, None
-    if activation or kind == FR_SOFTMAX_CROSSENTROPY:
+    if y is None and (activation or kind == FR_SOFTMAX_CROSSENTROPY):
         y = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.NPY_FLOAT32, 0)
         l.y = <float *>cnp.PyArray_DATA(y)
-    if gradient:
+    if gradient and dz is None:
         dz = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.NPY_FLOAT32, 0)
         l.dz = <float *>cnp.PyArray_DATA(dz)
     cdef PyThreadState *gil = let_go(40.0 * l.rows * l.columns)

@@ -163,8 +163,10 @@ class Loss(Configurable):
         gradient = np.ascontiguousarray(gradient * factor, np.float32)
         return self._reduce(values, weights, scale), gradient.reshape(shape)
 
-    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True):
+    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True, y=None):
         """The reduced loss, y_pred = fused_activation(z), and the gradient with respect to z.
+
+        y: an array for y_pred; with it, the gradient takes the place of z.
 
         For y_pred in [0, 1] this is exact where the loss of y_pred itself has to be cut. Without
         `gradient` that is None. Raises ValueError for a loss without fused_activation.
@@ -218,7 +220,7 @@ class Loss(Configurable):
         """Factor and offset of the targets."""
         return 1.0, 0.0
 
-    def _run(self, y_true, y_pred, sample_weight, mask, activation, gradient):
+    def _run(self, y_true, y_pred, sample_weight, mask, activation, gradient, y=None):
         """-> reduced loss, activation of y_pred or None, gradient or None."""
         given = y_pred
         y_pred = contiguous(y_pred, np.float32)
@@ -238,7 +240,7 @@ class Loss(Configurable):
             scale = scale / columns if columns else 0.0
         factor, offset = self._smoothing(columns)
         value, y, dy = _engine.fused_loss(
-            self._kernel, y_pred, y_true, weights, scale, factor, offset, activation, gradient
+            self._kernel, y_pred, y_true, weights, scale, factor, offset, activation, gradient, y
         )
         if y_pred.shape != shape:
             y = None if y is None else y.reshape(shape)
@@ -448,7 +450,7 @@ class _Crossentropy(_FunctionLoss):
             return None
         return "softmax" if self._kernel == _engine.SOFTMAX_CROSSENTROPY else "sigmoid"
 
-    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True):
+    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True, y=None):
         if self.from_logits:
             warnings.warn(
                 f"from_logits: expected False for the loss {self.name!r} after a "
@@ -456,8 +458,10 @@ class _Crossentropy(_FunctionLoss):
                 "is taken for the logits",
                 stacklevel=2,
             )
-        value, y, dz = self._run(y_true, z, sample_weight, mask, True, gradient)
-        if self.reduction in ("none", None):
+        whole = self.reduction not in ("none", None)
+        kept = y if whole else None
+        value, y, dz = self._run(y_true, z, sample_weight, mask, True, gradient, kept)
+        if not whole:
             from_logits = {**self.get_config(), "from_logits": True}
             value = type(self).from_config(from_logits)(y_true, z, sample_weight, mask)
         return value, y, dz
@@ -678,7 +682,7 @@ class CRFLoss(Loss):
 
     value_and_gradient = __call__
 
-    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True):
+    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True, y=None):
         """z: what a CRF hands on, see its forward. y_pred is the path with the highest score."""
         y_true, tags = np.asarray(y_true), z.shape[-1]
         if y_true.ndim == 3 and y_true.shape[-1] == tags:

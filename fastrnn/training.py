@@ -346,14 +346,17 @@ def _losses(model, x, y, sample_weight, run, propagate, gradient=True):
     fused = _logits_layer(model, loss.fused_activation)
     run.logits_of = () if fused is None else (fused,)
     out, mask = propagate()
-    return *_loss(loss, y, out, sample_weight, mask, fused is not None, gradient), mask
+    return *_loss(loss, y, out, sample_weight, mask, fused, run, gradient), mask
 
 
-def _loss(loss, y, out, sample_weight, mask, fused, gradient):
-    """(value, y_pred, gradient of out or None)"""
-    if fused:
-        value, y_pred, dy = loss.fused(y, out, sample_weight, mask, gradient=gradient)
-        return value, y_pred, dy
+def _loss(loss, y, out, sample_weight, mask, fused, run, gradient):
+    """(value, y_pred, gradient of out or None). fused: the layer whose activation the loss takes
+    over, or None."""
+    if fused is not None:
+        kept = None
+        if isinstance(fused, Dense):  # which needs no more what it has put out
+            kept = run.empty(fused, "y_pred", out.shape)
+        return loss.fused(y, out, sample_weight, mask, gradient, kept)
     if gradient:
         value, dy = loss.value_and_gradient(y, out, sample_weight, mask)
         return value, out, dy
@@ -379,7 +382,7 @@ def _several_losses(model, x, y, sample_weight, run, propagate, gradient):
         else:
             value, pred, dy = _loss(
                 found[place], y[place], outs[place], weights[place], masks[place],
-                fused[place] is not None, gradient,
+                fused[place], run, gradient,
             )  # fmt: skip
         factor = compiled.loss_weights[place]
         if dy is not None and factor != 1.0:

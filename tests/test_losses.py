@@ -235,6 +235,12 @@ def test_fused_starts_from_the_logits(rng, name, reduction):
             again, same, none = loss.fused(y_true, z, weights, mask, gradient=False)
             assert again == value and none is None
             np.testing.assert_array_equal(same, y_pred)
+            place, kept = z.copy(), np.empty_like(z)
+            again, same, changed = loss.fused(y_true, place, weights, mask, y=kept)
+            assert again == value and np.shares_memory(same, kept)
+            assert np.shares_memory(changed, place)
+            np.testing.assert_array_equal(same, y_pred)
+            np.testing.assert_array_equal(changed, gradient)
 
 
 @pytest.mark.parametrize("reduction", ["none", None])
