@@ -87,13 +87,19 @@ class Head:
             self.resolve(y, y_pred)
         for metric, weighted in self.resolved:
             weight = sample_weight if weighted else None
-            if mask is not None and getattr(metric, "uses_mask", False):
-                metric.update_state(y, y_pred, weight, mask)
-            else:
-                metric.update_state(y, y_pred, weight)
+            more = (mask,) if mask is not None and getattr(metric, "uses_mask", False) else ()
+            given = (y.copy(), y_pred.copy()) if _may_keep(metric) else (y, y_pred)
+            metric.update_state(*given, weight, *more)
 
     def mean_loss(self):
         return self.loss_sum / max(self.samples, 1)
+
+
+def _may_keep(metric):
+    """May a metric, of the user's own, hold arrays longer than a batch, which the next reuses?"""
+    makers = type(metric), getattr(metric, "_fn", Head)
+    modules = [getattr(maker, "__module__", None) or "" for maker in makers]
+    return not all(module.startswith("fastrnn.") for module in modules)
 
 
 class Compiled(Head):

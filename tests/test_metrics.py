@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastrnn import _engine, losses, metrics
+import fastrnn
+from fastrnn import _engine, layers, losses, metrics
 
 # Accuracy
 
@@ -667,3 +668,36 @@ def test_labels_across_predictions():
     assert float(metric.result()) == 0.5
     with pytest.raises(ValueError, match="y_true: expected labels of shape"):
         metric.update_state([[1, 2, 1]], chances)
+
+
+@pytest.mark.parametrize("loss", ["mse", "sparse_categorical_crossentropy"])
+def test_the_users_metrics_may_keep_what_they_get(loss, rng):
+    kept = []
+
+    class Collector(metrics.Metric):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            kept.append((y_true, y_pred))
+
+        def result(self):
+            return 0.0
+
+        def reset_state(self):
+            pass
+
+    def first(y_true, y_pred):
+        kept.append((y_true, y_pred))
+        return y_pred[..., 0]
+
+    last = "softmax" if loss != "mse" else None
+    model = fastrnn.Sequential([fastrnn.Input((4, 3)), layers.LSTM(5), layers.Dense(3, last)])
+    x, labels = rng.normal(size=(12, 4, 3)).astype(np.float32), np.arange(12) % 3
+    y = labels if last else np.eye(3)[labels]
+    for metric in (Collector(), first):
+        model.compile(fastrnn.optimizers.SGD(0.0), loss, metrics=[metric])
+        del kept[:]
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+        model.evaluate(x, y, batch_size=4, verbose=0)
+        expected = model.predict(x, verbose=0)
+        for half in (kept[:3], kept[3:]):
+            np.testing.assert_allclose(np.concatenate([p for _, p in half]), expected, atol=1e-6)
+            np.testing.assert_array_equal(np.concatenate([t for t, _ in half]).ravel(), y.ravel())
