@@ -1,5 +1,7 @@
 """Weights that one thread changes while others compute: an answer is of one whole set."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -107,6 +109,51 @@ def test_answers_are_of_one_set(name, how, tmp_path):
             answers.append(call())
     for answer in answers:
         assert any(np.allclose(answer, e, rtol=1e-5, atol=1e-6) for e in expected)
+
+
+def _loaded(model, path, save):
+    save(path)
+    again = fastrnn.models.clone_model(model)
+    again.load_weights(path)
+    return again.get_weights()
+
+
+COPIES = {
+    "get_weights": lambda model, path: model.get_weights(),
+    "pickle": lambda model, path: pickle.loads(pickle.dumps(model)).get_weights(),
+    "deepcopy": lambda model, path: copy.deepcopy(model).get_weights(),
+    "to_c": lambda model, path: [
+        np.intersect1d(np.frombuffer(fastrnn.to_c(model), np.float32), (1, 2))
+    ],
+    **{
+        name: lambda model, path, name=name: _loaded(model, path / f"m{name}", model.save)
+        for name in (".keras", ".h5")
+    },
+    **{
+        name: lambda model, path, name=name: _loaded(model, path / f"m{name}", model.save_weights)
+        for name in (".weights.h5", ".hdf5", ".safetensors")
+    },
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_and_files_are_of_one_set(how, tmp_path):
+    """Such as a checkpoint that a server writes while it trains on."""
+    stack = [fastrnn.Input((12, 3)), L.LSTM(60), L.Dense(500), L.Dense(16)]
+    model = fastrnn.Sequential(stack)
+    sets = [[np.full(w.shape, n, np.float32) for w in model.weights] for n in (1, 2)]
+    model.set_weights(sets[0])
+
+    def swap():
+        for weights in sets:
+            model.set_weights(weights)
+
+    with Changing(swap) as changing:
+        count = 0
+        while count < 8 or changing.count < 5:
+            values = np.unique(np.concatenate([np.ravel(w) for w in COPIES[how](model, tmp_path)]))
+            assert len(values) == 1
+            count += 1
 
 
 def test_loaded_weights_come_at_once(tmp_path):

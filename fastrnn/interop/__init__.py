@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastrnn.variable import unchanging
+
 if TYPE_CHECKING:
     import onnx
     from torch import nn
@@ -64,7 +66,8 @@ def to_c(model: "Model", path: _PATH | None = None) -> bytes:
     (fastrnn.interop.c_export.to_c)."""
     from fastrnn.interop import c_export
 
-    return c_export.to_c(model, path)
+    with unchanging():
+        return c_export.to_c(model, path)
 
 
 def to_onnx(model: "Model", path: _PATH | None = None) -> "onnx.ModelProto":
@@ -72,7 +75,8 @@ def to_onnx(model: "Model", path: _PATH | None = None) -> "onnx.ModelProto":
     (fastrnn.interop.onnx_export.to_onnx)."""
     with _needed_by("to_onnx"):
         from fastrnn.interop import onnx_export
-    return onnx_export.to_onnx(model, path)
+    with unchanging():
+        return onnx_export.to_onnx(model, path)
 
 
 def to_torch(model: "Model") -> "nn.Module":
@@ -80,4 +84,5 @@ def to_torch(model: "Model") -> "nn.Module":
     (fastrnn.interop.pytorch_export.to_torch)."""
     with _needed_by("to_torch"):
         from fastrnn.interop import pytorch_export
-    return pytorch_export.to_torch(model)
+    with unchanging():
+        return pytorch_export.to_torch(model)

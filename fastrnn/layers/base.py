@@ -14,7 +14,7 @@ from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.tensors import Float
 from fastrnn.utils import snake_case, unknown_arguments
-from fastrnn.variable import Array, Change, Variable, whole
+from fastrnn.variable import Array, Change, Variable, unchanging, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -293,7 +293,8 @@ class Layer:
     non_trainable_variables = non_trainable_weights
 
     def get_weights(self) -> list[np.ndarray]:
-        return [w.numpy() for w in self.weights]
+        with unchanging():
+            return [w.numpy() for w in self.weights]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         set_weights(self, weights)

@@ -26,6 +26,7 @@ from fastrnn.utils import (
     get_registered_object,
     register_keras_serializable,
 )
+from fastrnn.variable import unchanging
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -84,7 +85,6 @@ def save_model(
             * (save_format == "tf")
         )
     _check_overwrite(filepath, overwrite)
-    test = make_test(model, self_test, tolerance)
     if not model.built:
         warnings.warn(
             f"model {model.name!r} is not built: the file will hold its layers and no weights; "
@@ -92,7 +92,9 @@ def save_model(
             stacklevel=3,
         )
     _warn_of_keras_2(model)
-    _write(name, write(model, include_optimizer, test))
+    with unchanging():
+        data = write(model, include_optimizer, make_test(model, self_test, tolerance))
+    _write(name, data)
 
 
 def load_model(
@@ -142,16 +144,18 @@ def save_weights(
         )
     _check_overwrite(filepath, overwrite)
     if name.endswith(".weights.h5"):
-        data = weights.write(model)
+        write = weights.write
     elif name.endswith(_HDF5) or (save_format == "h5" and not name.endswith(".safetensors")):
-        data = legacy_h5.write_weights(model)
+        write = legacy_h5.write_weights
     elif name.endswith(".safetensors"):
-        data = tensors.write(model)
+        write = tensors.write
     else:
         raise ValueError(
             "filepath: expected a name that ends in .weights.h5, .h5 or .safetensors, "
             f"received {name!r}"
         )
+    with unchanging():
+        data = write(model)
     _write(name, data)
 
 

@@ -4,14 +4,16 @@ import inspect
 import warnings
 
 from fastrnn.saving import config, weights
+from fastrnn.variable import unchanging
 
 
 def reduce(model):
     """What `Sequential.__reduce__` returns. Raises ValueError for what has no name to be saved
     under, such as a lambda."""
     described, compiled = config.model_config(model), config.compile_config(model)
-    state = model.optimizer.state() if compiled and model.optimizer else {}
-    arrays = model.get_weights()
+    with unchanging():
+        state = model.optimizer.state() if compiled and model.optimizer else {}
+        arrays = model.get_weights()
     return restore, (described, _own_objects(model), arrays, compiled, list(state.values()))
 
 
