@@ -283,10 +283,7 @@ class Model(Layer, metaclass=_Makes):
         """Set optimizer, loss and metrics, by name, config or object. steps_per_execution: of how
         many steps callbacks are told at once. run_eagerly, jit_compile and Keras 1's class_mode
         are accepted and change nothing; metrics may be the third argument, as in Keras 2."""
-        if self._trainer is not None:
-            raise RuntimeError(
-                f"model {self.name!r} is being trained: call compile before or after that"
-            )
+        self._between_trainings("compile")
         for old in ("sample_weight_mode", "class_mode"):
             kwargs.pop(old, None)  # type: ignore[misc]
         if kwargs:
@@ -310,6 +307,12 @@ class Model(Layer, metaclass=_Makes):
             )
         self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
         self.steps_per_execution = self._compiled.steps_per_execution
+
+    def _between_trainings(self, method):
+        if self._trainer is not None:
+            raise RuntimeError(
+                f"model {self.name!r} is being trained: call {method} before or after that"
+            )
 
     def _of_output(self, name, given):
         """What a dict by the output's name holds for it."""
@@ -671,6 +674,7 @@ class Sequential(Model):
 
     def add(self, layer: Layer | Symbolic) -> None:
         """Put a layer on top of the stack."""
+        self._between_trainings("add")
         tensor = None
         if isinstance(layer, Symbolic) and isinstance(layer.layer, InputLayer):
             tensor, layer = layer, layer.layer
@@ -705,6 +709,7 @@ class Sequential(Model):
 
     def pop(self) -> Layer:
         """Remove the last layer and return it."""
+        self._between_trainings("pop")
         if not self._layers:
             raise TypeError("pop: there are no layers in the model")
         layer = self._layers.pop()

@@ -131,8 +131,8 @@ class Compiled(Head):
             self.run.walks.clear()
 
     def changes(self):
-        """The model has other layers: metrics and buffers start anew."""
-        self.resolved, self.run = None, Run(training=True)
+        """The model has other layers: metrics, buffers and the weights' place start anew."""
+        self.resolved, self.store, self.run = None, None, Run(training=True)
 
     def check_targets(self, model, y, x_shape):
         loss = self.loss_for(y, model.output_shape)

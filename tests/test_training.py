@@ -815,6 +815,9 @@ def test_a_refused_fit_leaves_nothing_half_made(tmp_path):
     with pytest.warns(UserWarning, match="the optimizer 'adam' starts anew"):
         again = pickle.loads(pickle.dumps(model))
     assert_same(again.get_weights(), model.get_weights())
+    model.pop()  # the weights that the optimizer knows
+    model.fit(X, Y, verbose=0)
+    model.add(L.Dense(5))
     model.compile("adam", "mse")
     model.fit(X, np.zeros((16, 5)), verbose=0)
 
@@ -837,14 +840,19 @@ def test_training_needs_an_optimizer():
             train(X, Y)
 
 
-def test_compile_within_a_callback():
-    class Compiles(callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.compile("adam", "mse")
+@pytest.mark.parametrize("hook", ["on_epoch_end", "on_train_batch_end"])
+@pytest.mark.parametrize(
+    "name, arguments", [("compile", ["adam", "mse"]), ("add", [L.Dense(1)]), ("pop", [])]
+)
+def test_changing_a_model_within_a_callback(name, arguments, hook):
+    class Changes(callbacks.Callback):
+        def change(self, epoch, logs=None):
+            getattr(self.model, name)(*arguments)
 
+    setattr(Changes, hook, Changes.change)
     model = line()
-    with pytest.raises(RuntimeError, match="is being trained: call compile before or after"):
-        model.fit(X, Y, verbose=0, callbacks=[Compiles()])
+    with pytest.raises(RuntimeError, match=f"is being trained: call {name} before or after"):
+        model.fit(X, Y, verbose=0, callbacks=[Changes()])
     model.compile("adam", "mse")
     model.fit(X, Y, verbose=0)
 
