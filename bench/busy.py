@@ -7,6 +7,8 @@ Run: python bench/busy.py [--only imdb,mnist] [--busy N] [--quota 1.5] [--rounds
 
 import argparse
 import contextlib
+import functools
+import json
 import multiprocessing
 import os
 import statistics
@@ -148,24 +150,27 @@ def limited(cpus):
 # --- a service ------------------------------------------------------------------------------------
 
 
-def handler(call, seconds, threads):
-    """Times of `call` in handlers of a service: each of the threads takes some JSON apart, calls,
-    puts some together, and waits for its next request; all together they ask for half of what one
-    CPU can do."""
-    import json
+REQUEST = json.dumps(list(range(200)))
 
-    request, work = json.dumps(list(range(200))), []
+
+def cost(call):
+    """Of one request, in seconds."""
     start = perf_counter()
-    for _ in range(20):
-        json.loads(request), call(), json.dumps(list(range(200)))
-    cost = (perf_counter() - start) / 20
-    end = perf_counter() + seconds
+    for _ in range(100):
+        json.loads(REQUEST), call(), json.dumps(list(range(200)))
+    return (perf_counter() - start) / 100
+
+
+def handler(call, seconds, threads, pause):
+    """Times of `call` in handlers of a service: each of the threads takes some JSON apart, calls,
+    puts some together, and waits, `pause` seconds on average, for its next request."""
+    work, end = [], perf_counter() + seconds
 
     def client(number):
         rng = np.random.default_rng(number)
         while perf_counter() < end:
-            time.sleep(rng.exponential(2 * threads * cost))
-            json.loads(request)
+            time.sleep(rng.exponential(pause))
+            json.loads(REQUEST)
             begin = perf_counter()
             call()
             work.append(perf_counter() - begin)
@@ -188,9 +193,13 @@ def service(seconds):
     ])  # fmt: skip
     x = np.random.default_rng(0).integers(0, 2000, (1, 25)).astype(np.int32)
     predict = model.compile_inference()
+
+    def ours(threads):
+        fastrnn.set_num_threads(threads)
+        return predict(x)
+
     calls = {"a constant": lambda: None}
-    for threads in (1, 2):
-        calls[f"fastrnn, {threads} threads"] = predict, threads
+    calls |= {f"fastrnn, {n} threads": functools.partial(ours, n) for n in (1, 2)}
     with contextlib.suppress(ImportError):
         import onnxruntime
 
@@ -201,20 +210,16 @@ def service(seconds):
             session = onnxruntime.InferenceSession(
                 onnx.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-            name = session.get_inputs()[0].name
-            calls[f"ONNX Runtime, {threads} threads"] = (
-                lambda x, session=session, name=name: session.run(None, {name: x}), threads
-            )  # fmt: skip
+            given = {session.get_inputs()[0].name: x}
+            calls[f"ONNX Runtime, {threads} threads"] = functools.partial(session.run, None, given)
+    quiet = {name: statistics.median(latencies(call, seconds)[0]) for name, call in calls.items()}
+    # The same requests for all: the slowest would take half of one CPU.
+    pause = 2 * 20 * max(map(cost, calls.values()))
     rows = []
     for name, call in calls.items():
-        if isinstance(call, tuple):
-            function, threads = call
-            fastrnn.set_num_threads(threads)
-            call = lambda function=function: function(x)  # noqa: E731
-        quiet, _ = latencies(call, seconds)
-        times = handler(call, seconds, 20)
+        times = handler(call, seconds, 20, pause)
         rows.append([
-            name, milliseconds(statistics.median(quiet)), milliseconds(statistics.median(times)),
+            name, milliseconds(quiet[name]), milliseconds(statistics.median(times)),
             milliseconds(np.percentile(times, 99)), len(times),
         ])  # fmt: skip
     print(

@@ -80,10 +80,27 @@ void fr_set_threads_within_cpus(int threads) {
     within_cpus = 1;
 }
 
+/* Where several threads call in turns, as those of a service do, calls of a millisecond or less are
+ * not shared: a thread that helps holds a CPU that another caller soon needs, and is itself soon put
+ * off it, with the caller waiting. Twenty callers on two CPUs, calls of 0.1 ms: 99th percentile 5 ms
+ * shared, 2 alone. */
+#define SHORT 5e7
+#define CROWDED_FOR 0.05
+static _Atomic(const void *) last_caller;
+static _Atomic double crowded_until;
+
+static int crowded(void) {
+    const void *before = last_caller;
+    if (before == &helping) return crowded_until > 0.0 && seconds_now() < crowded_until;
+    last_caller = &helping; /* which each thread has at another address */
+    if (before) crowded_until = seconds_now() + CROWDED_FOR;
+    return before != NULL;
+}
+
 /* Waking a thread costs some 5 us; below 400,000 operations a thread it does not pay. */
 int fr_threads_for(double flops) {
     const double threads = flops / 4e5;
-    if (threads < 2 || helping) return 1;
+    if (threads < 2 || helping || (crowded() && flops < SHORT)) return 1;
     const int most = usable_threads(0);
     return threads >= most ? most : (int)threads;
 }
@@ -159,6 +176,8 @@ static void after_fork(void) {
     idle = NULL;
     threads_taken = 0;
     helping = of_crew = 0;
+    last_caller = NULL;
+    crowded_until = 0.0;
 }
 __attribute__((constructor)) static void prepare(void) { pthread_atfork(NULL, NULL, after_fork); }
 
