@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+import fastrnn
 from fastrnn import layers as L
 
 X = np.arange(60).reshape(4, 5, 3).astype(np.float32) / 50
@@ -28,6 +29,11 @@ def test_arguments_by_position():
     pool = L.GlobalAveragePooling1D()
     np.testing.assert_array_equal(pool(X, MASK), pool(X, mask=MASK))
     assert not L.Softmax()(np.ones((1, 4)), np.zeros((1, 4), bool)).any()
+    attention, query = L.Attention(), np.arange(24.0).reshape(2, 4, 3)
+    masks = [None, np.array([[1, 0, 1, 0]] * 2, bool)]
+    expected = attention([query, query], mask=masks)
+    np.testing.assert_array_equal(attention([query, query], masks), expected)
+    assert (expected != attention([query, query])).any()
     with pytest.raises(TypeError, match="expected the inputs by position, received 2 arguments"):
         L.Dense(2)(X, MASK)
     with pytest.raises(TypeError, match="expected the inputs, initial_state, mask by position"):
@@ -53,9 +59,16 @@ def test_arguments_by_position():
 def test_a_mask_that_does_not_fit(layer):
     of_images = type(layer).__name__.endswith("2D") or isinstance(layer, L.ConvLSTM1D)
     x = X[:, :, None].repeat(2, axis=2) if of_images else X
-    for shape in ((4, 6), (3, 5), (5, 4)):
+    wrong = [(4, 6), (3, 5), (5, 4), (4,)]
+    if not isinstance(layer, L.Softmax):  # which broadcasts it
+        wrong += [(1,), (), x.shape]
+    for shape in wrong:
         with pytest.raises(ValueError, match="^mask: expected"):
             layer(x, mask=np.ones(shape, bool))
+    masks = fastrnn.Input((6,), dtype="bool"), fastrnn.Input((), dtype="bool")
+    for mask in masks:
+        with pytest.raises(ValueError, match="^mask: expected"):
+            layer(fastrnn.Input(x.shape[1:]), mask=mask)
 
 
 def test_states():

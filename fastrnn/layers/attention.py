@@ -42,6 +42,7 @@ class Attention(Layer):
 
     supports_masking = True
     takes_several = True
+    _positional = ("mask",)
     _call_options = ("return_attention_scores", "use_causal_mask")
 
     def __init__(

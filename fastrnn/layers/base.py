@@ -468,7 +468,11 @@ class Layer:
 
     def check_mask(self, mask, shape):
         """Raise ValueError unless a mask, or None, has the first axes of inputs of this shape."""
-        if mask is not None and mask.shape != shape[: mask.ndim]:
+        if mask is None:
+            return
+        most = max(len(shape) - 1, 1)
+        fits = symbolic.least_of_mask(shape) <= mask.ndim <= most
+        if not fits or mask.shape != shape[: mask.ndim]:
             raise ValueError(
                 f"mask: expected the first axes of inputs of shape {tuple(shape)} for layer "
                 f"{self.name!r}, received shape {mask.shape}"

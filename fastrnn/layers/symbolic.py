@@ -133,7 +133,8 @@ def _masks(layer, mask, tensors):
     for part, tensor in zip(masks, tensors, strict=False):
         if part is None:
             continue
-        fits = isinstance(part, Symbolic) and len(part.shape) <= len(tensor.shape)
+        axes = range(least_of_mask(tensor.shape), len(tensor.shape) + 1)
+        fits = isinstance(part, Symbolic) and len(part.shape) in axes
         if not fits or any(
             None not in (a, b) and a != b for a, b in zip(part.shape, tensor.shape, strict=False)
         ):
@@ -142,6 +143,11 @@ def _masks(layer, mask, tensors):
                 f"layer {layer.name!r}, received {part!r:.80}"
             )
     return [*masks, *[None] * (len(tensors) - len(masks))]
+
+
+def least_of_mask(shape) -> int:
+    """How many axes a mask of inputs of this shape has at least: that of sequences has steps."""
+    return min(2, max(len(shape) - 1, 1))
 
 
 def is_symbolic(inputs) -> bool:
