@@ -339,20 +339,25 @@ def _(y_true, y_pred):
 
 def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> np.ndarray:
     """Minus the cosine of the angle between y_true and y_pred along `axis`."""
-    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
-    return -np.sum(
-        y_true * _inverse_norm(y_true, axis) * y_pred * _inverse_norm(y_pred, axis), axis
-    )
+    true, y_pred = _directions(y_true, y_pred, axis)
+    return -np.sum(true * y_pred * _inverse_norm(y_pred, axis), axis)
 
 
 @_gradient(cosine_similarity)
 def _(y_true, y_pred, axis=-1):
-    y_true, y_pred = same_shape(y_true, y_pred, broadcast=True)
+    true, y_pred = _directions(y_true, y_pred, axis)
     inverse = _inverse_norm(y_pred, axis)
-    true, pred = y_true * _inverse_norm(y_true, axis), y_pred * inverse
+    pred = y_pred * inverse
     along = np.sum(true * pred, axis=axis, keepdims=True)
     varies = inverse < y_pred.dtype.type(1 / _EPSILON)
     return (np.where(varies, along * pred, 0) - true) * inverse
+
+
+def _directions(y_true, y_pred, axis):
+    """y_true of length 1 along the axis, which it has before it stands for all of y_pred."""
+    y_pred = _floating(y_pred)
+    y_true, y_pred = match_ranks(np.asarray(y_true, y_pred.dtype), y_pred)
+    return same_shape(y_true * _inverse_norm(y_true, axis), y_pred, broadcast=True)
 
 
 def _inverse_norm(x, axis):

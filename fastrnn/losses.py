@@ -305,7 +305,8 @@ class _FunctionLoss(Loss):
     def check_shapes(self, targets, outputs):
         if targets in (outputs, (*outputs, 1)) or (*targets, 1) == outputs:
             return
-        if self._broadcasts and broadcasts(targets[1:], outputs[1:]):
+        inner = outputs[1:-1] if outputs[-1:] == (1,) < outputs[1:] else outputs[1:]
+        if self._broadcasts and any(broadcasts(targets[1:], s) for s in (outputs[1:], inner)):
             return
         hint = ""
         if targets in (outputs[:-1], (*outputs[:-1], 1)):

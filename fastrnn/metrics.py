@@ -94,7 +94,7 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
 @tensor
 def binary_accuracy(y_true: ArrayLike, y_pred: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """1.0 where y_true == (y_pred > threshold)."""
-    y_true, y_pred = _same_shape(y_true, y_pred)
+    y_true, y_pred = _same_shape(y_true, y_pred, broadcast=True)
     matches = np.empty(y_pred.shape, np.float32)
     _engine.binary_matches(y_true, y_pred, threshold, matches)
     return matches
@@ -156,13 +156,11 @@ def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> n
     return -loss_functions.cosine_similarity(y_true, y_pred, axis)
 
 
-def _same_shape(y_true, y_pred):
+def _same_shape(y_true, y_pred, broadcast=False):
     """Both as contiguous float32 of the same shape; raises ValueError where they cannot be."""
-    y_true = contiguous(y_true, np.float32)
-    y_pred = contiguous(y_pred, np.float32)
-    if y_true.shape != y_pred.shape:
-        return same_shape(y_true, y_pred)
-    return y_true, y_pred
+    if np.shape(y_true) != np.shape(y_pred):
+        y_true, y_pred = same_shape(y_true, np.asarray(y_pred, np.float32), broadcast=broadcast)
+    return contiguous(y_true, np.float32), contiguous(y_pred, np.float32)
 
 
 # --- accuracy
@@ -185,7 +183,7 @@ class BinaryAccuracy(MeanMetricWrapper):
         self.threshold = checks.number("threshold", threshold)
 
     def _count_all(self, y_true, y_pred):
-        y_true, y_pred = _same_shape(y_true, y_pred)
+        y_true, y_pred = _same_shape(y_true, y_pred, broadcast=True)
         matches = _engine.binary_matches(y_true, y_pred, self.threshold)
         return self._add(matches, len(y_pred), y_pred.size)
 
@@ -309,9 +307,7 @@ class MeanAbsoluteError(MeanMetricWrapper):
 
 
 def _add_errors(metric, kind, y_true, y_pred) -> bool:
-    if np.shape(y_true) != np.shape(y_pred):
-        y_true, y_pred = same_shape(y_true, np.asarray(y_pred, np.float32), broadcast=True)
-    y_true, y_pred = _same_shape(y_true, y_pred)
+    y_true, y_pred = _same_shape(y_true, y_pred, broadcast=True)
     total, _, _ = _engine.fused_loss(kind, y_pred, y_true, activation=False, gradient=False)
     return metric._add(total, len(y_pred), y_pred.size)
 

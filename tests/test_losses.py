@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import fastrnn
 from fastrnn import _engine, loss_functions, losses
 
 CASES = [
@@ -856,7 +857,9 @@ OUTPUTS = np.arange(8.0).reshape(4, 2) / 9
     "loss, expected",
     [
         ("MeanSquaredError", 0.04105), ("MeanAbsoluteError", 0.16389), ("Huber", 0.02052),
-        ("LogCosh", 0.02022), ("Poisson", 0.76819),
+        ("LogCosh", 0.02022), ("Poisson", 0.76819), ("MeanAbsolutePercentageError", 60.41667),
+        ("MeanSquaredLogarithmicError", 0.01893), ("KLDivergence", 0.11867), ("Hinge", 0.875),
+        ("SquaredHinge", 0.7775), ("CategoricalHinge", 1.05556),
     ],
 )  # fmt: skip
 def test_targets_of_one_column_stand_for_all(loss, expected):
@@ -868,6 +871,37 @@ def test_targets_of_one_column_stand_for_all(loss, expected):
     same, repeated = loss.value_and_gradient(np.repeat(TARGETS, 2, axis=1), outputs.copy())
     assert value == same == pytest.approx(expected, abs=1e-5)
     np.testing.assert_array_equal(gradient, repeated)
+
+
+def test_a_cosine_is_that_of_the_targets_as_they_are_given():
+    """Keras makes their length 1 before it repeats them."""
+    loss, outputs = losses.CosineSimilarity(), OUTPUTS.astype(np.float32)
+    assert loss(TARGETS, outputs) == pytest.approx(-1.30059, abs=1e-5)
+    value, gradient = loss.value_and_gradient(TARGETS, outputs.copy())
+    assert value == pytest.approx(-1.30059, abs=1e-5)
+    for place in np.ndindex(outputs.shape):
+        more, less = OUTPUTS.copy(), OUTPUTS.copy()
+        more[place] += 1e-6
+        less[place] -= 1e-6
+        both = [np.mean(losses.cosine_similarity(TARGETS, y)) for y in (more, less)]
+        if place[0]:  # the first row is 0 at one place, and no direction at all times
+            assert gradient[place] == pytest.approx((both[0] - both[1]) / 2e-6, abs=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_target_of_a_sample_stands_for_all_steps(weighted):
+    """Outputs (4, 5, 1) and targets (4, 1); values of Keras 3.15."""
+    model = fastrnn.Sequential([
+        fastrnn.Input((5, 1)), fastrnn.layers.Dense(1, kernel_initializer="identity"),
+    ])  # fmt: skip
+    model.compile("sgd", "mse", metrics=["mae"])
+    x = np.arange(20, dtype=np.float32).reshape(4, 5, 1) / 10
+    y = np.arange(4, dtype=np.float32).reshape(4, 1) / 7
+    weights = np.array([1, 0, 2, 0.5]) if weighted else None
+    loss = model.evaluate(x, y, sample_weight=weights, verbose=0)[0]
+    assert loss == pytest.approx(0.64753 if weighted else 0.72071, abs=1e-5)
+    history = model.fit(x, y, sample_weight=weights, epochs=2, shuffle=False, verbose=0).history
+    assert history["loss"][1] == pytest.approx(0.60200 if weighted else 0.66474, abs=1e-5)
 
 
 def test_crossentropies_broadcast_nothing():

@@ -701,3 +701,12 @@ def test_the_users_metrics_may_keep_what_they_get(loss, rng):
         for half in (kept[:3], kept[3:]):
             np.testing.assert_allclose(np.concatenate([p for _, p in half]), expected, atol=1e-6)
             np.testing.assert_array_equal(np.concatenate([t for t, _ in half]).ravel(), y.ravel())
+
+
+def test_labels_of_one_column_stand_for_all():
+    """Values of Keras 3.15."""
+    y_true, y_pred = np.array([[1.0], [0.0], [1.0], [1.0]]), np.arange(8.0).reshape(4, 2) / 9
+    for weights, expected in ((None, 0.625), (np.array([1, 0, 2, 1]), 0.5)):
+        assert metrics.BinaryAccuracy()(y_true, y_pred, weights) == expected
+    matches = metrics.binary_accuracy(y_true, y_pred)
+    np.testing.assert_array_equal(matches, [[0, 0], [1, 1], [0, 1], [1, 1]])

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import signal
+import warnings
 
 import configurations as random_of
 import numpy as np
@@ -526,6 +527,34 @@ def test_arguments_that_are_not_taken():
         assert option in inspect.signature(getattr(keras.Sequential, name)).parameters
         with pytest.raises(TypeError, match=option):
             getattr(model, name)(given, **{option: 1})
+
+
+def line_of(library):
+    model = library.Sequential([library.Input((2,)), library.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_targets_wider_than_the_outputs():
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 2), np.float32)
+    assert np.isfinite(line_of(keras).evaluate(x, y, verbose=0))
+    with pytest.raises(ValueError, match=r"^y: expected shape \(4, 1\) as the outputs"):
+        line_of(fastrnn).evaluate(x, y, verbose=0)
+
+
+def test_no_samples_and_no_steps():
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert not line_of(keras).fit(x[:0], y[:0], verbose=0).history
+        assert line_of(keras).evaluate(x[:0], y[:0], verbose=0) == []
+        assert line_of(keras).evaluate(x, y, steps=0, verbose=0) == 0
+    for method in ("fit", "evaluate"):
+        with pytest.raises(ValueError, match="^x: expected at least one sample"):
+            getattr(line_of(fastrnn), method)(x[:0], y[:0], verbose=0)
+        steps = {"steps_per_epoch" if method == "fit" else "steps": 0}
+        with pytest.raises(ValueError, match="^steps.*: expected an int >= 1 or None"):
+            getattr(line_of(fastrnn), method)(x, y, **steps, verbose=0)
 
 
 def test_rates_are_checked():
