@@ -10,13 +10,13 @@ def contiguous(array, dtype=None) -> np.ndarray:
     return array if array.flags.aligned else array.copy()
 
 
-def check_range(name: str, path: str, array: np.ndarray) -> None:
-    """Raise ValueError where a number for the weight at `path` is finite, but not as float32."""
+def check_range(name: str, path: str | None, array: np.ndarray) -> None:
+    """Raise ValueError where a number, for the weight at `path`, is finite, but not as float32."""
     if array.dtype.kind != "f" or array.dtype.itemsize <= 4:
         return
     beyond = np.isfinite(array) & (np.abs(array) > np.finfo(np.float32).max)
     if beyond.any():
         raise ValueError(
-            f"{name}: expected numbers that float32 can hold for {path!r}, "
+            f"{name}: expected numbers that float32 can hold{f' for {path!r}' if path else ''}, "
             f"received {float(array[beyond][0])!r}"
         )

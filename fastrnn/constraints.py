@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn._public import public
 
+from .tensors import tensor
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _EPSILON = 1e-7
 class Constraint(Configurable):
     """Base class: override `__call__(w)` to return the projected array."""
 
+    @tensor
     def __call__(self, w) -> np.ndarray:
         return w
 
@@ -39,6 +41,7 @@ class Constraint(Configurable):
 class NonNeg(Constraint):
     """Negative weights become zero."""
 
+    @tensor
     def __call__(self, w) -> np.ndarray:
         return np.maximum(w, 0)
 
@@ -51,6 +54,7 @@ class UnitNorm(Constraint):
     def __init__(self, axis: Axes = 0):
         self.axis = axis
 
+    @tensor
     def __call__(self, w) -> np.ndarray:
         return w / (_EPSILON + _norms(w, self.axis))
 
@@ -66,6 +70,7 @@ class MaxNorm(Constraint):
         self.max_value = max_value
         self.axis = axis
 
+    @tensor
     def __call__(self, w) -> np.ndarray:
         norms = _norms(w, self.axis)
         return w * (np.minimum(norms, float(self.max_value)) / (_EPSILON + norms))
@@ -94,6 +99,7 @@ class MinMaxNorm(Constraint):
         self.rate = rate
         self.axis = axis
 
+    @tensor
     def __call__(self, w) -> np.ndarray:
         norms = _norms(w, self.axis)
         rate = float(self.rate)

@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn._public import public
 
 from . import checks
+from .arrays import check_range
 from .process import fork_safe
 from .random import check_seed, generator
 from .tensors import tensor
@@ -57,6 +58,7 @@ class Constant(Initializer):
     def __init__(self, value: Any = 0.0):
         if np.asarray(value).dtype.kind not in "biuf":
             raise ValueError(f"value: expected a number or an array of them, received {value!r}")
+        check_range("value", None, np.asarray(value))
         self.value = value
 
     @tensor

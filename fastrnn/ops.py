@@ -21,6 +21,7 @@ from fastrnn._public import public
 from fastrnn.derivative import Traced, value_of
 from fastrnn.layers.operation import OPERATIONS, Operation
 from fastrnn.layers.symbolic import Symbolic, is_symbolic
+from fastrnn.tensors import as_tensor
 
 __all__: list[str] = []
 
@@ -50,7 +51,7 @@ def _operation(shape_of, module="numpy", tensors=1, result=""):
         @functools.wraps(function)
         def call(*args, **kwargs):
             if not builtins.any(is_symbolic(value) for value in (*args, *kwargs.values())):
-                return function(*args, **kwargs)
+                return as_tensor(function(*args, **kwargs))
             if not tensors:
                 return cls(**{parameters[0]: args[0]})(*args[1:])
             bound = inspect.signature(function).bind(*args, **kwargs)

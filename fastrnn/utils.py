@@ -18,9 +18,11 @@ from .datasets._files import get_file
 from .plot import model_to_dot, plot_model
 from .preprocessing.sequence import pad_sequences
 from .preprocessing.timeseries import PyDataset, timeseries_dataset_from_array
+from .progress import Progbar
 
 __all__ = [
     "CustomObjectScope",
+    "Progbar",
     "PyDataset",
     "Sequence",
     "custom_object_scope",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fastrnn import initializers, random
+from fastrnn import initializers, layers, random
 
 RANDOM = [
     initializers.RandomNormal,
@@ -302,3 +302,12 @@ def test_ends_in_either_order_and_negative_deviations():
     values = initializers.RandomUniform(2, 1)((1000,))  # as in Keras
     assert values.min() >= 1 and values.max() <= 2 and values.max() - values.min() > 0.9
     assert initializers.RandomNormal(0, -1)((1000,)).std() == pytest.approx(1, rel=0.1)
+
+
+def test_initial_weights_that_float32_can_hold():
+    for value in (1e300, np.array([1.0, -1e39])):
+        with pytest.raises(ValueError, match="^value: expected numbers that float32 can hold"):
+            initializers.Constant(value)
+    layer = layers.Dense(1, kernel_initializer=lambda shape, dtype: np.full(shape, 1e300), name="d")
+    with pytest.raises(ValueError, match="^initializer: expected .* can hold for 'd/kernel', rec"):
+        layer.build((None, 1))

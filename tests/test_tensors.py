@@ -10,9 +10,11 @@ import pytest
 import fastrnn
 from fastrnn import (
     activations,
+    constraints,
     initializers,
     losses,
     metrics,
+    ops,
     optimizers,
     regularizers,
     schedules,
@@ -71,6 +73,13 @@ RESULTS = {
     "reduction none": (lambda n: losses.MeanSquaredError(reduction=None)(ONES, ONES / 4), ""),
     "regularizers.L1L2": (lambda n: regularizers.L1L2(1, 1)(ONES), ""),
     "regularizers.Orthogonal": (lambda n: regularizers.OrthogonalRegularizer()(ONES), ""),
+    **{
+        f"constraints.{n}": (lambda n: getattr(constraints, n)()(ONES), n)
+        for n in ("Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm")
+    },
+    **{f"ops.{n}": (lambda n: getattr(ops, n)(ONES), n) for n in ("mean", "relu", "sum", "exp")},
+    "ops.add": (lambda n: ops.add(ONES, 1.0), ""),
+    "ops.argmax": (lambda n: ops.argmax(ONES), ""),
     "schedules": (lambda n: schedules.ExponentialDecay(0.1, 10, 0.5)(3), ""),
 }
 

@@ -88,7 +88,7 @@ _LOSSES |= {
     "logcosh": "losses.log_cosh",
 }
 _SEED = {"set_random_seed": "random.set_seed", "set_seed": "random.set_seed"}
-_UTILS = {"Progbar": "progress.Progbar", "clear_session": "layers.base.clear_session"}
+_UTILS = {"clear_session": "layers.base.clear_session"}
 _UTILS["print_summary"] = "summary.print_summary"
 _UTILS["serialize_keras_object"] = "saving.serialize_keras_object"
 _UTILS["deserialize_keras_object"] = "saving.deserialize_keras_object"

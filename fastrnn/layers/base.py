@@ -245,6 +245,7 @@ class Layer:
         self, name, shape, initializer, regularizer=None, constraint=None, trainable=True
     ):
         value = initializers.get(initializer)(tuple(shape), dtype="float32")
+        check_range("initializer", f"{self.name}/{name}", np.asarray(value))
         variable = Variable(name, value, trainable, regularizer, constraint)
         variable.path = f"{self.name}/{name}"
         self._variables.append(variable)

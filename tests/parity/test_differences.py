@@ -548,7 +548,8 @@ def test_no_samples_and_no_steps():
         warnings.simplefilter("ignore")
         assert not line_of(keras).fit(x[:0], y[:0], verbose=0).history
         assert line_of(keras).evaluate(x[:0], y[:0], verbose=0) == []
-        assert line_of(keras).evaluate(x, y, steps=0, verbose=0) == 0
+        model = line_of(keras)
+        assert model.evaluate(x, y, steps=0, verbose=0) == model.evaluate(x, y, verbose=0) > 0
     for method in ("fit", "evaluate"):
         with pytest.raises(ValueError, match="^x: expected at least one sample"):
             getattr(line_of(fastrnn), method)(x[:0], y[:0], verbose=0)
