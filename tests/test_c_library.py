@@ -648,7 +648,7 @@ def test_example_program(name, build, tmp_path):
         assert run.returncode == 1 and b"whole sequences" in run.stderr
     else:
         close(np.frombuffer(run.stdout, np.float32), y)
-    for bad, words in ((tmp_path, b"cannot be read"), (CSRC / "model.c", b"not a model")):
+    for bad, words in ((tmp_path, b"cannot be read"), (CSRC / "engine.c", b"not a model")):
         run = subprocess.run([command[0], bad, "1", "1"], input=b"", capture_output=True)
         assert run.returncode == 1 and words in run.stderr
 

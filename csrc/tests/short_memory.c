@@ -20,7 +20,9 @@ static void *short_aligned_alloc(size_t to, size_t n) { return unless_it_fails(a
 #define malloc short_malloc
 #define calloc short_calloc
 #define aligned_alloc short_aligned_alloc
-#include "../model.c"
+#include "../model_reading.c"
+#include "../model_running.c"
+#include "../model_shapes.c"
 
 #include <stdio.h>
 
