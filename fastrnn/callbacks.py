@@ -454,7 +454,7 @@ class EarlyStopping(MonitorCallback):
         self.patience = checks.number("patience", patience, ">= 0")
         self.verbose = verbose
         self.baseline = checks.number("baseline", baseline, none=True)
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = checks.flag("restore_best_weights", restore_best_weights)
         self.start_from_epoch = checks.whole("start_from_epoch", start_from_epoch)
         self.on_train_begin()
 
@@ -515,6 +515,8 @@ class ModelCheckpoint(MonitorCallback):
         initial_value_threshold: float | None = None,
         period: int = 1,
     ):
+        self.save_best_only = checks.flag("save_best_only", save_best_only)
+        self.save_weights_only = checks.flag("save_weights_only", save_weights_only)
         known = mode in ("auto", "min", "max")
         super().__init__(monitor, mode if save_best_only or not known else "min", 0)
         self.filepath = os.fspath(filepath)
@@ -528,7 +530,6 @@ class ModelCheckpoint(MonitorCallback):
             if count != "epoch" and (not isinstance(count, int) or count < 1):
                 raise ValueError(f"{name}: expected a whole number >= 1, received {count!r}")
         self.verbose = verbose
-        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.save_freq, self.period = save_freq, period
         self.best = initial_value_threshold
         self._epoch = self._batches = 0
@@ -599,8 +600,8 @@ class BackupAndRestore(Callback):
             )
         self.backup_dir = os.fspath(backup_dir)
         self.save_freq = save_freq
-        self.double_checkpoint = double_checkpoint
-        self.delete_checkpoint = delete_checkpoint
+        self.double_checkpoint = checks.flag("double_checkpoint", double_checkpoint)
+        self.delete_checkpoint = checks.flag("delete_checkpoint", delete_checkpoint)
         self._epoch = self._batches = 0
 
     def on_train_begin(self, logs=None):
@@ -757,7 +758,7 @@ class TerminateOnNaN(Callback):
     """
 
     def __init__(self, raise_error: bool = False):
-        self.raise_error = raise_error
+        self.raise_error = checks.flag("raise_error", raise_error)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss", 0.0)
@@ -779,7 +780,7 @@ class CSVLogger(Callback):
     def __init__(self, filename: Path, separator: str = ",", append: bool = False):
         self.filename = os.fspath(filename)
         self.separator = separator
-        self.append = append
+        self.append = checks.flag("append", append)
         self._file = None
         self._writer = None
 
@@ -858,7 +859,7 @@ class TensorBoard(Callback):
             ) from error
         self.log_dir = os.fspath(log_dir)
         self.histogram_freq = histogram_freq
-        self.write_steps_per_second = write_steps_per_second
+        self.write_steps_per_second = checks.flag("write_steps_per_second", write_steps_per_second)
         self.update_freq = 1 if update_freq == "batch" else update_freq
         self._new_writer = SummaryWriter
         self._writers = {}

@@ -1,4 +1,4 @@
-"""Arguments that are numbers."""
+"""Arguments that are numbers, or true or false."""
 
 import operator
 from collections.abc import Iterable
@@ -54,6 +54,13 @@ def count(name: str, value, least: int):
     if plain < least:
         raise ValueError(f"{name}: expected an int >= {least} or None, received {value!r}")
     return plain
+
+
+def flag(name: str, value) -> bool:
+    """`value` as a bool; raise unless it is True, False, 1 or 0, of Python or NumPy."""
+    if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
+        raise ValueError(f"{name}: expected True or False, received {value!r}")
+    return bool(value)
 
 
 def whole(name: str, value) -> int:

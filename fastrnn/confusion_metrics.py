@@ -388,9 +388,9 @@ class AUC(_Confusion):
                 f"num_labels: expected None without multi_label, received {num_labels}"
             )
         self.num_thresholds = len(inner) + 2
-        self.multi_label, self.num_labels = bool(multi_label), num_labels
+        self.multi_label, self.num_labels = checks.flag("multi_label", multi_label), num_labels
         self.label_weights = None if label_weights is None else list(label_weights)
-        self.from_logits = bool(from_logits)
+        self.from_logits = checks.flag("from_logits", from_logits)
         self._inner = inner if thresholds is not None else None
         super().__init__([-_EPSILON, *inner, 1 + _EPSILON], name, dtype)
         self._even = _evenly_spaced([0.0, *inner, 1.0]) or thresholds is None

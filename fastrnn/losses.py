@@ -488,7 +488,8 @@ class BinaryCrossentropy(_Crossentropy):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
+        self.from_logits = checks.flag("from_logits", from_logits)
+        self.axis = checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
     def _smoothing(self, classes):
@@ -515,7 +516,8 @@ class CategoricalCrossentropy(_Crossentropy):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
+        self.from_logits = checks.flag("from_logits", from_logits)
+        self.axis = checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
     def _kernel_inputs(self, y_true, y_pred, expand):
@@ -546,7 +548,8 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
+        self.from_logits = checks.flag("from_logits", from_logits)
+        self.axis = checks.axes("axis", axis)
         self.ignore_class = (
             None if ignore_class is None else checks.whole("ignore_class", ignore_class)
         )
@@ -601,9 +604,10 @@ class BinaryFocalCrossentropy(_FunctionLoss):
         dtype: Any = None,
     ):
         super().__init__(reduction, name)
-        self.apply_class_balancing = apply_class_balancing
+        self.apply_class_balancing = checks.flag("apply_class_balancing", apply_class_balancing)
         self.alpha, self.gamma = checks.number("alpha", alpha), checks.number("gamma", gamma)
-        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
+        self.from_logits = checks.flag("from_logits", from_logits)
+        self.axis = checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
     @property
@@ -644,7 +648,8 @@ class CategoricalFocalCrossentropy(_FunctionLoss):
         check = checks.numbers if np.ndim(alpha) else checks.number
         self.alpha = check("alpha", alpha)
         self.gamma = checks.number("gamma", gamma)
-        self.from_logits, self.axis = bool(from_logits), checks.axes("axis", axis)
+        self.from_logits = checks.flag("from_logits", from_logits)
+        self.axis = checks.axes("axis", axis)
         self.label_smoothing = _fraction("label_smoothing", label_smoothing)
 
 

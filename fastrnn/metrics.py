@@ -389,7 +389,7 @@ class BinaryCrossentropy(MeanMetricWrapper):
             binary_crossentropy,
             name,
             dtype,
-            from_logits=from_logits,
+            from_logits=checks.flag("from_logits", from_logits),
             label_smoothing=checks.number("label_smoothing", label_smoothing, "in [0, 1]"),
         )
 
@@ -409,7 +409,7 @@ class CategoricalCrossentropy(MeanMetricWrapper):
             categorical_crossentropy,
             name,
             dtype,
-            from_logits=from_logits,
+            from_logits=checks.flag("from_logits", from_logits),
             label_smoothing=checks.number("label_smoothing", label_smoothing, "in [0, 1]"),
             axis=checks.axes("axis", axis),
         )
@@ -430,7 +430,7 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
             sparse_categorical_crossentropy,
             name,
             dtype,
-            from_logits=from_logits,
+            from_logits=checks.flag("from_logits", from_logits),
             ignore_class=ignore_class,
             axis=checks.axes("axis", axis),
         )

@@ -125,7 +125,7 @@ class Optimizer(Configurable):
         self.clipnorm = checks.number("clipnorm", clipnorm, ">= 0", none=True)
         self.clipvalue = checks.number("clipvalue", clipvalue, ">= 0", none=True)
         self.global_clipnorm = checks.number("global_clipnorm", global_clipnorm, ">= 0", none=True)
-        self.use_ema = bool(use_ema)
+        self.use_ema = checks.flag("use_ema", use_ema)
         self.ema_momentum = checks.number("ema_momentum", ema_momentum, "in [0, 1]")
         self.ema_overwrite_frequency = checks.count(
             "ema_overwrite_frequency", ema_overwrite_frequency, 1
@@ -453,7 +453,7 @@ class SGD(Optimizer):
     ):
         super().__init__(learning_rate, **options)
         self.momentum = float(checks.number("momentum", momentum, "in [0, 1]"))
-        self.nesterov = bool(nesterov)
+        self.nesterov = checks.flag("nesterov", nesterov)
 
     def _slot_groups(self):
         return [("momentum",)] if self.momentum else []
@@ -485,7 +485,7 @@ class RMSprop(Optimizer):
         super().__init__(learning_rate, **options)
         self.rho = checks.number("rho", rho, "in [0, 1]")
         self.momentum = checks.number("momentum", momentum, "in [0, 1]")
-        self.epsilon, self.centered = _epsilon(epsilon), bool(centered)
+        self.epsilon, self.centered = _epsilon(epsilon), checks.flag("centered", centered)
 
     def _slot_groups(self):
         groups = [("velocity",)]
@@ -528,7 +528,7 @@ class Adam(Optimizer):
         super().__init__(learning_rate, **options)
         self.beta_1 = checks.number("beta_1", beta_1, "in [0, 1)")
         self.beta_2 = checks.number("beta_2", beta_2, "in [0, 1)")
-        self.epsilon, self.amsgrad = _epsilon(epsilon), bool(amsgrad)
+        self.epsilon, self.amsgrad = _epsilon(epsilon), checks.flag("amsgrad", amsgrad)
 
     def _slot_groups(self):
         groups = [("momentum", "velocity")]

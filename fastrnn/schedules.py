@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from fastrnn._public import public
 
-from .checks import number, numbers, text
+from .checks import flag, number, numbers, text
 from .tensors import tensor
 from .utils import Configurable, class_table, deserialize_object, serialize_object
 
@@ -48,7 +48,7 @@ class ExponentialDecay(LearningRateSchedule):
         self.initial_learning_rate = number("initial_learning_rate", initial_learning_rate)
         self.decay_steps = number("decay_steps", decay_steps, "> 0")
         self.decay_rate = number("decay_rate", decay_rate, ">= 0")
-        self.staircase = staircase
+        self.staircase = flag("staircase", staircase)
         self.name = text("name", name)
 
     @tensor
@@ -76,7 +76,7 @@ class InverseTimeDecay(LearningRateSchedule):
         self.initial_learning_rate = number("initial_learning_rate", initial_learning_rate)
         self.decay_steps = number("decay_steps", decay_steps, "> 0")
         self.decay_rate = number("decay_rate", decay_rate, ">= 0")
-        self.staircase = staircase
+        self.staircase = flag("staircase", staircase)
         self.name = text("name", name)
 
     @tensor
@@ -141,7 +141,7 @@ class PolynomialDecay(LearningRateSchedule):
         self.decay_steps = number("decay_steps", decay_steps, "> 0")
         self.end_learning_rate = number("end_learning_rate", end_learning_rate)
         self.power = number("power", power, ">= 0")
-        self.cycle = cycle
+        self.cycle = flag("cycle", cycle)
         self.name = text("name", name)
 
     @tensor

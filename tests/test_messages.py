@@ -1,9 +1,11 @@
 """Typical mistakes: the message names the argument, what was expected and what came."""
 
+import inspect
+
 import numpy as np
 import pytest
 
-from fastrnn import layers, optimizers
+from fastrnn import callbacks, layers, losses, metrics, optimizers, schedules
 from fastrnn.layers import (
     LSTM,
     Bidirectional,
@@ -183,6 +185,39 @@ def test_flags_and_shapes_of_layers_are_named():
         layers.Input(batch_size=2, batch_shape=(3, 4))
     with pytest.raises(ValueError, match="one of shape and batch_shape, received shape="):
         layers.Input((4,), batch_shape=(3, 4))
+
+
+NEEDED = {
+    "BackupAndRestore": ["folder"], "CSVLogger": ["a.csv"], "ModelCheckpoint": ["a.keras"],
+    "ExponentialDecay": [0.1, 5, 0.9], "InverseTimeDecay": [0.1, 5, 0.9],
+    "PolynomialDecay": [0.1, 5],
+}  # fmt: skip
+FLAGS = [
+    (cls, name)
+    for module in (optimizers, schedules, losses, metrics, callbacks)
+    for cls in map(vars(module).get, module.__all__)
+    if inspect.isclass(cls) and cls.__name__ not in ("CallbackList", "TensorBoard")
+    for name, parameter in inspect.signature(cls).parameters.items()
+    if isinstance(parameter.default, bool)
+]
+
+
+@pytest.mark.parametrize("cls, name", FLAGS, ids=lambda x: x if type(x) is str else x.__name__)
+def test_flags_of_all_classes_are_named(cls, name):
+    for wrong in ("yes", 2, [True]):
+        with pytest.raises(ValueError, match=f"^{name}: expected True or False, received"):
+            cls(*NEEDED.get(cls.__name__, ()), **{name: wrong})
+
+
+def test_weights_of_no_list():
+    layer = Dense(2, weights=5)
+    for call in (lambda: layer.build((None, 3)), lambda: Dense(2).set_weights(5)):
+        with pytest.raises(ValueError, match="^weights: expected a list of arrays, received 5"):
+            call()
+
+
+def test_all_flags_are_found():
+    assert len(FLAGS) > 20
 
 
 def test_axis_of_batch_normalization_and_mask_of_time_distributed():

@@ -34,6 +34,13 @@ ACTIVATIONS = {
     "Tanhshrink": ("tanh_shrink", {}),
 }
 
+# Layers with weights, and what PyTorch calls them.
+KINDS = {
+    "Dense": "Linear", "Embedding": "Embedding", "GRU": "GRU", "LSTM": "LSTM", "SimpleRNN": "RNN",
+    "BatchNormalization": "BatchNorm1d", "LayerNormalization": "LayerNorm",
+    "RMSNormalization": "RMSNorm",
+}  # fmt: skip
+
 # PyTorch's gates as indices into Keras's and the other way round: GRU r, z, n and z, r, h.
 ORDERS = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "RNN": (0,)}
 
@@ -171,6 +178,12 @@ def _kind(entry):
 def _checked(entry):
     """An entry of `layers` as a layer or as (prefix, kind, options)."""
     if isinstance(entry, L.Layer):
+        kind = KINDS.get(type(entry).__name__)
+        if kind:
+            raise ValueError(
+                f"layers: expected a pair (prefix, {kind!r}) for a layer whose weights are to be "
+                f"read, received {entry!r}"
+            )
         return entry
     known = (*ORDERS, *READERS)
     if not isinstance(entry, (tuple, list)) or len(entry) != 2 or entry[1] not in known:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn import _engine, activations, constraints, initializers, regularizers
 from fastrnn.arrays import check_range, contiguous
+from fastrnn.checks import flag as check_flag
 from fastrnn.layers import symbolic
 from fastrnn.run import Run
 from fastrnn.tensors import Float
@@ -43,13 +45,6 @@ def check_size(name: str, value) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
         raise ValueError(f"{name}: expected a whole number >= 1, received {value!r}")
     return int(value)
-
-
-def check_flag(name: str, value) -> bool:
-    """`value` as a bool; raise unless it is True, False, 1 or 0, of Python or NumPy."""
-    if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
-        raise ValueError(f"{name}: expected True or False, received {value!r}")
-    return bool(value)
 
 
 def checked_sizes(name: str, value) -> tuple[int, ...]:
@@ -563,6 +558,8 @@ def check_shape(name, shape):
 
 def set_weights(owner, weights):
     """Assign a list of arrays to the weights of a layer or model, all or none."""
+    if not isinstance(weights, (Iterable, np.ndarray)):
+        raise ValueError(f"weights: expected a list of arrays, received {weights!r}")
     variables, weights = owner.weights, list(weights)
     if len(weights) != len(variables):
         raise ValueError(

@@ -84,6 +84,7 @@ def test_what_is_refused():
         ((linear, []), "no layer takes.*bias.*; strict=False leaves them out"),
         (({"net.weight": np.ones((3, 2))}, [("", "Linear")]), "did you mean the prefix net.?"),
         (({"module.rnn.weight_ih_l0": np.ones((3, 2))}, [("rnn", "RNN")]), "prefix module.rnn?"),
+        ((linear, [fastrnn.layers.Dense(3)]), r"expected a pair \(prefix, 'Linear'\) for a layer"),
         (({"epoch": 1, "model_state": linear}, None), r"pass checkpoint\['model_state'\]"),
         (({"weight": np.ones(3)}, [("", "Linear")]), "2 axes"),
         (({**linear, "bias": np.ones(4)}, [("", "Linear")]), "shape"),
