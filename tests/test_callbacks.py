@@ -650,7 +650,7 @@ def test_modes_and_numbers_of_monitors(tmp_path):
 
 
 def test_lines_of_a_progress_bar_in_keras_form(capsys):
-    bar = progress.Progbar(3, verbose=2)
+    bar = fastrnn.utils.Progbar(3, verbose=2)
     bar.update(1, [("loss", 0.5)])
     assert capsys.readouterr().out == ""
     bar.update(3, values=[("loss", 0.25), ("acc", 1.0)], finalize=True)

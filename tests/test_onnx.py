@@ -386,9 +386,25 @@ def test_loop_without_end(size):
     body.node.append(helper.make_node("ConstantOfShape", ["shape"], ["filled"]))
     graph = fastrnn.from_onnx(model.SerializeToString())
     start = time.process_time()
-    with pytest.raises(ValueError, match="'the_node'.*beyond the work of 131456 nodes"):
+    with pytest.raises(ValueError, match="'the_node'.*beyond the work of 131264 nodes"):
         graph(x)
     assert time.process_time() - start < 10
+
+
+def test_loop_without_end_beside_a_large_array():
+    """The work goes by the steps that come in and by their bytes, not by the numbers: that was
+    hours."""
+    model = loop(2**62)
+    for axis, size in ((1, 64), (2, 40)):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    gather, scale, *_ = model.graph.node[0].attribute[0].g.node
+    gather.op_type, scale.op_type = "Identity", "Add"
+    gather.input[:] = ["h0"]
+    graph = fastrnn.from_onnx(model.SerializeToString())
+    start = time.process_time()
+    with pytest.raises(ValueError, match="'the_node'.*beyond the work of 274944 nodes"):
+        graph(np.zeros((1000, 64, 40), np.float32))
+    assert time.process_time() - start < 20
 
 
 def test_a_long_loop_over_long_sequences():
@@ -408,6 +424,16 @@ def test_a_long_loop_over_long_sequences():
         ("MaxPool", {"kernel_shape": [2], "strides": [0]}, "strides: expected sizes >= 1"),
         ("Cast", {"to": TensorProto.STRING}, "to: data type 8"),
         ("ReverseSequence", {"time_axis": 2, "inputs": ("x", "pads")}, "batch_axis and time_axis"),
+        ("MaxPool", {"kernel_shape": [2], "pads": [-1, 0]}, "pads: expected two sizes >= 0"),
+        ("MaxPool", {"kernel_shape": [2], "pads": [1]}, "pads: expected two sizes >= 0"),
+        ("MaxPool", {"kernel_shape": [2, 2], "strides": [1]}, "kernel_shape, .* of as many axes"),
+        ("MaxPool", {"kernel_shape": [2], "auto_pad": "SAME"}, "auto_pad: expected one of"),
+        (
+            "Gelu",
+            {"opset": 20, "approximate": "erf"},
+            "approximate: expected one of .*'none', 'tanh'",
+        ),
+        ("Transpose", {"perm": [0, 0]}, "perm: expected each axis once"),
         ("Mish", {"opset": 17}, "opset 17 has no such operator"),
         ("Gelu", {"opset": 13}, "opset 13 has no such operator"),
     ],

@@ -70,8 +70,7 @@ class Graph:
         node cannot compute, with its name."""
         with np.errstate(all="ignore"):
             fed = self._feed(inputs)
-            numbers = sum(array.size for array in fed.values())
-            outputs = self.body.run(fed, Budget(self.memory_limit, numbers))
+            outputs = self.body.run(fed, Budget(self.memory_limit, fed.values()))
         outputs = [np.array(y, order="C") for y in outputs]
         return outputs if len(outputs) > 1 else outputs[0]
 

@@ -13,7 +13,7 @@ import onnx
 from fastrnn import activations
 
 OPERATORS = {}
-MOST_WORK = 2**17  # in loops, beside 64 for each number that comes in: about two seconds
+MOST_WORK = 2**17  # in loops, beside 64 for each step that comes in: about two seconds
 PIECE = 2**16  # bytes, which take as long as a node by itself
 
 # Operators that make views, or look at a part of what they are given.
@@ -36,14 +36,17 @@ DTYPES = {
 
 
 class Budget:
-    """What one run of a graph may take: bytes held at once, and work in loops, for `numbers` that
-    come in. loops: how many loops are going on, one in another.
+    """What one run of a graph may take: bytes held at once, and work in loops for the `arrays` that
+    come in, of which a loop takes the longest axis in steps. loops: how many are going on, one in
+    another.
 
     Errors: ValueError where more is needed."""
 
-    def __init__(self, memory_limit, numbers=0):
+    def __init__(self, memory_limit, arrays=()):
         self.memory_limit, self.held, self.loops = memory_limit, 0, 0
-        self.work = self.most_work = MOST_WORK + 64 * numbers
+        steps = max((n for array in arrays for n in array.shape), default=0)
+        pieces = sum(array.nbytes for array in arrays) // PIECE  # of which a step sees its part
+        self.work = self.most_work = MOST_WORK + 64 * steps + 512 * pieces
 
     def check(self, shape, itemsize=4):
         size = math.prod(int(n) for n in shape) * itemsize
@@ -79,8 +82,36 @@ def check(node):
         sizes = np.atleast_1d(given.get(name, 1))
         if sizes.size and sizes.min() < 1:
             raise ValueError(f"{name}: expected sizes >= 1, received {given[name]}")
+    _check_windows(given)
+    for name, known in NAMES.items():
+        if given.get(name, known[0]) not in known:
+            names = [value.decode() for value in known]
+            raise ValueError(f"{name}: expected one of {names}, received {given[name].decode()!r}")
+    order = given.get("perm") if node.op == "Transpose" else None
+    if order and sorted(order) != [*range(len(order))]:
+        raise ValueError(f"perm: expected each axis once, received {[*order]}")
     if len(node.outputs) > OUTPUTS.get(node.op, 1) and node.op not in ("Loop", "Split"):
         raise ValueError(f"output {OUTPUTS.get(node.op, 1)} is not supported")
+
+
+# Attributes that are one of several names.
+NAMES = {
+    "auto_pad": (b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID"),
+    "approximate": (b"none", b"tanh"),
+}
+
+
+def _check_windows(given):
+    """Of pooling and convolutions."""
+    if "auto_pad" not in given:
+        return
+    pads = given.get("pads") or ()
+    if len(pads) % 2 or min(pads, default=0) < 0:
+        raise ValueError(f"pads: expected two sizes >= 0 for each axis, received {[*pads]}")
+    counts = {name: len(given.get(name) or ()) for name in ("kernel_shape", "strides", "dilations")}
+    counts["pads"] = len(pads) // 2
+    if len({count for count in counts.values() if count}) > 1:
+        raise ValueError(f"{', '.join(counts)}: expected sizes of as many axes, received {counts}")
 
 
 # Operators with several outputs: how many are computed.
