@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import callbacks as cb
-from fastrnn import progress
+from fastrnn import progress, utils
 from fastrnn.callbacks import CallbackList
 from fastrnn.layers import LSTM, Dense
 from fastrnn.models import Sequential
@@ -650,7 +650,7 @@ def test_modes_and_numbers_of_monitors(tmp_path):
 
 
 def test_lines_of_a_progress_bar_in_keras_form(capsys):
-    bar = fastrnn.utils.Progbar(3, verbose=2)
+    bar = utils.Progbar(3, verbose=2)
     bar.update(1, [("loss", 0.5)])
     assert capsys.readouterr().out == ""
     bar.update(3, values=[("loss", 0.25), ("acc", 1.0)], finalize=True)
