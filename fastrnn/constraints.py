@@ -6,6 +6,7 @@ A constraint is called as `constraint(w)` and returns an array of the shape and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from fastrnn._public import public
 
+from . import checks
 from .tensors import tensor
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
@@ -52,6 +54,7 @@ class UnitNorm(Constraint):
     _options = ("axis",)
 
     def __init__(self, axis: Axes = 0):
+        checks.axes("axis", axis)
         self.axis = axis
 
     @tensor
@@ -65,9 +68,9 @@ class MaxNorm(Constraint):
     _options = ("max_value", "axis")
 
     def __init__(self, max_value: float = 2, axis: Axes = 0):
-        if max_value < 0:
-            raise ValueError(f"max_value: expected a number >= 0, received {max_value}")
+        _check_norm("max_value", max_value)
         self.max_value = max_value
+        checks.axes("axis", axis)
         self.axis = axis
 
     @tensor
@@ -87,16 +90,18 @@ class MinMaxNorm(Constraint):
     def __init__(
         self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Axes = 0
     ):
-        if not 0 <= min_value <= max_value:
+        for name, value in (("min_value", min_value), ("max_value", max_value)):
+            _check_norm(name, value)
+        if min_value > max_value:
             raise ValueError(
                 "min_value, max_value: expected 0 <= min_value <= max_value, "
                 f"received {min_value} and {max_value}"
             )
-        if not 0 <= rate <= 1:
-            raise ValueError(f"rate: expected a number in [0, 1], received {rate}")
+        checks.number("rate", rate, "in [0, 1]")
         self.min_value = min_value
         self.max_value = max_value
         self.rate = rate
+        checks.axes("axis", axis)
         self.axis = axis
 
     @tensor
@@ -105,6 +110,11 @@ class MinMaxNorm(Constraint):
         rate = float(self.rate)
         inside = np.clip(norms, float(self.min_value), float(self.max_value))
         return w * ((rate * inside + (1 - rate) * norms) / (_EPSILON + norms))
+
+
+def _check_norm(name, value):
+    if not (isinstance(value, float) and value == math.inf):
+        checks.number(name, value, ">= 0")
 
 
 def _norms(w, axis) -> np.ndarray:

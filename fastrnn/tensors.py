@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from . import checks
+from .arrays import check_range
 from .variable import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,7 +63,10 @@ class Count(int):
         return np.int64(self)
 
     def assign(self, value) -> None:
-        self._assign(int(value))
+        count = checks.number("value", value, ">= 0")
+        if count != int(count):
+            raise ValueError(f"value: expected a whole number, received {value!r}")
+        self._assign(int(count))
 
     def __reduce__(self):
         return int, (int(self),)
@@ -93,6 +98,8 @@ class State(Array):
             raise ValueError(
                 f"value: expected shape {self.shape} for {self.path!r}, received {np.shape(value)}"
             )
+        if self.dtype == np.float32:
+            check_range("value", self.path, np.asarray(value))
         self[...] = value
         if self.assigned is not None:
             self.assigned(np.asarray(self))

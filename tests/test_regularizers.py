@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -229,6 +231,7 @@ def test_user_constraint():
     assert constraints.get(None) is None
     assert constraints.get(np.abs) is np.abs
     np.testing.assert_array_equal(constraints.Constraint()(W), W)
+    assert np.allclose(constraints.MaxNorm(math.inf)(W), W, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +240,10 @@ def test_user_constraint():
         (lambda: constraints.MaxNorm(-1), "max_value: .*received -1"),
         (lambda: constraints.MinMaxNorm(2, 1), "min_value, max_value: .*received 2 and 1"),
         (lambda: constraints.MinMaxNorm(rate=2), r"rate: .*\[0, 1\], received 2"),
+        (lambda: constraints.MaxNorm(math.nan), "max_value: expected a .* >= 0, received nan"),
+        (lambda: constraints.MaxNorm("x"), "max_value: expected a finite number.*'x'"),
+        (lambda: constraints.MinMaxNorm([]), r"min_value: expected a finite number.*\[\]"),
+        (lambda: constraints.UnitNorm(axis="x"), "axis: expected a whole number or several"),
         (lambda: constraints.get("norm"), "constraint: expected one of .*'norm'"),
     ],
 )

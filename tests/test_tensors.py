@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 
 import numpy as np
@@ -154,6 +155,9 @@ def test_steps_and_rate_as_variables():
     assert optimizer.iterations == 5 and optimizer.iterations.value.numpy() == 5
     assert type(optimizer.iterations.numpy()) is np.int64
     assert type(copy.deepcopy(optimizer.iterations)) is int
+    for wrong in (-1, 2.5, "x", math.nan):
+        with pytest.raises(ValueError, match="^value: expected a .*number.*, received"):
+            optimizer.iterations.assign(wrong)
     schedule = optimizers.SGD(schedules.CosineDecay(0.5, 10))
     assert [v.name for v in schedule.variables] == ["iteration"]
 
@@ -219,3 +223,11 @@ def test_a_metric_with_weights():
     assert metric.seen == 4
     _, history = trained(optimizers.SGD(0.0), [Own()])
     assert history["own"] == [-6, -6]
+
+
+def test_states_that_float32_can_hold():
+    optimizer = optimizers.Adam()
+    trained(optimizer)
+    for variable in optimizer.variables[2:]:
+        with pytest.raises(ValueError, match=f"^value: expected .* can hold for '{variable.path}'"):
+            variable.assign(np.full(variable.shape, 1e300))

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from fastrnn import layers as L
+from fastrnn.arrays import check_range
 from fastrnn.interop.onnx_recurrent import LAYERS, reorder
 from fastrnn.models import Sequential
 from fastrnn.saving import tensors
@@ -144,10 +145,12 @@ class Weights:
         self.arrays = {}
         for name, value in state.items():
             if hasattr(value, "detach"):
-                value = value.detach().cpu().float().numpy()
+                value = value.detach().cpu()
+                value = (value if str(value.dtype) == "torch.float64" else value.float()).numpy()
             array = np.asarray(value)
             if array.dtype.kind not in "fiu":
                 raise ValueError(f"module: expected numbers in {name!r}, received {array.dtype}")
+            check_range("module", name, array)
             self.arrays[name] = array.astype(np.float32)
 
     def has(self, prefix, name):

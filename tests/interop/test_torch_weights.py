@@ -86,6 +86,7 @@ def test_what_is_refused():
         (({"module.rnn.weight_ih_l0": np.ones((3, 2))}, [("rnn", "RNN")]), "prefix module.rnn?"),
         ((linear, [fastrnn.layers.Dense(3)]), r"expected a pair \(prefix, 'Linear'\) for a layer"),
         (({"epoch": 1, "model_state": linear}, None), r"pass checkpoint\['model_state'\]"),
+        (({**linear, "bias": np.full(3, 1e300)}, [("", "Linear")]), "float32 can hold for 'bias'"),
         (({"weight": np.ones(3)}, [("", "Linear")]), "2 axes"),
         (({**linear, "bias": np.ones(4)}, [("", "Linear")]), "shape"),
         (({"weight": np.array([["a"]])}, [("", "Linear")]), "numbers in 'weight'"),
