@@ -132,6 +132,7 @@ BESIDE = {
     "noise": "noisy(x, training=True)",
     "training": "own.fit(x, y, verbose=0)",
     "setting weights": "model.set_weights(weights)",
+    "copying a model": "copy.deepcopy(model)",
     "training an estimator": "estimator.fit(x[:20], y[:20, 0] > 0)",
 }
 
