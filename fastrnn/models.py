@@ -333,6 +333,10 @@ class Model(Layer, metaclass=_Makes):
     def optimizer(self) -> Optimizer:
         return self._compiled and self._compiled.optimizer
 
+    @optimizer.setter
+    def optimizer(self, optimizer: str | Mapping[str, Any] | Optimizer | None) -> None:
+        training.need_compiled(self).optimizer = training.optimizers.get(optimizer)
+
     @property
     def loss(self) -> Any:
         return self._compiled and self._compiled.loss

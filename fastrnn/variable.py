@@ -147,6 +147,10 @@ class Variable:
         return self.value.shape
 
     @property
+    def ndim(self):
+        return self.value.ndim
+
+    @property
     def dtype(self):
         return "float32"
 
@@ -165,6 +169,12 @@ class Variable:
         check_range("value", self.path, value)
         with Change((self,)):
             self.value[...] = value
+
+    def assign_add(self, value):
+        self.assign(self.value + np.asarray(value))
+
+    def assign_sub(self, value):
+        self.assign(self.value - np.asarray(value))
 
     def numpy(self):
         return self.value.copy()

@@ -107,6 +107,12 @@ def test_losses_dtype_path():
     layer(np.ones((2, 3), np.float32))
     assert [float(loss) for loss in layer.losses] == pytest.approx([0.18, 0.06])
     assert (layer.dtype, layer.path) == ("float32", "d")
+    assert layer.compute_dtype == layer.variable_dtype == "float32"
+    layer.bias.assign_add([1, 2])
+    layer.bias.assign_sub(np.array([0.5, 0]))
+    assert layer.bias.numpy().tolist() == [0.5, 2] and layer.kernel.ndim == 2
+    with pytest.raises(ValueError, match=r"value: expected shape \(2,\)"):
+        layer.bias.assign_add(np.ones((2, 2)))
     layer.trainable = False
     assert len(layer.losses) == 1
 

@@ -831,6 +831,20 @@ def test_a_model_is_not_added_to_itself():
     assert len(model.layers) == len(outer.layers) == 1
 
 
+def test_another_optimizer_by_assignment():
+    model = line()
+    model.fit(X, Y, verbose=0)
+    model.optimizer = "adam"
+    assert type(model.optimizer) is fastrnn.optimizers.Adam
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert model.optimizer.iterations == 2
+    model.optimizer = None
+    with pytest.raises(RuntimeError, match="compiled with optimizer=None"):
+        model.fit(X, Y, verbose=0)
+    with pytest.raises(RuntimeError, match="call compile"):
+        fastrnn.Sequential([L.Dense(1)]).optimizer = "adam"
+
+
 def test_training_needs_an_optimizer():
     model = line()
     model.compile(optimizer=None, loss="mse")

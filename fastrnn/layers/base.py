@@ -160,7 +160,7 @@ class Layer:
 
     input_shape: Any  # with the batch, None where free; None before the layer is built
     output_shape: Any  # the same, or the list of several outputs
-    dtype = "float32"
+    dtype = compute_dtype = variable_dtype = "float32"
     input_dtype = np.float32
     supports_masking = False
     batch_dependent = False  # does one sample's result in training depend on the others?
