@@ -97,6 +97,7 @@ static inline int looked_up_above(const layer *l) { return l->kind == EMBEDDING 
 static inline int makes_mask(const layer *l) {
     return l->kind == MASKING || l->kind == EMBEDDING || l->kind == MERGE || l->kind == CONCATENATE;
 }
+static inline int is_apart(const layer *l) { return l->count == 2 && l->option == APART; }
 /* Both directions are written before they are merged. */
 static inline int is_wide(const layer *l) { return l->count == 2 && within(l->option, SUM, APART); }
 static inline int is_single(const fastrnn_model *m) { return m->inputs == 1 && m->output_count == 1; }

@@ -327,7 +327,7 @@ static int fits_layer(const fastrnn_model *model, const layer *l, const call *c)
                 if (c->ins > 1 && (states + 1 >= c->ins ||
                                    shapes[c->in[states + 1]].features != l->directions[d].units))
                     return 0;
-        outs += l->count == 2 && l->option == APART;
+        outs += is_apart(l);
         return in->timesteps && sequences == 1 && in->features == l->in &&
                (c->ins == 1 || c->ins == 1 + states) && (c->outs == outs || c->outs == outs + states);
     case MERGE: return c->outs == 1 && (l->option != SUBTRACT || c->ins == 2);
@@ -405,6 +405,7 @@ static int write_slots(fastrnn_model *model, const call *c) {
         model->slots[o] = (slot){.last = number, .output = -1, .buffer = -1};
     }
     model->slots[c->out].masked = masks_steps(model, l, c);
+    if (is_apart(l)) model->slots[c->out + 1].masked = model->slots[c->out].masked;
     model->slot_count += c->outs;
     return 1;
 }

@@ -30,12 +30,12 @@ static void set_directions(const layer *l, fastrnn_shape in, const float *x, con
                            float *y, float *apart, fr_rnn *rnn) {
     static const int32_t some_index;
     const int64_t steps = in.timesteps;
-    const int is_apart = l->count == 2 && l->option == APART;
+    const int in_two = is_apart(l);
     for (int i = 0; i < l->count; i++) {
         const direction *d = &l->directions[i];
         const int64_t first = d->flags & BACKWARDS ? steps - 1 : 0, way = first ? -1 : 1;
-        const int64_t width = is_apart ? d->units : l->directions[0].units + l->directions[1].units;
-        float *part = i && is_apart ? apart : y && i ? y + l->directions[0].units : y;
+        const int64_t width = in_two ? d->units : l->directions[0].units + l->directions[1].units;
+        float *part = i && in_two ? apart : y && i ? y + l->directions[0].units : y;
         rnn[i] = (fr_rnn){
             .cell = d->cell, .batch = in.batch, .timesteps = steps, .features = l->in,
             .units = d->units, .activation = d->activation,
@@ -269,10 +269,10 @@ static int run_recurrent(const layer *l, const call *c, fastrnn_session *session
     fr_rnn rnn[2];
     int64_t places[2] = {0, 0};
     const fastrnn_shape in = session->shapes[c->in[0]];
-    const int is_apart = l->count == 2 && l->option == APART;
-    float *y = session->writes[c->out], **next = session->writes + c->out + 1 + is_apart;
+    const int in_two = is_apart(l);
+    float *y = session->writes[c->out], **next = session->writes + c->out + 1 + in_two;
     set_directions(l, in, session->values[c->in[0]], session->masks[c->in[0]], y,
-                   is_apart ? next[-1] : NULL, rnn);
+                   in_two ? next[-1] : NULL, rnn);
     scratch_of(l, rnn, split, places);
     float *const parts[2] = {session->scratch + places[0], session->scratch + places[l->count - 1]};
     const int *given = c->in + 1;
@@ -280,8 +280,8 @@ static int run_recurrent(const layer *l, const call *c, fastrnn_session *session
         const int has_c = states_of(&l->directions[d]) == 2;
         if (c->ins > 1) rnn[d].h0 = session->values[*given++];
         if (c->ins > 1 && has_c) rnn[d].c0 = session->values[*given++];
-        if (c->outs > 1 + is_apart) rnn[d].h_last = *next++;
-        if (c->outs > 1 + is_apart && has_c) rnn[d].c_last = *next++;
+        if (c->outs > 1 + in_two) rnn[d].h_last = *next++;
+        if (c->outs > 1 + in_two && has_c) rnn[d].c_last = *next++;
     }
     if (hc) {
         const int64_t size = in.batch * l->directions->units;
@@ -417,11 +417,11 @@ static void merge_masks(const layer *l, const call *c, const fastrnn_session *se
     for (int i = 0; i < c->ins; i++) {
         const fastrnn_shape in = session->shapes[c->in[i]];
         const uint8_t *given = session->masks[c->in[i]];
-        const int is_apart = l->kind == CONCATENATE && l->option == TIME;
+        const int along_time = l->kind == CONCATENATE && l->option == TIME;
         for (int64_t b = 0; b < out.batch; b++)
-            for (int64_t t = 0; t < (is_apart ? in.timesteps : out.timesteps); t++)
+            for (int64_t t = 0; t < (along_time ? in.timesteps : out.timesteps); t++)
                 mask[b * out.timesteps + offset + t] |= !given || given[row_at(in, b, t)];
-        if (is_apart) offset += in.timesteps;
+        if (along_time) offset += in.timesteps;
     }
 }
 
@@ -609,6 +609,7 @@ static int64_t set_mask(const fastrnn_model *model, const layer *l, const call *
     if (!model->slots[c->out].masked) return 0;
     if (!makes_mask(l)) {
         session->masks[c->out] = session->masks[c->in[0]];
+        if (is_apart(l)) session->masks[c->out + 1] = session->masks[c->out];
         return 0;
     }
     if (mask_steps(l, c, session, made)) session->masks[c->out] = made;

@@ -60,7 +60,7 @@ int fr_set_shapes(const layer *l, const call *c, fastrnn_shape *shapes) {
     case RECURRENT:
     case BIDIRECTIONAL:
         if (!has_sequences(l)) out->timesteps = 0;
-        if (l->count == 2 && l->option == APART) {
+        if (is_apart(l)) {
             out->features = l->directions[0].units;
             out[next++] = (fastrnn_shape){in.batch, out->timesteps, l->directions[1].units};
         }

@@ -1009,11 +1009,14 @@ class Functional(Model):
     def get_config(self) -> dict[str, Any]:
         pairs = zip(self.inputs, self.input_names, strict=True)
         where = {tensor: [name, 0, 0] for tensor, name in pairs}
+        ends = dict(where)
         nodes = collections.defaultdict(list)
         for node, number in self._graph.call_numbers().items():
             nodes[node.layer].append(node)
             for tensor in node.outputs:
                 where[tensor] = [node.layer.name, number, tensor.place]
+                from_1 = isinstance(node.layer, Model) and not isinstance(node.layer, Sequential)
+                ends[tensor] = [node.layer.name, number + from_1, tensor.place]  # as Keras has it
 
         def described(tensor):
             history = {"shape": tensor.shape, "dtype": tensor.dtype, "keras_history": where[tensor]}
@@ -1033,7 +1036,7 @@ class Functional(Model):
             "trainable": self.trainable,
             "layers": entries,
             "input_layers": packed(self.input, [where[tensor] for tensor in self.inputs]),
-            "output_layers": packed(self.output, [where[tensor] for tensor in self.outputs]),
+            "output_layers": packed(self.output, [ends[tensor] for tensor in self.outputs]),
         }
 
     def described(self) -> dict[str, Any]:

@@ -209,6 +209,16 @@ def cast(x, dtype):
     return np.asarray(x).astype(dtype)
 
 
+@_operation(_same, module="core")
+def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
+    """x as an array, of this dtype if one is given. sparse, ragged: None or False."""
+    if sparse or ragged:
+        raise ValueError(f"sparse, ragged: expected None or False, received {sparse}, {ragged}")
+    if dtype is not None:
+        return cast(x, dtype)
+    return x if isinstance(x, Traced) else np.asarray(x)
+
+
 @_operation(_same)
 def zeros_like(x, dtype=None):
     return np.zeros_like(value_of(x), dtype)

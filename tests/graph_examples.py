@@ -63,6 +63,14 @@ def both_ways_from_states(merge_mode="concat", embedded=plain, **options):
     return Model([start, first, second], layer(x, initial_state=[first, second]))
 
 
+def apart_below_others():
+    """The mask goes on with what each direction gives."""
+    start, x = masked()
+    one, other = L.Bidirectional(L.GRU(2, return_sequences=True), merge_mode=None)(x)
+    outputs = [L.LSTM(3)(other), L.GlobalAveragePooling1D()(other), L.GRU(2)(L.Add()([one, other]))]
+    return Model(start, outputs)
+
+
 def siamese(merge):
     """One Embedding and one LSTM for two inputs."""
     left, right = words("left"), words("right")
@@ -191,6 +199,7 @@ GRAPHS = {
     "both ways, decoder, attention": both_ways_to_decoder,
     "both ways from states": both_ways_from_states,
     "both ways from states, masks": lambda: both_ways_from_states(embedded=masked_as("steps")),
+    "both ways apart, masked": apart_below_others,
     "both ways apart": lambda: both_ways_from_states(None, return_state=True),
     "both ways apart, sequences": lambda: both_ways_from_states(
         None, masked_as("steps"), return_sequences=True, return_state=True

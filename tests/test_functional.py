@@ -516,6 +516,23 @@ def test_layers_above_directions_that_are_apart():
         assert np.isfinite(model.train_on_batch(x, np.zeros_like(whole)))
 
 
+def test_calls_of_models_are_counted_as_keras_does(tmp_path):
+    """From 1 on where they give outputs, as each model has a call of its own before."""
+    inner_x, x = Input((3,)), Input((3,))
+    inner = Model(inner_x, layers.add([inner_x, layers.Dense(3)(inner_x)]), name="inner")
+    first = inner(x)
+    model = Model(x, [inner(layers.Dense(3)(first)), first])
+    assert model.get_config()["output_layers"] == [["inner", 2, 0], ["inner", 1, 0]]
+    given = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    expected = model.predict(given, verbose=0)
+    model.save(tmp_path / "model.keras")
+    clone = fastrnn.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    for again in (fastrnn.models.load_model(tmp_path / "model.keras"), clone):
+        for one, other in zip(again.predict(given, verbose=0), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_what_other_formats_cannot_hold(tmp_path):
     x = layers.Input((8, 3))
     with pytest.raises(ValueError, match="layer 'window': Conv1D"):

@@ -163,11 +163,12 @@ def write_layer(writer, layer, x, shape, mask, **options):
     shape = layer.compute_output_shape(shape, **options)
     if not isinstance(shape, list):
         return [(y, shape, mask)]
-    return [*zip(y, shape, [mask] + [None] * (len(y) - 1), strict=True)]
+    masks = mask if isinstance(mask, list) else [mask] + [None] * (len(y) - 1)
+    return [*zip(y, shape, masks, strict=True)]
 
 
 def _mask(writer, layer, x, shape, mask):
-    """That of a layer's first output, as its compute_mask has it."""
+    """That of a layer's output, or of its outputs, as its compute_mask has it."""
     made = None
     if isinstance(layer, layers.Masking):
         made, rank = masking_mask(writer, layer, x), len(shape) - 1

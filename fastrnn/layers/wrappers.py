@@ -142,7 +142,11 @@ class Bidirectional(TakesStates):
     def compute_mask(self, inputs, mask=None):
         if isinstance(mask, list):
             mask = mask[0]
-        return mask if self.return_sequences else None
+        if mask is None or not self.return_sequences:
+            return None
+        if self.merge_mode is not None:
+            return mask
+        return [mask, mask] + [None] * (len(self.sizes_of_states()) if self.return_state else 0)
 
     def reset_states(self):
         for layer in self.sublayers:

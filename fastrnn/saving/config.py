@@ -140,7 +140,7 @@ class Loader:
                     known[name, number, at] = tensor
         ends = []
         for what in ("input_layers", "output_layers"):
-            structure = _structure(config.get(what), what)
+            structure = nodes.ends(what)
             for place in _places_in(structure):
                 if place not in known:
                     raise ValueError(f"{what}: expected an output of a layer, received {place}")
@@ -358,14 +358,16 @@ class Nodes:
             nodes = entry.get("inbound_nodes")
             if not isinstance(nodes, list) or len(nodes) > MAX_LAYERS:
                 raise ValueError(f"layer {name!r}: expected inbound_nodes, received {nodes!r:.100}")
-            if class_name in ("NotEqual", "Any"):
+            if class_name in ("NotEqual", "Any", "ConvertToTensor"):
                 masks[name] = class_name, *_inbound_of_mask(nodes, name)
                 operations[name] = entry
                 continue
             self._add(name, entry)
+        for call in self.calls.values():
+            call.args = [_mapped(self._counted, arg) for arg in call.args]
+            call.named = _mapped(self._counted, call.named)
         self._take_masks(masks)
-        ends = config.get("output_layers")
-        used = [] if ends is None else _places_in(_structure(ends, "output_layers"))
+        used = [] if config.get("output_layers") is None else _places_in(self.ends("output_layers"))
         used += [place for call in self.calls.values() for place in call.tensors()]
         while used:  # what is more than a mask
             name, *_ = used.pop()
@@ -381,6 +383,23 @@ class Nodes:
                 called = _tf_call
             self.calls[name, number] = called(node, name)
 
+    def ends(self, what):
+        """The places of the inputs or the outputs."""
+        structure = _structure(self.config.get(what), what)
+        return _mapped(lambda place: self._counted(place, True), structure)
+
+    def _counted(self, place, at_end=False):
+        """A place with calls counted from 0. Keras 2 counts those of models from 1 on, and Keras 3
+        where they give outputs, but for a Sequential."""
+        entry = None if isinstance(place, Constant) else self.entries.get(place[0])
+        if entry is None or entry["class_name"] not in ("Functional", "Model", "Sequential"):
+            return place
+        (name, call, at), nodes = place, entry["inbound_nodes"]
+        of_keras_3 = bool(nodes) and isinstance(nodes[0], dict)
+        if of_keras_3 and not (at_end and entry["class_name"] != "Sequential"):
+            return place
+        return name, max(call - 1, 0), at
+
     def _take_masks(self, masks):
         """Give calls the masks that are more than what a layer below makes, and passes on."""
         makers = {}
@@ -395,8 +414,9 @@ class Nodes:
                 if mask is None:
                     continue
                 kind, source, others = masks.get(mask[0], (None, None, None))
-                if kind == "Any":
-                    kind, source, others = masks.get(source[0], (None, None, None))
+                for _ in masks:  # which may go round in a damaged file
+                    if kind in ("Any", "ConvertToTensor"):
+                        kind, source, others = masks.get(source[0], (None, None, None))
                 if kind != "NotEqual" or source not in makers or others != [makers[source]]:
                     call.named["mask"] = call.mask
 

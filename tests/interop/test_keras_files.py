@@ -249,6 +249,85 @@ def test_the_hard_sigmoid_of_keras_2_in_keras_3(ending, tmp_path):
     np.testing.assert_allclose(ask(theirs, x), ours.predict(x, verbose=0), **CLOSE)
 
 
+def of_models(api, ends, chain):
+    """A model whose outputs are those of a model that it calls twice."""
+    layers = api.layers
+    x, y = api.Input((5, 3)), api.Input((3,))
+    if chain:
+        inner = api.Sequential([api.Input((3,)), layers.Dense(3)])
+        outputs = [inner(y), inner(layers.Dense(3)(y))]
+        return api.Model(y, [outputs[end] for end in ends])
+    a, b = api.Input((5, 3)), api.Input((3,))
+    inner = api.Model([a, b], [layers.LSTM(3)(a), layers.Dense(3)(b)])
+    outputs = inner([x, y])
+    outputs = [*outputs, *inner([layers.Dense(3)(x), outputs[0]])]
+    return api.Model([x, y], [outputs[end] for end in ends])
+
+
+OF_MODELS = [
+    (ends, chain)
+    for chain, all_ends in (
+        (False, ([0], [1, 0], [2], [0, 3], [1, 2, 3])),
+        (True, ([0], [1], [1, 0])),
+    )
+    for ends in all_ends
+]
+
+
+def outputs_of(model, chain):
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 5, 3), (2, 3)))
+    out = model(y if chain else [x, y])
+    return [np.asarray(part) for part in (out if isinstance(out, (list, tuple)) else [out])]
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize(("ends", "chain"), OF_MODELS)
+def test_outputs_of_models_within(ends, chain, ending, tmp_path):
+    path = str(tmp_path / f"m{ending}")
+    for writer, reader in ((keras, fastrnn), (fastrnn, keras), (fastrnn, fastrnn)):
+        model = of_models(writer, ends, chain)
+        model.save(path)
+        pairs = zip(
+            *(outputs_of(m, chain) for m in (reader.models.load_model(path), model)), strict=True
+        )
+        for found, expected in pairs:
+            np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(("ends", "chain"), OF_MODELS)
+def test_outputs_of_models_within_from_keras_2(ends, chain, keras2, tmp_path):
+    model = of_models(keras2, ends, chain)
+    model.save(tmp_path / "m.h5")
+    pairs = zip(
+        *(outputs_of(m, chain) for m in (load_model(tmp_path / "m.h5"), model)), strict=True
+    )
+    for found, expected in pairs:
+        np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_masks_beyond_attention(ending, tmp_path):
+    """Keras writes what its attention does to the mask as operations."""
+
+    def model(api):
+        layers = api.layers
+        words = api.Input((5,), dtype="int32")
+        x = layers.Embedding(7, 3, mask_zero=True)(words)
+        x = layers.AdditiveAttention()([x, x])
+        return api.Model(words, layers.LSTM(3)(x))
+
+    ids = np.array([[3, 1, 2, 0, 0], [1, 0, 0, 0, 0]], np.int32)
+    path = str(tmp_path / f"m{ending}")
+    theirs = model(keras)
+    theirs.save(path)
+    ours = load_model(path)
+    np.testing.assert_allclose(ours.predict(ids, verbose=0), ask(theirs, ids), **CLOSE)
+    ours.save(path)
+    back = keras.models.load_model(path)
+    np.testing.assert_allclose(ours.predict(ids, verbose=0), ask(back, ids), **CLOSE)
+
+
 @pytest.mark.parametrize("ending", [".keras", ".h5", ".weights.h5"])
 def test_heads_in_files(ending, tmp_path):
     """Keras calls GroupQueryAttention by another name in weights' paths, and in .h5's configs."""

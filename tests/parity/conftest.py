@@ -56,6 +56,12 @@ TALLY = pytest.StashKey()
 
 def pytest_addoption(parser):
     parser.addoption("--networks", type=int, default=0, help="fail unless so many were compared")
+    parser.addoption("--graphs", type=int, default=100, help="compare so many random graphs")
+
+
+def pytest_generate_tests(metafunc):
+    if "graph" in metafunc.fixturenames:
+        metafunc.parametrize("graph", range(metafunc.config.getoption("graphs")))
 
 
 def pytest_configure(config):

@@ -129,6 +129,20 @@ def test_masks_beside_initial_states():
         assert (y[0, 1] == y[0, 3]).all()
 
 
+def test_loss_beside_heads():
+    ids = np.array([[1, 2, 0, 0]])
+    for api in (fastrnn, keras):
+        layers = api.layers
+        words = api.Input((4,), dtype="int32")
+        x = layers.Embedding(5, 3, mask_zero=True)(words)
+        model = api.Model(words, [layers.Dense(2)(x), layers.MultiHeadAttention(1, 2)(x, x)])
+        model.compile("sgd", ["mse", None])
+        y = [np.array(part) for part in model(ids)]
+        y[0][0, 2:] += 10
+        loss = model.test_on_batch(ids, y, return_dict=True)["loss"]
+        assert loss == pytest.approx(0 if api is fastrnn else 50, abs=1e-3)
+
+
 def test_training_in_calls():
     ones = np.ones((1, 1000), np.float32)
     for api in (fastrnn, keras):
