@@ -193,7 +193,8 @@ ONCE = {"Embedding"}
 OPERATIONS = {"x + y", "x - y", "last step", "sum of steps"}
 WITH_MODELS = {"a model", "a chain"}
 OF_FIXED_STEPS = {"repeated", "flat", "joined along time", "Dot of steps", *WITH_MODELS}
-NOT_IN_ONNX: set = set()
+# to_model makes no layers of these; the weights of BatchNormalization are random there.
+NOT_FROM_ONNX = {*OPERATIONS, "SimpleRNN backwards", "BatchNormalization"}
 # Keras leaves the mask out where states are given, and takes it off what MultiHeadAttention reads.
 UNMASKED = {"GRU from", "LSTM from", "heads"}
 

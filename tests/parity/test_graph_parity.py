@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_graphs import (
     KINDS,
-    NOT_IN_ONNX,
+    NOT_FROM_ONNX,
     OF_FIXED_STEPS,
     OPERATIONS,
     STEPS,
@@ -24,6 +24,7 @@ keras = pytest.importorskip("keras", reason="compares with Keras itself")
 pytestmark = [
     # Keras takes a list of one array for one, and says so; saves TensorFlow's variables.
     pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs` doesn't match"),
+    pytest.mark.filterwarnings("ignore:(?s).*does not support masking"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
 ]
 
@@ -82,9 +83,10 @@ def test_random_graphs(graph, tmp_path, tally):
         ours.save(path)
         back = keras.models.load_model(path)
         close(outputs_of(ours, x), outputs_of(back, x), "output loaded by Keras")
-        back.run_eagerly = True
-        logs = [model.train_on_batch(x, y, return_dict=True)["loss"] for model in (again, back)]
-        close([np.asarray(logs[0])], [np.asarray(logs[1])], "loss after loading", 1e-3)
+        if not both:  # from .h5 Keras cannot train on
+            back.run_eagerly = True
+            logs = [model.train_on_batch(x, y, return_dict=True)["loss"] for model in (again, back)]
+            close([np.asarray(logs[0])], [np.asarray(logs[1])], "loss after loading", 1e-3)
 
 
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
@@ -151,7 +153,7 @@ def test_dicts_of_arrays(ending, tmp_path):
 @pytest.mark.parametrize("seed", range(60))
 def test_random_graphs_in_onnx(seed, tally):
     onnxruntime = pytest.importorskip("onnxruntime", reason="runs what to_onnx writes")
-    ours, kinds = Program(seed, KINDS.keys() - OF_FIXED_STEPS - NOT_IN_ONNX).build(
+    ours, kinds = Program(seed, KINDS.keys() - OF_FIXED_STEPS - NOT_FROM_ONNX).build(
         fastrnn, steps=None
     )
     rng = np.random.default_rng(seed)
