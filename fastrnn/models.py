@@ -93,6 +93,7 @@ class Model(Layer, metaclass=_Makes):
     Source: https://keras.io/api/models/model/
     """
 
+    _of_tensors = False  # made by Model(inputs, outputs)?
     supports_masking = True
     _hidden_names = Layer._hidden_names | {
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
@@ -300,8 +301,6 @@ class Model(Layer, metaclass=_Makes):
             loss = self._of_output("loss", loss)
             metrics = self._of_output("metrics", metrics)
             weighted_metrics = self._of_output("weighted_metrics", weighted_metrics)
-            if isinstance(loss, (list, tuple)) and len(loss) == 1:
-                loss = loss[0]
             self._compiled = training.Compiled(
                 self, optimizer, loss, metrics, weighted_metrics, steps_per_execution
             )
@@ -738,12 +737,21 @@ class Sequential(Model):
             self._tensors.append(layer(self._tensors[-1]))
         return self._tensors[wanted]
 
+    def _has_tensors(self):
+        if not self.built and (self._input_layer is None or not self._layers):
+            raise AttributeError(
+                f"model {self.name!r} has no inputs and outputs before it has an Input and layers, "
+                "or is built"
+            )
+
     @property
     def input(self):
+        self._has_tensors()
         return self.symbolic()
 
     @property
     def output(self):
+        self._has_tensors()
         return self.symbolic(self._layers[-1]) if self._layers else self.input
 
     @property
@@ -869,6 +877,8 @@ class Functional(Model):
     one tensor each, or lists, or dicts; arrays are given and come likewise, and for a list may also
     be given as a dict by the names of the `Input`s. The attributes inputs and outputs have what is
     in a dict in the order of its keys, as Keras."""
+
+    _of_tensors = True
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True):
         super().__init__(name=name or unique_name("functional"), trainable=trainable)
@@ -1074,6 +1084,7 @@ def _model_between(
         model.add((tensor[0] if isinstance(tensor, list) else tensor).layer)
     if is_input:
         model._tensors += tensors
+    model._of_tensors = True
     return model
 
 
@@ -1198,7 +1209,7 @@ def clone_model(
 
     input_tensors: what it begins with, in the form of model.input. clone_function(layer): the layer
     in a layer's place, asked once for each. call_function(layer, *args, **kwargs): what a layer of
-    a graph, no chain, gives. recursive: in inner models too. As keras.models.clone_model."""
+    Model(inputs, outputs) gives. recursive: in inner models too. As keras.models.clone_model."""
     if not isinstance(model, Model):
         raise ValueError(f"model: expected a model, received {model!r}")
     clones: dict[Layer, Layer] = {}
@@ -1206,7 +1217,7 @@ def clone_model(
     def clone_of(layer):
         if layer not in clones:
             if recursive and isinstance(layer, Model):
-                of_graph = call_function if isinstance(layer, Functional) else None
+                of_graph = call_function if layer._of_tensors else None
                 clones[layer] = clone_model(layer, None, clone_function, of_graph, True)
             elif clone_function is None:
                 clones[layer] = _copied(layer)
@@ -1218,10 +1229,10 @@ def clone_model(
                 )
         return clones[layer]
 
-    if isinstance(model, Functional):
-        clone = _clone_graph(model, input_tensors, clone_of, call_function)
-    elif call_function is not None:
+    if call_function is not None and not model._of_tensors:
         raise ValueError(f"call_function: expected None for {model.name!r}, a chain of layers")
+    if isinstance(model, Functional) or call_function is not None:
+        clone = _clone_graph(model, input_tensors, clone_of, call_function)
     else:
         clone = _clone_chain(model, input_tensors, clone_of)
     if model.compiled:
@@ -1233,6 +1244,7 @@ def clone_model(
 
 def _clone_chain(model, input_tensors, clone_of):
     clone = Sequential(name=model.name, trainable=model.trainable)
+    clone._of_tensors = model._of_tensors
     if input_tensors is not None:
         start, *others = _tensors("input_tensors", input_tensors)
         if others:
@@ -1248,16 +1260,24 @@ def _clone_chain(model, input_tensors, clone_of):
 
 
 def _clone_graph(model, input_tensors, clone_of, call_function):
-    if input_tensors is not None:
-        starts = model.parts_of_inputs("input_tensors", input_tensors)
-        _tensors("input_tensors", starts)
+    if isinstance(model, Functional):
+        graph, kind = model._graph, Functional
+        inputs = [model.get_layer(name) for name in model.input_names]
     else:
-        made = [
-            InputLayer.from_config(model.get_layer(name).get_config()) for name in model.input_names
-        ]
+        graph, kind = Graph.between(model.inputs, model.outputs), Model
+        inputs = [model._input_layer]
+    if input_tensors is not None:
+        starts = input_tensors
+        if isinstance(model, Functional):
+            starts = model.parts_of_inputs("input_tensors", starts)
+        starts = _tensors("input_tensors", starts)
+        if len(starts) != len(inputs):
+            raise ValueError(f"input_tensors: expected {len(inputs)}, received {len(starts)}")
+    else:
+        made = [InputLayer.from_config(layer.get_config()) for layer in inputs]
         starts = [source(layer, layer.batch_shape) for layer in made]
     found = dict(zip(model.inputs, starts, strict=True))
-    for node in model._graph.nodes:
+    for node in graph.nodes:
         if all(tensor in found for tensor in node.outputs):
             continue
         layer = clone_of(node.layer)
@@ -1269,7 +1289,7 @@ def _clone_graph(model, input_tensors, clone_of, call_function):
         )
         found |= zip(node.outputs, leaves_of(outputs), strict=True)
     ends = packed(model.output, [found[tensor] for tensor in model.outputs])
-    return Functional(packed(model.input, starts), ends, model.name, model.trainable)
+    return kind(packed(model.input, starts), ends, model.name, model.trainable)
 
 
 def _arguments(node, change):

@@ -43,6 +43,8 @@ class Head:
     """The loss and the metrics of one output, and their state while training."""
 
     def __init__(self, loss, metric_names, weighted_metrics):
+        while isinstance(loss, (list, tuple)) and len(loss) == 1:
+            (loss,) = loss
         self.loss = loss if loss in ("crossentropy", "ce") else losses.resolve(loss, (1,), (1,))
         self.metrics = [(m, False) for m in _flat(metric_names)]
         self.metrics += [(m, True) for m in _flat(weighted_metrics)]

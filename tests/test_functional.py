@@ -374,6 +374,85 @@ def test_clones_of_models_in_models():
         models.clone_model(stack, call_function=dropping)
 
 
+def test_clones_of_chains_with_a_call_function():
+    def dropping(layer, *args, **kwargs):
+        output = layer(*args, **kwargs)
+        return layers.Dropout(0.5)(output) if isinstance(layer, layers.Dense) else output
+
+    start = Input((3,), name="start")
+    model = Model(start, layers.Dense(4)(layers.Dense(2)(start)))
+    options = {"clone_function": lambda layer: layer, "call_function": dropping}
+    clone = models.clone_model(model, **options)
+    kinds = [type(layer).__name__ for layer in clone.layers]
+    assert kinds == ["Dense", "Dropout", "Dense", "Dropout"]
+    x = np.ones((2, 3), np.float32)
+    assert np.array_equal(clone.predict(x, verbose=0), model.predict(x, verbose=0))
+    other = Input((3,), name="other")
+    assert models.clone_model(model, other, **options).input is other
+    with pytest.raises(ValueError, match="input_tensors: expected 1, received 2"):
+        models.clone_model(model, [other, start], **options)
+    deeper = Model(other, layers.ReLU()(model(other)))
+    (inner,) = [
+        layer
+        for layer in models.clone_model(deeper, **options, recursive=True).layers
+        if isinstance(layer, Model)
+    ]
+    assert len(inner.layers) == 4
+    with pytest.raises(ValueError, match="call_function: expected None for .* a chain"):
+        models.clone_model(Sequential([start, layers.Dense(2)]), **options)
+
+
+@pytest.mark.parametrize(
+    "loss", [["mse", ["mae"]], [["mse"], "mae"], {"one": ("mse",), "two": ["mae"]}]
+)
+def test_losses_in_lists_of_their_own(loss):
+    start = Input((3,))
+    model = Model(start, [layers.Dense(2, name="one")(start), layers.Dense(2, name="two")(start)])
+    x, y = np.ones((4, 3), np.float32), np.full((4, 2), 3, np.float32)
+    model.compile("sgd", ["mse", "mae"])
+    expected = model.evaluate(x, [y, y], verbose=0)
+    model.compile("sgd", loss)
+    assert model.evaluate(x, [y, y], verbose=0) == expected
+
+
+@pytest.mark.parametrize("loss", ["mse", ["mse"], [["mse"]], {"one": ["mse"]}])
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_one_loss_in_lists(loss, listed):
+    start = Input((3,))
+    one = layers.Dense(2, name="one", kernel_initializer="zeros")(start)
+    model = Model(start, [one] if listed else one)
+    model.compile("sgd", loss)
+    assert model.evaluate(np.ones((4, 3)), np.full((4, 2), 3), verbose=0) == 9
+
+
+def test_structures_come_back_from_configs():
+    start = Input((3,), name="start")
+    one, two = layers.Dense(2)(start), layers.Dense(4)(start)
+    x = np.ones((2, 3), np.float32)
+
+    def kinds(part):
+        listed = isinstance(part, (list, tuple))
+        return (type(part), [*map(kinds, part)]) if listed else part.shape
+
+    for outputs in ([one, two], (one, two), [one, (two, one)], ([one], two)):
+        model = Model(start, outputs)
+        again = Model.from_config(model.get_config())
+        assert kinds(again(x)) == kinds(model(x))
+    model = Model([[start]], layers.ReLU()(two))
+    again = models.model_from_json(model.to_json())
+    assert again.to_json() == model.to_json() and again([[x]]).shape == (2, 4)
+
+
+def test_models_without_inputs_have_no_tensors():
+    model = Sequential()
+    assert not any(hasattr(model, name) for name in ("input", "output", "inputs", "outputs"))
+    model.add(layers.Dense(2))
+    with pytest.raises(AttributeError, match="no inputs and outputs before it has an Input"):
+        model.output  # noqa: B018
+    model.build((None, 3))
+    assert model.output.shape == (None, 2) and model.inputs == [model.input]
+
+
 def test_clones_are_compiled():
     model = models.Sequential([layers.Input((3,)), layers.Dense(2)])
     for many in (False, True):

@@ -11,7 +11,7 @@ import re
 import warnings
 
 from fastrnn import layers, losses, metrics, optimizers
-from fastrnn.data import each, leaves_of
+from fastrnn.data import leaves_of
 from fastrnn.layers import symbolic
 from fastrnn.layers.operation import OPERATIONS, read
 from fastrnn.models import Functional, Model, Sequential
@@ -147,7 +147,7 @@ class Loader:
             ends.append(_mapped(known.__getitem__, structure))
         name = config.get("name")
         return Model(
-            *(end[0] if isinstance(end, list) and len(end) == 1 else end for end in ends),
+            *ends,
             name=None if name is None else check_name(name),
             trainable=bool(config.get("trainable", True)),
         )
@@ -545,8 +545,8 @@ def _structure(value, what):
         name, call, place = value[:3]
         if all(type(n) is int and 0 <= n < MAX_LAYERS for n in (call, place)):
             return name, call, place
-    elif isinstance(value, list) and 0 < len(value) <= MAX_LAYERS:
-        return [_structure(part, what) for part in value]
+    elif isinstance(value, (list, tuple)) and 0 < len(value) <= MAX_LAYERS:
+        return type(value)(_structure(part, what) for part in value)
     raise ValueError(f"{what}: expected outputs of layers, received {value!r:.100}")
 
 
@@ -558,11 +558,20 @@ def _is_tensor(value):
 def _mapped(function, structure):
     if isinstance(structure, dict):
         return {key: _mapped(function, part) for key, part in structure.items()}
-    return each(function, structure)
+    if _is_listed(structure):
+        return type(structure)(_mapped(function, part) for part in structure)
+    return None if structure is None else function(structure)
+
+
+def _is_listed(structure):
+    """Is this a list or tuple of tensors, not the place of one?"""
+    if isinstance(structure, tuple):
+        return not isinstance(structure[0], str)
+    return isinstance(structure, list)
 
 
 def _places_in(structure):
-    if not isinstance(structure, (list, dict)):
+    if not isinstance(structure, dict) and not _is_listed(structure):
         return [] if structure is None or isinstance(structure, Constant) else [structure]
     parts = structure.values() if isinstance(structure, dict) else structure
     return [place for part in parts for place in _places_in(part)]
