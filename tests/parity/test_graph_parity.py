@@ -25,6 +25,7 @@ pytestmark = [
     # Keras takes a list of one array for one, and says so; saves TensorFlow's variables.
     pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs` doesn't match"),
     pytest.mark.filterwarnings("ignore:(?s).*does not support masking"),
+    pytest.mark.filterwarnings("ignore:(?s)Gradients do not exist for variables"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
 ]
 
