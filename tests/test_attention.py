@@ -336,6 +336,21 @@ def test_axes_of_attention(axes, shapes, rng):
     np.testing.assert_array_equal(shares != 0, mask)
 
 
+def test_shapes_of_heads_one_by_one():
+    query, value, key = (2, 8, 16), (2, 4, 12), (2, 4, 10)
+    layer = L.MultiHeadAttention(2, 3)
+    assert layer.compute_output_shape(query, value) == query
+    assert layer.compute_output_shape(query_shape=query, value_shape=value, key_shape=key) == query
+    with pytest.raises(ValueError, match="expected shapes"):
+        layer.compute_output_shape(query, value, (2, 5, 10))
+    layer.build(query, value, key)
+    sizes = {w.path.split("/")[-2]: w.shape[0] for w in layer.weights if "kernel" in w.path}
+    assert (sizes["query"], sizes["value"], sizes["key"]) == (16, 12, 10)
+    other = L.MultiHeadAttention(2, 3)
+    other.build([query, value, key])
+    assert [w.shape for w in other.weights] == [w.shape for w in layer.weights]
+
+
 def test_calls_of_heads(rng):
     """What Keras takes by position and by name; masks of arrays."""
     layer = L.MultiHeadAttention(2, 3)

@@ -479,9 +479,21 @@ class _Heads(Layer):
         self._output_dense.build((*query[:-1], heads, value_size))
         self._factor = np.float32(1 / math.sqrt(size))
 
+    def build(self, query_shape, value_shape=None, key_shape=None):
+        super().build(_listed(query_shape, value_shape, key_shape))
+
     def compute_output_shape(
-        self, shapes, attention_mask=None, return_attention_scores=False, use_causal_mask=False
+        self,
+        query_shape,
+        value_shape=None,
+        key_shape=None,
+        *,
+        attention_mask=None,
+        return_attention_scores=False,
+        use_causal_mask=False,
     ):
+        shapes = _listed(query_shape, value_shape, key_shape)
+        self.check_input_shape(shapes)
         query, value = shapes[:2]
         (heads, _), _, out = self._sizes(query)
         shape = (*query[:-1], *out)
@@ -822,6 +834,12 @@ class GroupQueryAttention(_Heads):
             "dropout": self._dropout,
             **self._own_config(),
         }
+
+
+def _listed(query, *others):
+    """The shapes of query, value and key in a list, which may be given as one."""
+    given = [shape for shape in others if shape is not None]
+    return [query, *given] if given else query
 
 
 def _agree(one, other) -> bool:
