@@ -70,7 +70,7 @@ class Graph:
     def between(cls, inputs, outputs):
         """That of the symbolic tensors `inputs` and `outputs`. Errors: ValueError where an output
         comes from other tensors than the inputs."""
-        nodes = _nodes_between(inputs, outputs)
+        nodes, layers = _nodes_between(inputs, outputs)
         slots, counts, calls = {}, collections.Counter(), []
         starts = {tensor.node for tensor in inputs}
         for node in nodes:
@@ -85,7 +85,7 @@ class Graph:
             calls.append(Call(node.layer, number, ins, node.single, outs, node.several, *said))
         ins = [slots.setdefault(tensor, len(slots)) for tensor in inputs]
         outs = [slots[tensor] for tensor in outputs]
-        return cls(calls, ins, outs, [*dict.fromkeys(node.layer for node in nodes)], nodes, starts)
+        return cls(calls, ins, outs, layers, nodes, starts)
 
     @classmethod
     def of_chain(cls, layers):
@@ -375,8 +375,9 @@ def _add(found, slot, gradient):
 
 
 def _nodes_between(inputs, outputs):
-    """The nodes in Keras's order: by how far they are from the outputs, the farthest first, then as
-    they are met from the outputs on."""
+    """The nodes and their layers in Keras's order: by how far they are from the outputs, the
+    farthest first; then nodes as they are met from the inputs on, which tells when a layer called
+    twice changes its state, and layers as they are met from the outputs on."""
     ends = {tensor.node for tensor in inputs}
     met, finished = {}, {}  # layer -> when it was met first; nodes, each after those below
     for output in outputs:
@@ -408,4 +409,5 @@ def _nodes_between(inputs, outputs):
         if tensor.node not in depths:
             depths[tensor.node] = of_layers[tensor.layer] = 0
             met.setdefault(tensor.layer, -1)
-    return sorted(depths, key=lambda node: (-depths[node], met[node.layer], node.number))
+    nodes = sorted(depths, key=lambda node: -depths[node])
+    return nodes, sorted(of_layers, key=lambda layer: (-of_layers[layer], met[layer]))

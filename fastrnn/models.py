@@ -949,11 +949,15 @@ class Functional(Model):
 
     def symbolic(self, last):
         """What the layer `last` puts out in its first call."""
-        node = next(node for node in self._graph.nodes if node.layer is last)
+        node = self._first_call(last)
         return [*node.outputs] if node.several else node.outputs[0]
 
+    def _first_call(self, layer):
+        calls = (node for node in self._graph.nodes if node.layer is layer)
+        return min(calls, key=lambda node: node.number)
+
     def input_of(self, layer):
-        node = next(node for node in self._graph.nodes if node.layer is layer)
+        node = self._first_call(layer)
         if not node.inputs:
             return node.outputs[0]
         return node.inputs[0] if node.single else [*node.inputs]
@@ -1277,9 +1281,11 @@ def _clone_graph(model, input_tensors, clone_of, call_function):
         made = [InputLayer.from_config(layer.get_config()) for layer in inputs]
         starts = [source(layer, layer.batch_shape) for layer in made]
     found = dict(zip(model.inputs, starts, strict=True))
+    calls = graph.call_numbers()
     for node in graph.nodes:
-        if all(tensor in found for tensor in node.outputs):
-            continue
+        if node in calls:
+            clone_of(node.layer)
+    for node in calls:
         layer = clone_of(node.layer)
         args, kwargs = _arguments(node, found.__getitem__)
         outputs = (

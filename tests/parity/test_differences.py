@@ -697,6 +697,13 @@ def test_list_of_results_where_metrics_share_a_name():
         lengths.append(len(model.evaluate(x, y, verbose=0)))
         assert len(model.evaluate(x, y, verbose=0, return_dict=True)) == 3
     assert lengths == [3, 4]
+    x, lengths = np.ones((2, 4, 3), np.float32), []
+    for library in (fastrnn, keras):
+        inputs = library.Input((4, 3))
+        model = library.Model(inputs, library.layers.GRU(2, return_state=True)(inputs))
+        model.compile("sgd", ["mse", "mse"])
+        lengths.append(len(model.evaluate(x, [np.zeros((2, 2))] * 2, verbose=0)))
+    assert lengths == [2, 3]
 
 
 def test_dtype_of_the_count_of_a_normalization():
@@ -848,6 +855,11 @@ def test_names_after_a_concatenate_of_masks():
         lib.layers.Concatenate()([x, x])
         names.append(lib.layers.Concatenate().name)
     assert names == ["concatenate_1", "concatenate_2"]
+    names = []
+    for lib in (fastrnn, keras):
+        lib.layers.GroupQueryAttention(2, 2, 1)(lib.Input((4, 3)), lib.Input((4, 3)))
+        names.append(lib.layers.Softmax().name)
+    assert names == ["softmax", "softmax_1"]
 
 
 def test_unit_normalization_over_the_batch():
