@@ -37,6 +37,15 @@ class Tally:
         """How many random networks and layers with their data there were."""
         return sum(n for kind, n in self.configurations.items() if kind.startswith("random "))
 
+    def falls_short(self, config):
+        """What was compared less often than the options ask for, or None."""
+        if self.networks() < config.getoption("networks"):
+            return f"fewer random networks than {config.getoption('networks')}"
+        graphs = config.getoption("graphs") or 0
+        if self.configurations.get("random graphs", 0) < graphs:
+            return f"fewer random graphs than {graphs}"
+        return None
+
     def add(self, other):
         for kind, count in other.configurations.items():
             self.compared(kind, count)
@@ -56,12 +65,12 @@ TALLY = pytest.StashKey()
 
 def pytest_addoption(parser):
     parser.addoption("--networks", type=int, default=0, help="fail unless so many were compared")
-    parser.addoption("--graphs", type=int, default=100, help="compare so many random graphs")
+    parser.addoption("--graphs", type=int, help="compare so many random graphs (100), or fail")
 
 
 def pytest_generate_tests(metafunc):
     if "graph" in metafunc.fixturenames:
-        metafunc.parametrize("graph", range(metafunc.config.getoption("graphs")))
+        metafunc.parametrize("graph", range(metafunc.config.getoption("graphs") or 100))
 
 
 def pytest_configure(config):
@@ -78,7 +87,7 @@ def pytest_sessionfinish(session):
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["tally"] = vars(config.stash[TALLY])
-    elif config.stash[TALLY].networks() < config.getoption("networks"):
+    elif config.stash[TALLY].falls_short(config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -122,5 +131,5 @@ def pytest_terminal_summary(terminalreporter, config):
         write(f"  {line}")
     unexplained = sum(len(terminalreporter.stats.get(k, ())) for k in ("failed", "error"))
     write(f"{unexplained} unexplained differences")
-    if tally.networks() < config.getoption("networks"):
-        write(f"fewer random networks than {config.getoption('networks')}", red=True)
+    if short := tally.falls_short(config):
+        write(short, red=True)

@@ -142,6 +142,58 @@ def backwards(layers, choose):
     return layers.SimpleRNN(UNITS, return_sequences=True, go_backwards=True)
 
 
+def from_states_both_ways(library, choose):
+    layers = library.layers
+    called = layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True), merge_mode="sum")
+    return lambda x, *states: called(x, initial_state=[*states])
+
+
+def both_ways_with_states(library, choose):
+    layers = library.layers
+    one = layers.GRU(UNITS, return_sequences=True, return_state=True)
+    called = layers.Bidirectional(one, merge_mode="ave")
+    return lambda x: called(x)
+
+
+def cell_from_state(library, choose):
+    layers = library.layers
+    called = layers.RNN(layers.GRUCell(UNITS), return_sequences=True, return_state=True)
+    return lambda x, state: called(x, initial_state=state)
+
+
+def model_of_steps(library, choose):
+    layers = library.layers
+    each = library.Sequential([
+        library.Input((UNITS,)), layers.Dense(4, "tanh"), layers.Dense(UNITS),
+    ])  # fmt: skip
+    return layers.TimeDistributed(each)
+
+
+def model_of_models(library, choose):
+    layers = library.layers
+    x, gru = library.Input((STEPS, UNITS)), layers.GRU(UNITS, return_sequences=True)
+    within = library.Model(x, [gru(x), layers.GlobalMaxPooling1D()(x)])
+    start = library.Input((STEPS, UNITS))
+    steps, first = within(start)
+    steps, second = within(steps)
+    model = library.Model(start, [steps, layers.Add()([first, second])])
+    return lambda x: model(x)
+
+
+def resampled(library, choose):
+    more, fewer = library.layers.UpSampling1D(2), library.layers.AveragePooling1D(2)
+    return lambda x: fewer(more(x))
+
+
+def attended(ops, xs):
+    weights = ops.softmax(ops.matmul(xs[0], ops.transpose(xs[1], (0, 2, 1))))
+    return ops.matmul(weights, xs[1])
+
+
+def turned(ops, xs):
+    return ops.concatenate([xs[0][:, 1:], xs[0][:, :1]], axis=1)
+
+
 KINDS = {
     "Embedding": ("w", "s", layer(embedding)),
     "LSTM": ("s", "s", recurrent("LSTM", return_sequences=True)),
@@ -154,10 +206,14 @@ KINDS = {
     "with states": ("s", "svv", with_states),
     "GRU from": ("sv", "s", from_states("GRU", 1)),
     "LSTM from": ("svv", "s", from_states("LSTM", 2)),
+    "LSTM from, both ways": ("svvvv", "s", from_states_both_ways),
+    "both ways with states": ("s", "svv", both_ways_with_states),
+    "cell from": ("sv", "sv", cell_from_state),
     "last of LSTM": ("s", "v", recurrent("LSTM")),
     "last of SimpleRNN": ("s", "v", recurrent("SimpleRNN")),
     "Dense of steps": ("s", "s", layer(lambda la, _: la.Dense(UNITS, "tanh"))),
     "TimeDistributed": ("s", "s", layer(lambda la, _: la.TimeDistributed(la.Dense(UNITS)))),
+    "model of steps": ("s", "s", model_of_steps),
     "Conv1D": ("s", "s", layer(convolution)),
     "SeparableConv1D": (
         "s",
@@ -165,6 +221,7 @@ KINDS = {
         layer(separable),
     ),
     "padded and cropped": ("s", "s", padded_and_cropped),
+    "resampled": ("s", "s", resampled),
     "LayerNormalization": ("s", "s", layer(lambda la, _: la.LayerNormalization())),
     "BatchNormalization": ("v", "v", layer(lambda la, _: la.BatchNormalization())),
     "merged steps": ("ss", "s", of_list(merge)),
@@ -186,17 +243,23 @@ KINDS = {
     "x - y": ("vv", "v", operation(lambda ops, xs: 1.0 - xs[0] * ops.tanh(xs[1]))),
     "last step": ("s", "v", operation(lambda ops, xs: xs[0][:, -1])),
     "sum of steps": ("s", "v", operation(lambda ops, xs: ops.tanh(ops.sum(xs[0], axis=1)))),
+    "turned": ("s", "s", operation(turned)),
+    "attended": ("ss", "s", operation(attended)),
+    "x * y": ("sv", "s", operation(lambda ops, xs: ops.sigmoid(xs[0]) * ops.expand_dims(xs[1], 1))),
     "a model": ("sv", "sv", inner),
+    "a model of models": ("s", "sv", model_of_models),
     "a chain": ("s", "s", chain),
 }
 ONCE = {"Embedding"}
-OPERATIONS = {"x + y", "x - y", "last step", "sum of steps"}
-WITH_MODELS = {"a model", "a chain"}
+OPERATIONS = {
+    "x + y", "x - y", "last step", "sum of steps", "turned", "attended", "x * y",
+}  # fmt: skip
+WITH_MODELS = {"a model", "a model of models", "a chain", "model of steps"}
 OF_FIXED_STEPS = {"repeated", "flat", "joined along time", "Dot of steps", *WITH_MODELS}
 # to_model makes no layers of these; the weights of BatchNormalization are random there.
 NOT_FROM_ONNX = {*OPERATIONS, "SimpleRNN backwards", "BatchNormalization"}
 # Keras leaves the mask out where states are given, and takes it off what MultiHeadAttention reads.
-UNMASKED = {"GRU from", "LSTM from", "heads"}
+UNMASKED = {"GRU from", "LSTM from", "LSTM from, both ways", "cell from", "heads"}
 
 
 class Program:
