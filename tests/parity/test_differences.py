@@ -129,6 +129,19 @@ def test_masks_beside_initial_states():
         assert (y[0, 1] == y[0, 3]).all()
 
 
+def test_masked_steps_after_a_state():
+    x, mask = np.ones((1, 4, 2), np.float32), np.array([[False, False, True, False]])
+    state = np.full((1, 2), 0.5, np.float32)
+    for api in (fastrnn, keras):
+        for name in ("LSTM", "GRU", "SimpleRNN"):
+            layer = getattr(api.layers, name)(2, return_sequences=True)
+            given = (x, mask, state) if api is fastrnn else map(tf.constant, (x, mask, state))
+            steps, masked, start = given
+            y = layer(steps, mask=masked, initial_state=[start] * (2 if name == "LSTM" else 1))
+            y = np.asarray(y)
+            assert (y[0, :2] == 0).all() and (y[0, 2] == y[0, 3]).all() and (y[0, 2] != 0).all()
+
+
 def test_loss_beside_heads():
     ids = np.array([[1, 2, 0, 0]])
     for api in (fastrnn, keras):
