@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs` doesn't match"),
     pytest.mark.filterwarnings("ignore:(?s).*does not support masking"),
     pytest.mark.filterwarnings("ignore:(?s)Gradients do not exist for variables"),
+    pytest.mark.filterwarnings("ignore:The model does not have any trainable weights"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
     pytest.mark.filterwarnings("ignore:Gradients do not exist"),
 ]
