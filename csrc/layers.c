@@ -25,11 +25,12 @@ void fr_dense_pack(float *packed, const float *weights, const float *bias, int64
 }
 
 #define MOST_IN_CACHE 131072 /* floats */
+#define BLOCK (96 * 64)      /* floats of scratch for a block of rows: DENSE_BLOCK * 4V or more */
 /* Rows of a dense layer between two looks whether to stop. Weights of many MB are read as seldom as
  * the rows stay in the second-level cache. */
 static int64_t rows_watched(int64_t k, int64_t n) {
     const double row = 2.0 * (double)k * (double)n;
-    if (row > 16 * MOST_IN_CACHE && k > 96 && k < 1024) return 98304 / k;
+    if (row > 16 * MOST_IN_CACHE && k > 96 && k < 1024) return 3 * MOST_IN_CACHE / 4 / k;
     return row > 1e5 ? 96 : 96 * (int64_t)(1e5 / row);
 }
 
@@ -81,7 +82,7 @@ int64_t fr_dense_slices(int64_t rows, int64_t k, int64_t n) {
 
 static int64_t dense_slice_scratch(int64_t rows, int64_t k, int64_t n, int64_t slices) {
     const int by_columns = gradient_by_columns(rows, k, n, slices);
-    return (by_columns ? (1 + k) * 64 : fr_dense_packed_size(k, n)) + 96 * 64;
+    return (by_columns ? (1 + k) * 64 : fr_dense_packed_size(k, n)) + BLOCK;
 }
 int64_t fr_dense_scratch(int64_t rows, int64_t k, int64_t n, int64_t slices) {
     return slices * dense_slice_scratch(rows, k, n, slices);
@@ -111,7 +112,7 @@ WORK(dense_gradient, dense_pass d; float *dweights, *dbias, *scratch; int64_t pa
      pass_watch *watch;) {
     const dense_pass *d = &w->d;
     const int64_t most = rows_watched(d->k, d->n), end = start(w->parts, task + 1, d->slices);
-    float *panel = w->scratch + task * w->size, *block = panel + w->size - 96 * 64;
+    float *panel = w->scratch + task * w->size, *block = panel + w->size - BLOCK;
     for (int64_t part = start(w->parts, task, d->slices); part < end; part++) {
         for (int64_t row = 0; row < d->rows && !fr_watch(w->watch); row += most)
             fr_kernels()->dense_add_gradient(panel, d->dy + row * d->n, d->x + row * d->k,

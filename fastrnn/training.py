@@ -63,7 +63,8 @@ class Head:
 
     def resolve(self, y, y_pred):
         """The metric objects, once shapes are known ("accuracy" depends on them), each with a name
-        of its own: auc, auc_1, weighted_auc, weighted_auc_1."""
+        of its own: auc, auc_1, weighted_auc, weighted_auc_1; with whether it is weighted, and
+        whether it may keep what it gets."""
         self.resolved, seen = [], collections.Counter()
         for identifier, weighted in self.metrics:
             metric = metrics.resolve(identifier, y.shape, y_pred.shape)
@@ -72,11 +73,11 @@ class Head:
                 name = f"weighted_{name}"
             seen[name] += 1
             metric.name = name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
-            self.resolved.append((metric, weighted))
+            self.resolved.append((metric, weighted, _may_keep(metric)))
 
     def reset(self):
         self.loss_sum, self.samples = 0.0, 0
-        for metric, _ in self.resolved or ():
+        for metric, *_ in self.resolved or ():
             metric.reset_state()
 
     def update(self, value, y, y_pred, sample_weight, mask):
@@ -87,10 +88,10 @@ class Head:
             return
         if self.resolved is None:
             self.resolve(y, y_pred)
-        for metric, weighted in self.resolved:
+        for metric, weighted, keeps in self.resolved:
             weight = sample_weight if weighted else None
             more = (mask,) if mask is not None and getattr(metric, "uses_mask", False) else ()
-            given = (y.copy(), y_pred.copy()) if _may_keep(metric) else (y, y_pred)
+            given = (y.copy(), y_pred.copy()) if keeps else (y, y_pred)
             metric.update_state(*given, weight, *more)
 
     def mean_loss(self):
@@ -153,7 +154,7 @@ class Compiled(Head):
 
     def all_metrics(self):
         """(name, metric) of the metrics that have seen a batch."""
-        return [(metric.name, metric) for metric, _ in self.resolved or ()]
+        return [(metric.name, metric) for metric, *_ in self.resolved or ()]
 
     def logs(self):
         logs = Logs(**{name: head.mean_loss() for name, head in self.losses()})
@@ -224,7 +225,7 @@ class CompiledSeveral(Compiled):
         found = [
             (f"{prefix}{metric.name}", metric)
             for prefix, head in zip(self.prefixes, self.heads, strict=True)
-            for metric, _ in head.resolved or ()
+            for metric, *_ in head.resolved or ()
         ]
         return sorted(found, key=operator.itemgetter(0)) if len(self.heads) > 1 else found
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from fastrnn import _engine
+from fastrnn.layers import recurrent
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -59,3 +60,18 @@ def fresh_python():
         return done.stdout.strip()
 
     return run
+
+
+@pytest.fixture
+def ways(monkeypatch):
+    """A list that recurrent layers above vectors or one-hot inputs add to: was x W taken for rows
+    rather than for steps?"""
+    taken, pick = [], recurrent.pick
+
+    def record(*arguments):
+        picked = pick(*arguments)
+        taken.append(picked is not None)
+        return picked
+
+    monkeypatch.setattr(recurrent, "pick", record)
+    return taken

@@ -27,20 +27,6 @@ def indices(rng):
     return rng.integers(0, VOCABULARY, (24, 15)).astype(np.int32)
 
 
-@pytest.fixture
-def ways(monkeypatch):
-    """A list that `pick` adds to: was x W taken for rows rather than for steps?"""
-    taken, pick = [], recurrent.pick
-
-    def record(*arguments):
-        picked = pick(*arguments)
-        taken.append(picked is not None)
-        return picked
-
-    monkeypatch.setattr(recurrent, "pick", record)
-    return taken
-
-
 NETWORKS = {
     "LSTM": lambda: [L.LSTM(UNITS)],
     "sequences": lambda: [L.LSTM(UNITS, return_sequences=True), L.GlobalAveragePooling1D()],

@@ -29,20 +29,6 @@ def x(rng):
     return x
 
 
-@pytest.fixture
-def picked(monkeypatch):
-    """A list that `pick` adds to: were rows picked?"""
-    taken, pick = [], recurrent.pick
-
-    def record(*arguments):
-        result = pick(*arguments)
-        taken.append(result is not None)
-        return result
-
-    monkeypatch.setattr(recurrent, "pick", record)
-    return taken
-
-
 def network(*layers):
     fastrnn.utils.set_random_seed(3)
     model = fastrnn.Sequential([L.Input((None, CLASSES)), *layers, L.Dense(2)])
@@ -69,7 +55,7 @@ def test_results_are_those_of_products(name, x, rng, monkeypatch):
         assert np.abs(one - other).max() < 1e-4 * np.abs(other).max()
 
 
-def test_only_inputs_whose_gradient_nobody_wants(x, picked):
+def test_only_inputs_whose_gradient_nobody_wants(x, ways):
     y = np.zeros((16, 12, 2))
     plain = lambda: L.LSTM(UNITS, return_sequences=True)  # noqa: E731
     for layers, expected in [
@@ -77,22 +63,22 @@ def test_only_inputs_whose_gradient_nobody_wants(x, picked):
         ([L.Dense(CLASSES), plain()], []),
         ([L.Activation("linear"), plain()], []),
     ]:
-        del picked[:]
+        del ways[:]
         network(*layers).train_on_batch(x, y)
-        assert picked == expected
+        assert ways == expected
     model = network(plain())
-    del picked[:]
+    del ways[:]
     _, _, dx = loss_and_gradients(model, x, y)
-    assert picked == [] and np.abs(dx).max() > 0
+    assert ways == [] and np.abs(dx).max() > 0
     inner = network(plain())
     outer = fastrnn.Sequential([L.Input((None, CLASSES)), inner])
     outer.compile("sgd", "mse")
     outer.train_on_batch(x, y)
-    assert picked == []
+    assert ways == []
     other = x.copy()
     other[-1, -1, 0] = 0.5
     model.train_on_batch(other, y)
-    assert picked == []
+    assert ways == []
 
 
 def test_a_predictor_takes_both_kinds_in_turns(x, rng):
@@ -129,17 +115,17 @@ def test_states_streams_and_masks(x):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_shared_by_two_layers(x, picked):
+def test_shared_by_two_layers(x, ways):
     start = L.Input((None, CLASSES))
     both = [L.LSTM(UNITS)(start), L.GRU(UNITS)(start)]
     model = fastrnn.Model(start, L.Dense(1)(L.Concatenate()(both)))
     model.compile("sgd", "mse")
     model.train_on_batch(x, np.zeros((16, 1)))
-    assert picked == [True, True]
+    assert ways == [True, True]
     seen = fastrnn.Model(start, [L.LSTM(UNITS)(start), start])
     seen.compile("sgd", ["mse", "mse"])
     seen.train_on_batch(x, [np.zeros((16, UNITS)), x])
-    assert picked == [True, True]
+    assert ways == [True, True]
 
 
 @pytest.mark.parametrize("features", [1, 15, 16, 17, 33])

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 class Lookup:
     """What an Embedding gives to a recurrent layer right above it: not the vectors (batch,
-    timesteps, output_dim), which is the shape, but which rows of the embeddings they are. own: the
-    run of the Embedding's call, if it is another than the recurrent layer's."""
+    timesteps, output_dim), which is the shape, but which rows of the embeddings, the `table`, they
+    are. own: the run of the Embedding's call, if it is another than the recurrent layer's."""
 
     def __init__(self, layer, index, own=None):
         self.layer, self.index, self.own = layer, as_indices(index), own
+        self.table = layer.embeddings
         self.shape = (*index.shape, layer.output_dim)
 
     def found(self):
@@ -38,21 +39,18 @@ class Lookup:
         return np.empty(self.shape, np.float32)
 
     def fill(self, vectors):
-        _engine.embedding_forward(vectors, self.layer.embeddings.value, self.index)
+        _engine.embedding_forward(vectors, self.table.value, self.index)
 
 
-class _Rows:
-    """The rows of a unit matrix, and one of zeros, as if an Embedding had them."""
+@functools.lru_cache(4)
+class _UnitRows:
+    """The rows of a unit matrix, and one of zeros, as if they were an Embedding's weight."""
 
     version = 0
 
     def __init__(self, features):
         self.value = np.eye(features + 1, features, dtype=np.float32)
         self.shape = self.value.shape
-        self.embeddings = self
-
-
-_unit_rows = functools.lru_cache(4)(_Rows)
 
 
 class OneHot(Lookup):
@@ -61,7 +59,7 @@ class OneHot(Lookup):
 
     def __init__(self, x):
         self.x, self.shape = x, x.shape
-        self.layer = _unit_rows(x.shape[-1])
+        self.table = _UnitRows(x.shape[-1])
         self.index = np.empty(x.shape[:-1], np.int32)
 
     def found(self):

@@ -543,7 +543,7 @@ def all_products(layers, lookup, run):
     """For inference, the layers' Products of all rows of an Embedding, or None."""
     if lookup.shape[2] < FEWEST_FEATURES:
         return None
-    weight, uses = lookup.layer.embeddings, lookup.index.size
+    weight, uses = lookup.table, lookup.index.size
     products = [layer.products(weight, uses, run) for layer in layers]
     return None if None in products else products
 
@@ -551,7 +551,7 @@ def all_products(layers, lookup, run):
 def pick(owner, layers, lookup, run):
     """A Picked for the fused layers, or None where taking x W for each step costs less: the same
     numbers come out."""
-    embeddings, index = lookup.layer.embeddings, lookup.index
+    embeddings, index = lookup.table, lookup.index
     products = None if run.keeps else all_products(layers, lookup, run)
     if products:
         _engine.check_indices(index, len(embeddings.value))
@@ -672,7 +672,7 @@ def plan_directions(layers, x, run, ys, lasts, begins, ends):
 
     if not isinstance(x, Lookup):
         return plan([in_order(layer, x) for layer in layers], [()] * len(layers))
-    embeddings, index = x.layer.embeddings, x.index
+    embeddings, index = x.table, x.index
     vectors = without = with_products = None
 
     def step():

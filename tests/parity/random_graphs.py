@@ -57,28 +57,27 @@ def recurrent(name, **options):
     return layer(lambda la, choose: getattr(la, name)(UNITS, **options))
 
 
-def from_states(name, count):
+def from_states(make):
+    """make(layers) -> a recurrent layer of a sequence and states to start from."""
+
     def made(library, choose):
-        called = getattr(library.layers, name)(UNITS, return_sequences=True)
-        return lambda x, *states: called(x, initial_state=[*states][:count])
+        called = make(library.layers)
+        return lambda x, *states: called(x, initial_state=[*states])
 
     return made
 
 
 def with_states(library, choose):
-    called = library.layers.LSTM(UNITS, return_sequences=True, return_state=True)
-    return lambda x: called(x)
+    return library.layers.LSTM(UNITS, return_sequences=True, return_state=True)
 
 
 def apart(library, choose):
     layers = library.layers
-    called = layers.Bidirectional(layers.GRU(UNITS, return_sequences=True), merge_mode=None)
-    return lambda x: called(x)
+    return layers.Bidirectional(layers.GRU(UNITS, return_sequences=True), merge_mode=None)
 
 
 def heads(library, choose):
-    called = library.layers.MultiHeadAttention(2, 2, use_bias=choose(2) == 1)
-    return lambda query, value: called(query, value)
+    return library.layers.MultiHeadAttention(2, 2, use_bias=choose(2) == 1)
 
 
 def inner(library, choose):
@@ -94,11 +93,10 @@ def inner(library, choose):
 
 def chain(library, choose):
     layers = library.layers
-    model = library.Sequential([
+    return library.Sequential([
         library.Input((STEPS, UNITS)), layers.Conv1D(UNITS, 2, padding="causal"),
         layers.SimpleRNN(UNITS, return_sequences=True),
     ])  # fmt: skip
-    return lambda x: model(x)
 
 
 MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
@@ -142,23 +140,18 @@ def backwards(layers, choose):
     return layers.SimpleRNN(UNITS, return_sequences=True, go_backwards=True)
 
 
-def from_states_both_ways(library, choose):
-    layers = library.layers
-    called = layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True), merge_mode="sum")
-    return lambda x, *states: called(x, initial_state=[*states])
+def lstm_both_ways(layers):
+    return layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True), merge_mode="sum")
 
 
 def both_ways_with_states(library, choose):
     layers = library.layers
     one = layers.GRU(UNITS, return_sequences=True, return_state=True)
-    called = layers.Bidirectional(one, merge_mode="ave")
-    return lambda x: called(x)
+    return layers.Bidirectional(one, merge_mode="ave")
 
 
-def cell_from_state(library, choose):
-    layers = library.layers
-    called = layers.RNN(layers.GRUCell(UNITS), return_sequences=True, return_state=True)
-    return lambda x, state: called(x, initial_state=state)
+def cell(layers):
+    return layers.RNN(layers.GRUCell(UNITS), return_sequences=True, return_state=True)
 
 
 def model_of_steps(library, choose):
@@ -176,8 +169,7 @@ def model_of_models(library, choose):
     start = library.Input((STEPS, UNITS))
     steps, first = within(start)
     steps, second = within(steps)
-    model = library.Model(start, [steps, layers.Add()([first, second])])
-    return lambda x: model(x)
+    return library.Model(start, [steps, layers.Add()([first, second])])
 
 
 def resampled(library, choose):
@@ -204,11 +196,11 @@ KINDS = {
     "both ways, apart": ("s", "ss", apart),
     "cells": ("s", "s", layer(cells)),
     "with states": ("s", "svv", with_states),
-    "GRU from": ("sv", "s", from_states("GRU", 1)),
-    "LSTM from": ("svv", "s", from_states("LSTM", 2)),
-    "LSTM from, both ways": ("svvvv", "s", from_states_both_ways),
+    "GRU from": ("sv", "s", from_states(lambda la: la.GRU(UNITS, return_sequences=True))),
+    "LSTM from": ("svv", "s", from_states(lambda la: la.LSTM(UNITS, return_sequences=True))),
+    "LSTM from, both ways": ("svvvv", "s", from_states(lstm_both_ways)),
     "both ways with states": ("s", "svv", both_ways_with_states),
-    "cell from": ("sv", "sv", cell_from_state),
+    "cell from": ("sv", "sv", from_states(cell)),
     "last of LSTM": ("s", "v", recurrent("LSTM")),
     "last of SimpleRNN": ("s", "v", recurrent("SimpleRNN")),
     "Dense of steps": ("s", "s", layer(lambda la, _: la.Dense(UNITS, "tanh"))),
