@@ -11,7 +11,7 @@ from fastrnn.layers.base import Layer
 from fastrnn.layers.core import Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup, as_indices
-from fastrnn.layers.recurrent import OneCell, as_one_hot
+from fastrnn.layers.recurrent import OneCell, as_one_hot, wins_if_one_hot
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.wrappers import Bidirectional
 from fastrnn.regularizers import activity_gradient, activity_loss
@@ -64,7 +64,7 @@ class Graph:
         weights = [weight for call in calls for weight in call.layer.weights]
         self.shares = len(set(weights)) < len(weights)
         self._mark_look_ups()
-        self.sequences = [slot for slot in inputs if self._only_recurrent(slot)]
+        self.may_be_one_hot = [slot for slot in inputs if self._picks_rows(slot)]
 
     @classmethod
     def between(cls, inputs, outputs):
@@ -114,11 +114,14 @@ class Graph:
                     break
                 above, when = by_input.get(above.outputs[0]), "inference"
 
-    def _only_recurrent(self, slot):
-        """Do only recurrent layers see what is in this slot?"""
-        above = [call for call in self.calls if slot in call.inputs]
-        first = [c for c in above if c.inputs[0] == slot and type(c.layer).forward in _RECURRENT]
-        return len(first) == self.readers[slot]
+    def _picks_rows(self, slot):
+        """Do only recurrent layers that pick rows of W for one-hot inputs see this slot?"""
+        count = 0
+        for call in self.calls:
+            if call.inputs[0] == slot and type(call.layer).forward in _RECURRENT:
+                shape = call.layer.input_shape
+                count += wins_if_one_hot(shape[0] if isinstance(shape, list) else shape)
+        return 0 < count == self.readers[slot]
 
     def chain(self):
         """What the layers give one after another, of a chain from one input to all outputs of the
@@ -175,7 +178,7 @@ class Graph:
             values[slot] = arrays[place]
             if masks is not None:
                 known[slot] = masks[place]
-        for slot in self.sequences if not run.keeps or run.ends is self else ():
+        for slot in self.may_be_one_hot if not run.keeps or run.ends is self else ():
             values[slot] = as_one_hot(values[slot])
         for call in self.calls:
             layer = call.layer
@@ -285,7 +288,7 @@ class Graph:
             layer = call.layer
             own = call.run_in(run)
             xs = [values[slot] for slot in call.inputs]
-            if xs and call.inputs[0] in self.sequences:
+            if call.inputs[0] in self.may_be_one_hot:
                 xs[0] = as_one_hot(xs[0])
             x = xs[0] if call.single else xs
             if call.looks_up:

@@ -158,9 +158,10 @@ def cosine_similarity(y_true: ArrayLike, y_pred: ArrayLike, axis: int = -1) -> n
 
 def _same_shape(y_true, y_pred, broadcast=False):
     """Both as contiguous float32 of the same shape; raises ValueError where they cannot be."""
-    if np.shape(y_true) != np.shape(y_pred):
-        y_true, y_pred = same_shape(y_true, np.asarray(y_pred, np.float32), broadcast=broadcast)
-    return contiguous(y_true, np.float32), contiguous(y_pred, np.float32)
+    y_true, y_pred = contiguous(y_true, np.float32), contiguous(y_pred, np.float32)
+    if y_true.shape != y_pred.shape:
+        y_true, y_pred = map(contiguous, same_shape(y_true, y_pred, broadcast=broadcast))
+    return y_true, y_pred
 
 
 # --- accuracy

@@ -531,12 +531,15 @@ class Picked(NamedTuple):
     products: list
 
 
+def wins_if_one_hot(shape):
+    """Is picking rows of W faster for one-hot inputs of this shape?"""
+    return len(shape) == 3 and FEWEST_FEATURES <= shape[2] <= MOST_CLASSES
+
+
 def as_one_hot(x):
     """The OneHot of an input (batch, timesteps, features) whose gradient nobody wants, or x itself
-    where that would win nothing."""
-    if x.ndim != 3 or x.dtype != np.float32 or not x.flags.c_contiguous:
-        return x
-    return OneHot(x) if FEWEST_FEATURES <= x.shape[2] <= MOST_CLASSES else x
+    if it lies in memory otherwise."""
+    return OneHot(x) if x.dtype == np.float32 and x.flags.c_contiguous else x
 
 
 def all_products(layers, lookup, run):
