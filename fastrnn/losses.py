@@ -166,7 +166,7 @@ class Loss(Configurable):
     def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True, y=None):
         """The reduced loss, y_pred = fused_activation(z), and the gradient with respect to z.
 
-        y: an array for y_pred; with it, the gradient takes the place of z.
+        y: an array that y_pred may be put in; the gradient may then take the place of z.
 
         For y_pred in [0, 1] this is exact where the loss of y_pred itself has to be cut. Without
         `gradient` that is None. Raises ValueError for a loss without fused_activation.
@@ -614,7 +614,7 @@ class BinaryFocalCrossentropy(_FunctionLoss):
     def fused_activation(self):
         return None if self.from_logits else "sigmoid"
 
-    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True):
+    def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True, y=None):
         from_logits = type(self).from_config({**self.get_config(), "from_logits": True})
         y = sigmoid(z).astype(np.float32)
         if not gradient:

@@ -244,6 +244,24 @@ def test_fused_starts_from_the_logits(rng, name, reduction):
             np.testing.assert_array_equal(changed, gradient)
 
 
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "softmax"])
+@pytest.mark.parametrize(("name", "options"), CASES + WITHOUT_ORACLE)
+@pytest.mark.filterwarnings("ignore:from_logits")
+def test_every_loss_in_a_model(rng, name, options, activation):
+    """Whichever activation it takes over: the value of what the model puts out, and a step."""
+    if options.get("from_logits") and activation != "linear":
+        return
+    y_true, x = data(rng, name, (6, 4), options)
+    dense = fastrnn.layers.Dense(4, activation, kernel_initializer="identity")
+    model = fastrnn.Sequential([fastrnn.Input((4,)), dense])
+    loss = CLASS_OF[name](**options)
+    model.compile("sgd", loss)
+    value = loss(y_true, model.predict(x, verbose=0))
+    assert model.test_on_batch(x, y_true) == pytest.approx(value, rel=1e-5, abs=1e-6)
+    assert model.train_on_batch(x, y_true) == pytest.approx(value, rel=1e-5, abs=1e-6)
+    assert not np.array_equal(dense.get_weights()[0], np.eye(4))
+
+
 @pytest.mark.parametrize("reduction", ["none", None])
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_values_that_are_not_reduced(rng, name, options, reduction):

@@ -69,8 +69,8 @@ def pytest_addoption(parser):
 
 
 def pytest_generate_tests(metafunc):
-    if "graph" in metafunc.fixturenames:
-        metafunc.parametrize("graph", range(metafunc.config.getoption("graphs") or 100))
+    if "random_graph" in metafunc.fixturenames:
+        metafunc.parametrize("random_graph", range(metafunc.config.getoption("graphs") or 100))
 
 
 def pytest_configure(config):

@@ -60,16 +60,18 @@ def layers_of(model):
     ]
 
 
-def test_random_graphs(graph, tmp_path, tally):
+def test_random_graphs(random_graph, tmp_path, tally):  # a number
     def compare(ours, theirs, what, tolerance=3e-5):
-        tally.deviation(f"{what} of random graphs", close(ours, theirs, what, tolerance), graph)
+        tally.deviation(
+            f"{what} of random graphs", close(ours, theirs, what, tolerance), random_graph
+        )
 
-    program = Program(graph)
+    program = Program(random_graph)
     (theirs, kinds), (ours, _) = program.build(keras), program.build(fastrnn)
     assert layers_of(ours) == layers_of(theirs)
     assert [w.shape for w in ours.weights] == [tuple(w.shape) for w in theirs.weights]
     ours.set_weights(theirs.get_weights())
-    rng = np.random.default_rng(graph)
+    rng = np.random.default_rng(random_graph)
     x = data(rng, kinds)
     expected = outputs_of(theirs, x)
     compare(as_list(ours.predict(x, verbose=0)), expected, "prediction")
