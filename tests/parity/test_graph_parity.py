@@ -60,7 +60,7 @@ def layers_of(model):
     ]
 
 
-def test_random_graphs(random_graph, tmp_path, tally):  # a number
+def test_random_graphs(random_graph, tmp_path, tally):
     def compare(ours, theirs, what, tolerance=3e-5):
         tally.deviation(
             f"{what} of random graphs", close(ours, theirs, what, tolerance), random_graph
