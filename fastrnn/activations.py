@@ -3,7 +3,7 @@
 A function takes an array and returns one of the same floating dtype (anything else counts as
 float32). Its attribute `gradient(x, y, dy, **options)` returns the gradient with respect to the
 input x from the output y and the gradient dy of the output, under the function's own options. For
-users' functions without one fastrnn.derivative finds it.
+users' functions without one fastrnn.tape finds it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from fastrnn._public import public
 
-from .derivative import derivative_of_users
+from .tape import derivative_of_users
 from .tensors import tensor
 from .utils import deserialize_object, serialize_object
 
@@ -508,7 +508,7 @@ def get(identifier) -> Callable:
 
 
 def gradient_of(fn: Callable) -> Callable:
-    """The gradient(x, y, dy) of an activation, of a user's function by fastrnn.derivative where it
+    """The gradient(x, y, dy) of an activation, of a user's function by fastrnn.tape where it
     has none; that raises ValueError for what is more than NumPy's functions."""
     if hasattr(fn, "gradient"):
         return fn.gradient

@@ -20,3 +20,21 @@ def check_range(name: str, path: str | None, array: np.ndarray) -> None:
             f"{name}: expected numbers that float32 can hold{f' for {path!r}' if path else ''}, "
             f"received {float(array[beyond][0])!r}"
         )
+
+
+class Array(np.ndarray):
+    """An array that scripts written for TensorFlow can call numpy() on."""
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self)
+
+
+def as_array(value):
+    """An array or number of NumPy's as an Array; anything else as it is."""
+    if type(value) is np.ndarray:
+        return value.view(Array)
+    if isinstance(value, np.generic):
+        return np.asarray(value).view(Array)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(as_array, value))
+    return value

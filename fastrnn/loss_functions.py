@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn.arrays import contiguous
 
-from .derivative import Traced
+from .tape import Traced
 from .tensors import as_tensor
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def class_labels(y_true, y_pred: np.ndarray) -> np.ndarray:
 
 
 def _gradient(fn: Callable) -> Callable:
-    """Attach a gradient to `fn`, which so can be a step of a user's loss (fastrnn.derivative)."""
+    """Attach a gradient to `fn`, which so can be a step of a user's loss (fastrnn.tape)."""
 
     @functools.wraps(fn)
     def loss(y_true, y_pred, *args, **options):

@@ -7,7 +7,7 @@ masks. A user's own function of NumPy's functions, or those of keras.backend,
         return np.mean(np.abs(y_true - y_pred), axis=-1)
 
 is trained with the derivative of the sum of its values with respect to y_pred that
-fastrnn.derivative finds, or, which is faster and goes for any function, that of its attribute
+fastrnn.tape finds, or, which is faster and goes for any function, that of its attribute
 
     absolute.gradient = lambda y_true, y_pred: np.sign(y_pred - y_true) / y_pred.shape[-1]
 """
@@ -26,7 +26,6 @@ from fastrnn._public import public
 from fastrnn.arrays import contiguous
 
 from . import _engine, checks
-from .derivative import derivative_of_users
 from .loss_functions import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -55,6 +54,7 @@ from .loss_functions import (
     squared_hinge,
     warn_of_one_class,
 )
+from .tape import derivative_of_users
 from .tensors import tensor
 from .utils import Configurable, deserialize_object, serialize_object, snake_case
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from fastrnn import activations
 from fastrnn._public import public
-from fastrnn.derivative import Traced, value_of
 from fastrnn.layers.operation import OPERATIONS, Operation
 from fastrnn.layers.symbolic import Symbolic, is_symbolic
+from fastrnn.tape import Traced, value_of
 from fastrnn.tensors import as_tensor
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
 """Penalties on weights and outputs, as keras.regularizers.
 
 A regularizer is called as `regularizer(w) -> float`; `regularizer.gradient(w)` is the derivative,
-an array of the shape and dtype of `w`. For users' callables without one fastrnn.derivative finds
+an array of the shape and dtype of `w`. For users' callables without one fastrnn.tape finds
 it.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn._public import public
 
-from .derivative import derivative_of_users
+from .tape import derivative_of_users
 from .tensors import tensor
 from .utils import Configurable, class_table, deserialize_object, get_object, serialize_object
 
@@ -161,7 +161,7 @@ def get(identifier):
 
 
 def gradient_of(regularizer, w) -> np.ndarray:
-    """`regularizer.gradient(w)`, of a user's callable by fastrnn.derivative where it has none; that
+    """`regularizer.gradient(w)`, of a user's callable by fastrnn.tape where it has none; that
     raises ValueError for what is more than NumPy's functions."""
     if hasattr(regularizer, "gradient"):
         return regularizer.gradient(w)

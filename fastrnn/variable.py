@@ -4,8 +4,10 @@ import threading
 
 import numpy as np
 
+from fastrnn.arrays import Array as Array
 from fastrnn.arrays import check_range
 from fastrnn.process import fork_safe
+from fastrnn.tape import Source, value_of, weight_takes_part
 
 
 class Version:
@@ -112,24 +114,53 @@ def aligned(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
-class Array(np.ndarray):
-    """An array that scripts written for TensorFlow can call numpy() on."""
+class Variable(Source):
+    """A weight, or another array that changes: what operations and NumPy's functions take.
 
-    def numpy(self) -> np.ndarray:
-        return np.asarray(self)
+    initializer: numbers, an array, or an initializer's name or function, with which `shape` is
+    given. dtype: default float32 for numbers that are not whole, int32 for those that are. Change
+    it with `assign`. `value` is its array and `gradient` that of the last backward pass (None where
+    it is no weight in training); both may be views into a Store. Source:
+    https://keras.io/api/ops/ (keras.Variable), tf.Variable."""
 
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
+    T = property(lambda self: np.transpose(self))
 
-class Variable:
-    """A weight. `value` is its array and `gradient` that of the last backward pass (None where
-    the weight is not trained); both may be views into a Store. Change it with `assign`."""
+    def __init__(
+        self,
+        initializer,
+        shape=None,
+        dtype=None,
+        trainable=True,
+        autocast=True,
+        aggregation=None,
+        synchronization=None,
+        name=None,
+        *,
+        regularizer=None,
+        constraint=None,
+    ):
+        if isinstance(shape, bool):  # tf.Variable's second argument is trainable
+            shape, trainable = None, shape
+        if callable(initializer) or isinstance(initializer, str):
+            from fastrnn import initializers
 
-    def __init__(self, name, value, trainable=True, regularizer=None, constraint=None):
-        self.name, self.path = name, name
-        self.value = np.array(value, np.float32, order="C")
+            initializer = initializers.get(initializer)(tuple(shape or ()), dtype=dtype)
+        value = np.array(value_of(initializer), order="C")
+        if dtype is None:
+            dtype = {"f": np.float32, "i": value.dtype}.get(value.dtype.kind, value.dtype)
+            if value.dtype == np.int64 and not hasattr(initializer, "dtype"):
+                dtype = np.int32
+        check_range("initializer", name, value)
+        self.name = self.path = name or "variable"
+        self.value = value.astype(dtype)
         self.gradient = None
         self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint
         self.store = None
         self._version = _change()
+
+    def takes_part(self) -> bool:
+        return weight_takes_part(self, self.trainable and self.value.dtype.kind == "f")
 
     @property
     def version(self):
@@ -143,24 +174,16 @@ class Variable:
             self.store.version = version
 
     @property
-    def shape(self):
-        return self.value.shape
-
-    @property
-    def ndim(self):
-        return self.value.ndim
-
-    @property
     def dtype(self):
-        return "float32"
+        return self.value.dtype.name
 
     def touch(self):
         """Say that the value was changed in place."""
         self.version = _change()
 
-    def assign(self, value):
+    def assign(self, value, use_locking=False, name=None, read_value=True):
         """Set the value; the shape must be the variable's own."""
-        value = np.asarray(value)
+        value = np.asarray(value_of(value))
         if value.shape != self.value.shape:
             raise ValueError(
                 f"value: expected shape {self.value.shape} for weight {self.path!r}, "
@@ -169,21 +192,23 @@ class Variable:
         check_range("value", self.path, value)
         with Change((self,)):
             self.value[...] = value
+        return self
 
     def assign_add(self, value):
-        self.assign(self.value + np.asarray(value))
+        return self.assign(self.value + np.asarray(value_of(value)))
 
     def assign_sub(self, value):
-        self.assign(self.value - np.asarray(value))
+        return self.assign(self.value - np.asarray(value_of(value)))
 
     def numpy(self):
         return self.value.copy()
 
-    def __array__(self, dtype=None, copy=None):
-        return np.array(self.value, dtype=dtype)
+    def read_value(self):
+        """The value as it is now, in recordings a step."""
+        return +self
 
     def __repr__(self):
-        return f"<Variable path={self.path}, shape={self.shape}, dtype=float32>"
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"
 
 
 class Store:

@@ -7,8 +7,8 @@ import fastrnn
 
 # From the ground up. A package counts as one part.
 ORDER = """
-    _engine _public _types process arrays checks runtime random variable run progress
-    plot preprocessing tensors derivative datasets utils
+    _engine _public _types process arrays checks runtime random tape variable run progress
+    plot preprocessing tensors datasets utils
     schedules constraints activations regularizers initializers layers
     ops
     loss_functions losses metric confusion_metrics metrics optimizers
@@ -16,9 +16,14 @@ ORDER = """
     sklearn as_keras examples __init__ cli __main__
 """.split()
 
-# Imports upward, within functions, that are still there: a model saves and loads itself, and
-# fastrnn.utils offers what Keras has there.
-UPWARD = {("models", "saving"), ("models", "interop"), ("datasets", "saving")}
+# Imports upward, within functions, that are still there: a model saves and loads itself, a Variable
+# is made by an initializer's name, and fastrnn.utils offers what Keras has there.
+UPWARD = {
+    ("variable", "initializers"),
+    ("models", "saving"),
+    ("models", "interop"),
+    ("datasets", "saving"),
+}
 
 ROOT = pathlib.Path(fastrnn.__file__).parent
 

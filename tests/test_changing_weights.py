@@ -228,7 +228,7 @@ def test_streams_see_one_set():
 
 
 def test_a_change_within_a_change_stays_unsettled():
-    weights = [variable.Variable(name, np.zeros(2)) for name in "ab"]
+    weights = [variable.Variable(np.zeros(2), name=name) for name in "ab"]
     with variable.Change(weights):
         with variable.Change(weights[:1]):
             pass
@@ -237,7 +237,7 @@ def test_a_change_within_a_change_stays_unsettled():
 
 
 def test_an_error_within_a_change_leaves_it_settled():
-    weight = variable.Variable("a", np.zeros(2))
+    weight = variable.Variable(np.zeros(2), name="a")
     with pytest.raises(KeyError), variable.Change([weight]):
         raise KeyError
     assert weight.version.settled

@@ -39,7 +39,12 @@ NAMES = sorted({name for name, _ in CASES})
 
 
 def make_store(rng, shapes=SHAPES):
-    return Store([Variable(name, rng.normal(size=shape)) for name, shape in shapes.items()])
+    return Store(
+        [
+            Variable(rng.normal(size=shape), dtype="float32", name=name)
+            for name, shape in shapes.items()
+        ]
+    )
 
 
 def gradients_of(rng, store):
@@ -386,7 +391,12 @@ def test_state_is_named_and_ordered_as_in_keras(rng):
         "lstm_kernel_velocity_hat": (2, 3),
         "bias_velocity_hat": (3,),
     }
-    same_names = Store([Variable("w", np.zeros(2)), Variable("w", np.zeros(3))])
+    same_names = Store(
+        [
+            Variable(np.zeros(2), dtype="float32", name="w"),
+            Variable(np.zeros(3), dtype="float32", name="w"),
+        ]
+    )
     optimizer = optimizers.Nadam(schedules.ExponentialDecay(0.1, 1, 0.5))
     optimizer.build(same_names)
     names = ["w_momentum", "w_velocity", "w_1_momentum", "w_1_velocity"]

@@ -1,6 +1,6 @@
 """What scripts use of keras.backend, keras.config and keras.ops, on NumPy arrays.
 
-A loss made of these functions has a derivative (fastrnn.derivative)."""
+A loss made of these functions has a derivative (fastrnn.tape)."""
 
 import numpy as np
 

@@ -287,11 +287,11 @@ class Projection(Layer):
 
     def _pack(self, run):
         bias = self.bias
-        version = (self.kernel.version, bias and bias.version, _engine.isa())
+        version = (self.kernel.version, None if bias is None else bias.version, _engine.isa())
         packed, current = run.packed(self, version, lambda: _engine.PackedDense(*self._matrix))
         if not current:
             kernel = self.kernel.value.reshape(self._matrix)
-            packed.pack(kernel, bias and bias.value.reshape(-1), run.keeps)
+            packed.pack(kernel, None if bias is None else bias.value.reshape(-1), run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 

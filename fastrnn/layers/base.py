@@ -241,7 +241,9 @@ class Layer:
     ):
         value = initializers.get(initializer)(tuple(shape), dtype="float32")
         check_range("initializer", f"{self.name}/{name}", np.asarray(value))
-        variable = Variable(name, value, trainable, regularizer, constraint)
+        variable = Variable(
+            value, trainable=trainable, name=name, regularizer=regularizer, constraint=constraint
+        )
         variable.path = f"{self.name}/{name}"
         self._variables.append(variable)
         self._variables.sort(key=lambda v: not v.trainable)

@@ -172,7 +172,7 @@ class ConvLSTM(OneCell, OfWindows):
         if not current:
             matrix = records.matrix(self.kernel.value, self.recurrent_kernel.value)
             zeros = np.zeros((self.filters, self.gates * self.filters), np.float32)
-            packed.pack(matrix, zeros, bias and bias.value, run.keeps, run.keeps)
+            packed.pack(matrix, zeros, None if bias is None else bias.value, run.keeps, run.keeps)
             run.keep_packed(key, packed, version)
         return packed
 

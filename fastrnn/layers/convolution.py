@@ -99,10 +99,10 @@ class Convolution(OfWindows):
 
     def _pack(self, run):
         bias = self.bias
-        version = (self.kernel.version, bias and bias.version, _engine.isa())
+        version = (self.kernel.version, None if bias is None else bias.version, _engine.isa())
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(self._matrix(), bias and bias.value, run.keeps)
+            packed.pack(self._matrix(), None if bias is None else bias.value, run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 

@@ -78,10 +78,10 @@ class Dense(Layer):
 
     def _pack(self, run):
         bias = self.bias
-        version = (self.kernel.version, bias and bias.version, _engine.isa())
+        version = (self.kernel.version, None if bias is None else bias.version, _engine.isa())
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(self.kernel.value, bias and bias.value, run.keeps)
+            packed.pack(self.kernel.value, None if bias is None else bias.value, run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 

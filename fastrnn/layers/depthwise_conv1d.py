@@ -237,10 +237,10 @@ class SeparableConv1D(_Depthwise):
 
     def _pack(self, run):
         kernel, bias = self.pointwise_kernel, self.bias
-        version = (kernel.version, bias and bias.version, _engine.isa())
+        version = (kernel.version, None if bias is None else bias.version, _engine.isa())
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(kernel.value[0], bias and bias.value, run.keeps)
+            packed.pack(kernel.value[0], None if bias is None else bias.value, run.keeps)
             run.keep_packed(self, packed, version)
         return packed
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.derivative import Traced, play
 from fastrnn.layers.base import Layer
 from fastrnn.layers.symbolic import Node, Symbolic
+from fastrnn.tape import Traced, gradients, recording
 
 OPERATIONS: dict[str, type] = {}  # Keras's classes by name, which fastrnn.ops fills
 _DTYPES = ("bool", "float32", "float64", "int32", "int64")  # of constants in files
@@ -104,23 +104,22 @@ class Operation(Layer):
     def forward(self, x, run, mask=None, args=()):
         xs = x if isinstance(x, list) else [x]
         if run.keeps:
-            tape = []
-            xs = [Traced(array, tape, ()) for array in xs]
-        y = self.function(*filled(args, xs), **self.options)
-        if run.keeps:
-            run.saved[self] = xs, y, tape
+            xs = [Traced(array) for array in xs]
+            with recording(strict=True):
+                y = self.function(*filled(args, xs), **self.options)
+            run.saved[self] = xs, y
+        else:
+            y = self.function(*filled(args, xs), **self.options)
         return [_plain(part) for part in y] if isinstance(y, (list, tuple)) else _plain(y)
 
     def backward(self, dy, run, need_dx=True):
-        xs, y, tape = run.saved.pop(self)
+        xs, y = run.saved.pop(self)
         if not need_dx:
             return None
         several = isinstance(y, (list, tuple))
-        for part, gradient in zip(*((y, dy) if several else ([y], [dy])), strict=True):
-            if isinstance(part, Traced):
-                part.gradient = gradient if part.gradient is None else part.gradient + gradient
-        play(tape)
-        found = [np.zeros_like(x.value) if x.gradient is None else x.gradient for x in xs]
+        ends = zip(*((y, dy) if several else ([y], [dy])), strict=True)
+        found = gradients([end for end in ends if isinstance(end[0], Traced)], release=True)
+        found = [found[id(x)] if id(x) in found else np.zeros_like(x.value) for x in xs]
         if len(xs) == 1:
             return np.ascontiguousarray(found[0], np.float32)
         return [np.array(gradient, np.float32, order="C") for gradient in found]

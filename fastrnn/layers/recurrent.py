@@ -376,7 +376,9 @@ class OneCell(Recurrent):
         bias, version = self.bias, self._version()
         packed, current = run.packed(self, version, self._new_packed)
         if not current:
-            packed.pack(self.kernel.value, self.recurrent_kernel.value, bias and bias.value)
+            packed.pack(
+                self.kernel.value, self.recurrent_kernel.value, None if bias is None else bias.value
+            )
             run.keep_packed(self, packed, version)
         return packed
 
@@ -387,7 +389,7 @@ class OneCell(Recurrent):
         """What the packed weights depend on."""
         bias = self.bias
         return (
-            self.kernel.version, self.recurrent_kernel.version, bias and bias.version,
+            self.kernel.version, self.recurrent_kernel.version, None if bias is None else bias.version,
             _engine.isa(),
         )  # fmt: skip
 

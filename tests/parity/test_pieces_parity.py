@@ -211,7 +211,7 @@ def test_optimizer(seed, tally):
             optimizer.finalize_variable_values(variables)
             return [v.numpy() - w for v, w in zip(variables, weights, strict=True)]
 
-    variables = [fastrnn.variable.Variable("w", w) for w in weights]
+    variables = [fastrnn.variable.Variable(w, dtype="float32", name="w") for w in weights]
     store = fastrnn.variable.Store(variables)
     optimizer = make(fastrnn)
     for step in gradients:

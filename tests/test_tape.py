@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastrnn import layers, losses, models
-from fastrnn.derivative import derivative
 from fastrnn.initializers import Orthogonal
+from fastrnn.tape import derivative
 
 LOSSES = {
     "absolute": lambda t, p: np.mean(np.abs(t - p), axis=-1),

@@ -1,0 +1,637 @@
+"""The tape: derivatives of whatever is computed from NumPy's functions.
+
+While a recording is open, an operation on a `Traced` array, or on a weight that is trained, gives a
+`Traced`: an array that knows what it was computed from, and how gradients go back to that. A layer
+of fastrnn is one such step, its `backward` the way back. `gradients` goes back over the steps from
+the last; what is left of them goes with the arrays that nobody holds any more. Outside recordings
+the same operations give plain arrays.
+
+Losses, activations and regularizers of the user's own are differentiated so (`derivative`), layers
+and models that only say `call` (fastrnn.layers.own), and what runs under a GradientTape. Where a
+step has a kink its derivative is TensorFlow's: 0 for abs, shared by those that are the greatest for
+max.
+"""
+
+import contextlib
+import heapq
+import itertools
+import threading
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from .arrays import Array, as_array
+
+_numbers = itertools.count(1)
+
+
+class _State(threading.local):
+    """Of this thread: how many recordings are open; does the innermost refuse to make plain arrays
+    of what is traced, which would lose a derivative; do weights take part by themselves, and which
+    do so beside?"""
+
+    depth, strict, weights, watched = 0, False, True, ()
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def recording(strict=False, weights=True, watched=()):
+    """`with recording():` operations in this thread are remembered. strict: refuse to make plain
+    arrays of what is traced; weights: whether those that are trained take part by themselves;
+    watched: a set of others that do."""
+    before = vars(_state).copy()
+    _state.depth += 1
+    _state.strict, _state.weights, _state.watched = strict, weights, watched
+    try:
+        yield
+    finally:
+        vars(_state).clear()
+        vars(_state).update(before)
+
+
+@contextlib.contextmanager
+def not_recording():
+    """`with not_recording():` they are not."""
+    before = _state.depth
+    _state.depth = 0
+    try:
+        yield
+    finally:
+        _state.depth = before
+
+
+def is_recording() -> bool:
+    return _state.depth > 0
+
+
+def weight_takes_part(weight, trained) -> bool:
+    """Are steps from this weight to be remembered now?"""
+    return _state.depth > 0 and (trained and _state.weights or weight in _state.watched)
+
+
+def derivative(function, x, dy=None) -> np.ndarray:
+    """The derivative with respect to x of the sum of y = function(x), or of dy * y.
+
+    Raises ValueError for a result that does not come from x, TypeError for a step of which no
+    derivative is known.
+    """
+    x = Traced(np.asarray(x))
+    with recording(strict=True, weights=False):
+        y = function(x)
+    if not isinstance(y, Traced):
+        raise ValueError("the result comes from no step with a derivative")
+    found = gradients([(y, np.ones_like(y.value) if dy is None else dy)], release=True)
+    return found.get(id(x), np.zeros_like(x.value))
+
+
+def derivative_of_users(kind, name, advice, function, x, dy=None) -> np.ndarray:
+    """`derivative` of a user's function; where there is none, a ValueError that ends in advice."""
+    try:
+        return derivative(function, x, dy)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{kind}: no derivative of {name} was found: {error}; {advice}") from error
+
+
+def gradients(ends, release=False, wanted=()):
+    """{id: gradient} of the weights and first arrays that steps go back to from `ends`, pairs of a
+    Traced and its gradient, and of those `wanted`, a set of ids. release: forget the steps."""
+    found, own, pending = {}, set(), []
+
+    def add(source, part):
+        key = id(source)
+        if type(source) is Joint:
+            if key not in found:
+                found[key] = [None] * source.count
+                heapq.heappush(pending, (-source.number, source))
+            place, part = part
+            before = found[key][place]
+            found[key][place] = part if before is None else before + part
+        elif key not in found:
+            found[key] = part
+            if source.sources:
+                heapq.heappush(pending, (-source.number, source))
+        elif key in own:
+            found[key] += part
+        else:
+            own.add(key)
+            found[key] = found[key] + part
+
+    for end, gradient in ends:
+        add(end, gradient)
+    while pending:
+        _, node = heapq.heappop(pending)
+        gradient = found[id(node)] if id(node) in wanted else found.pop(id(node))
+        own.discard(id(node))
+        sources, pull = node.sources, node.pull
+        if release:
+            node.sources, node.pull = (), None
+        for source, part in zip(sources, pull(gradient), strict=True):
+            if part is not None:
+                add(source, part)
+    return found
+
+
+class Source(NDArrayOperatorsMixin):
+    """What steps start from: `value`, an array, that operators and NumPy's functions take."""
+
+    __hash__ = object.__hash__
+    number, sources, pull = 0, (), None
+
+    shape = property(lambda self: self.value.shape)
+    ndim = property(lambda self: self.value.ndim)
+    size = property(lambda self: self.value.size)
+    dtype = property(lambda self: self.value.dtype)
+    T = property(lambda self: np.transpose(self))
+
+    def takes_part(self) -> bool:
+        """Are steps from here to be remembered?"""
+        return _state.depth > 0
+
+    def then(self, value, pull):
+        """What comes of this alone, and the way back for its gradient."""
+        return traced(value, [(self, pull)])
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        if ufunc is np.matmul and method == "__call__":
+            return _matmul(*inputs)
+        values = _alike(inputs)
+        if method != "__call__" or ufunc not in _UFUNCS:
+            if method == "__call__" and ufunc in _FLAT:
+                return as_array(ufunc(*values, **options))
+            if not any(map(_takes_part, inputs)):
+                return as_array(getattr(ufunc, method)(*values, **options))
+            raise _unknown(ufunc)
+        y = ufunc(*values, **options)
+        if not any(map(_takes_part, inputs)):
+            return as_array(y)
+        ways = _UFUNCS[ufunc](y, *values)
+        return traced(
+            y, [(x, _unspread(way, np.shape(y), x)) for x, way in zip(inputs, ways, strict=True)]
+        )
+
+    def __array_function__(self, function, types, args, options):
+        if function in _FUNCTIONS and any(map(_takes_part, _leaves(args))):
+            return _FUNCTIONS[function](*args, **options)
+        if function not in _FLAT and any(map(_takes_part, _leaves(args))):
+            raise _unknown(function)
+        return as_array(function(*_valued(args), **_valued(options)))
+
+    def __array__(self, dtype=None, copy=None):
+        if _state.strict and self.takes_part():
+            raise TypeError("to find its derivative it must not make an array of what it is given")
+        return np.array(self.value, dtype, copy=True if copy is None else copy)
+
+    def __len__(self):
+        return len(self.value)
+
+    def __iter__(self):
+        return (self[place] for place in range(len(self.value)))
+
+    def __getitem__(self, place):
+        place = _valued(place)
+        if not self.takes_part():
+            return as_array(self.value[place])
+        parts = place if isinstance(place, tuple) else (place,)
+        basic = all(isinstance(p, (int, slice, type(None), type(Ellipsis))) for p in parts)
+        shape, dtype = self.shape, self.dtype
+
+        def pull(g):
+            whole = np.zeros(shape, dtype)
+            if basic:
+                whole[place] = g
+            else:
+                np.add.at(whole, place, g)
+            return whole
+
+        return self.then(self.value[place], pull)
+
+    def __bool__(self):
+        return bool(self.value)
+
+    def __float__(self):
+        return float(self.value)
+
+    def __int__(self):
+        return int(self.value)
+
+    def __format__(self, spec):
+        return format(self.value[()] if self.value.ndim == 0 else self.value, spec)
+
+    def numpy(self):
+        """A copy of the value."""
+        return self.value.copy()[()]
+
+    def item(self):
+        return self.value.item()
+
+    def astype(self, dtype):
+        before = self.dtype
+        return self.then(self.value.astype(dtype), lambda g: g.astype(before))
+
+    def reshape(self, *shape):
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def sum(self, *args, **options):
+        return np.sum(self, *args, **options)
+
+    def mean(self, *args, **options):
+        return np.mean(self, *args, **options)
+
+    def max(self, *args, **options):
+        return np.max(self, *args, **options)
+
+    def min(self, *args, **options):
+        return np.min(self, *args, **options)
+
+
+class Traced(Source):
+    """An array of a recording. sources: what it was computed from; pull: the function that takes
+    its gradient to theirs, None for one that needs none."""
+
+    def __init__(self, value, sources=(), pull=None):
+        self.value, self.sources, self.pull = value, sources, pull
+        self.number = next(_numbers)
+
+    def __repr__(self):
+        return f"<Traced shape={self.shape}, dtype={self.dtype}, value={self.value}>"
+
+
+class Joint:
+    """A step with several results, each a Traced whose only source this is. sources, pull: as those
+    of a Traced; pull gets the list of the results' gradients, None for those without."""
+
+    def __init__(self, sources, pull, count):
+        self.sources, self.pull, self.count, self.number = sources, pull, count, next(_numbers)
+
+    def result(self, place, value):
+        return Traced(value, (self,), lambda g: ((place, g),))
+
+
+class Watched(Array):
+    """An array that a GradientTape was told to watch: operations on it are steps from `leaf`."""
+
+    leaf: Traced
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        return getattr(ufunc, method)(*_unwatched(inputs), **options)
+
+    def __array_function__(self, function, types, args, options):
+        return function(*_unwatched(args), **options)
+
+    def __getitem__(self, place):
+        return _unwatched(self)[place]
+
+
+def watch(array: Array) -> None:
+    """Let operations on this very array be remembered."""
+    if not isinstance(array, Watched):
+        array.__class__ = Watched
+        array.leaf = Traced(np.asarray(array))
+
+
+def _unwatched(given):
+    """With the leaf, or outside recordings the plain array, in the place of each Watched."""
+    if isinstance(given, Watched):
+        return given.leaf if _state.depth else given.view(Array)
+    if isinstance(given, (list, tuple)):
+        return type(given)(_unwatched(part) for part in given)
+    return given
+
+
+def of(given):
+    """The Traced that a Watched array stands for; anything else as it is."""
+    return _unwatched(given) if isinstance(given, Watched) else given
+
+
+def traced(y, sources):
+    """y as what came from these, pairs of something and the way of the gradient to it, as far as
+    those take part; a plain array where none does."""
+    sources = [pair for pair in sources if _takes_part(pair[0])]
+    if not sources:
+        return as_array(y)
+    if len(sources) == 1:
+        ((source, way),) = sources
+        return Traced(np.asarray(y), (source,), lambda g: (way(g),))
+    ways = [way for _, way in sources]
+    return Traced(
+        np.asarray(y), tuple(source for source, _ in sources), lambda g: [way(g) for way in ways]
+    )
+
+
+def _takes_part(given):
+    return isinstance(given, Source) and given.takes_part()
+
+
+def value_of(given):
+    """The array of a Traced or of a weight; anything else as it is."""
+    return given.value if isinstance(given, Source) else given
+
+
+def _leaves(given):
+    if isinstance(given, (list, tuple)):
+        return [leaf for part in given for leaf in _leaves(part)]
+    return [given]
+
+
+def _valued(given):
+    if isinstance(given, (list, tuple)):
+        return type(given)(_valued(part) for part in given)
+    if isinstance(given, dict):
+        return {key: _valued(part) for key, part in given.items()}
+    return value_of(given)
+
+
+def _alike(inputs):
+    """The values of a step's inputs; what is float64 beside float32 that is traced becomes such, as
+    TensorFlow's constants do."""
+    values = [value_of(given) for given in inputs]
+    if not any(isinstance(x, Source) and x.value.dtype == np.float32 for x in inputs):
+        return values
+    return [
+        value.astype(np.float32)
+        if isinstance(value, (np.ndarray, np.generic))
+        and value.dtype == np.float64
+        and not isinstance(given, Source)
+        else value
+        for given, value in zip(inputs, values, strict=True)
+    ]
+
+
+def _unspread(way, shape, x):
+    """The way back to an input that was broadcast, if it was."""
+    if np.shape(value_of(x)) == shape:
+        return way
+    return lambda g: _summed_to(way(g), x.shape)
+
+
+def _unknown(function):
+    return TypeError(f"no derivative is known of {function.__name__}")
+
+
+def _same(g):
+    return g
+
+
+def _summed_to(gradient, shape):
+    """What broadcasting from `shape` has spread, together again."""
+    gradient = np.sum(gradient, tuple(range(gradient.ndim - len(shape))))
+    axes = tuple(axis for axis, size in enumerate(shape) if size == 1 != gradient.shape[axis])
+    return np.sum(gradient, axes, keepdims=True)
+
+
+def _spread(gradient, axis, keepdims, ndim):
+    """The gradient of a reduction, with the axes that it took away."""
+    if keepdims:
+        return gradient
+    axes = range(ndim) if axis is None else np.atleast_1d(axis) % ndim
+    return np.expand_dims(gradient, tuple(axes))
+
+
+def _sum(a, axis=None, keepdims=False):
+    shape = a.shape
+    return a.then(
+        np.sum(a.value, axis, keepdims=keepdims),
+        lambda g: np.broadcast_to(_spread(g, axis, keepdims, len(shape)), shape),
+    )
+
+
+def _mean(a, axis=None, keepdims=False):
+    total = np.sum(a, axis, keepdims=keepdims)
+    return total / np.float32(a.size / total.size)
+
+
+def _var(a, axis=None, keepdims=False):
+    return np.mean(np.square(a - np.mean(a, axis, keepdims=True)), axis, keepdims=keepdims)
+
+
+def _extreme(function):
+    def rule(a, axis=None, keepdims=False):
+        y = function(a.value, axis, keepdims=True)
+        best = a.value == y
+        share = best / np.sum(best, axis, keepdims=True, dtype=np.float32)
+        return a.then(
+            y if keepdims else function(a.value, axis),
+            lambda g: _spread(g, axis, keepdims, a.ndim) * share,
+        )
+
+    return rule
+
+
+def _clip(a, low=None, high=None, **bounds):
+    low, high = bounds.get("a_min", low), bounds.get("a_max", high)
+    a = a if low is None else np.maximum(a, low)
+    return a if high is None else np.minimum(a, high)
+
+
+def _where(condition, a, b):
+    condition = value_of(condition)
+    y = np.where(condition, value_of(a), value_of(b))
+    of_a, of_b = lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g)
+    return traced(y, [(a, of_a), (b, of_b)])
+
+
+def _reshaping(function):
+    def rule(a, *args, **options):
+        y = function(a.value, *args, **options)
+        return a.then(y, lambda g: g.reshape(a.shape))
+
+    return rule
+
+
+def _transpose(a, axes=None):
+    back = None if axes is None else np.argsort(axes)
+    return a.then(np.transpose(a.value, axes), lambda g: np.transpose(g, back))
+
+
+def _rearranging(function, back):
+    """A function that only puts numbers elsewhere; back(g, *its arguments) undoes it."""
+
+    def rule(a, *args, **options):
+        y = function(a.value, *args, **options)
+        return a.then(y, lambda g: back(g, *args, **options))
+
+    return rule
+
+
+def _concatenate(arrays, axis=0):
+    values = [value_of(array) for array in arrays]
+    ends = np.cumsum([value.shape[axis] for value in values])
+    y = np.concatenate(values, axis)
+
+    def part(n):
+        return lambda g: np.split(g, ends[:-1], axis)[n]
+
+    return traced(y, [(array, part(n)) for n, array in enumerate(arrays)])
+
+
+def _stack(arrays, axis=0):
+    return _concatenate([np.expand_dims(array, axis) for array in arrays], axis)
+
+
+def _split(a, indices_or_sections, axis=0):
+    ends = np.cumsum([part.shape[axis] for part in np.split(a.value, indices_or_sections, axis)])
+    places = [[slice(None)] * a.ndim for _ in ends]
+    for place, begin, end in zip(places, [0, *ends], ends, strict=False):
+        place[axis] = slice(int(begin), int(end))
+    return [a[tuple(place)] for place in places]
+
+
+def _repeat(a, repeats, axis=None):
+    if axis is None or np.ndim(repeats):
+        raise _unknown(np.repeat)
+    axis %= a.ndim
+    shape = (*a.shape[: axis + 1], repeats, *a.shape[axis + 1 :])
+    return a.then(
+        np.repeat(a.value, repeats, axis), lambda g: np.sum(g.reshape(shape), axis=axis + 1)
+    )
+
+
+def _tile(a, repeats):
+    repeats = (repeats,) if np.ndim(repeats) == 0 else tuple(repeats)
+    rank = max(len(repeats), a.ndim)
+    repeats = (1,) * (rank - len(repeats)) + repeats
+    shape = (1,) * (rank - a.ndim) + a.shape
+    spread = [n for pair in zip(repeats, shape, strict=True) for n in pair]
+    return a.then(
+        np.tile(a.value, repeats),
+        lambda g: np.sum(g.reshape(spread), tuple(range(0, 2 * rank, 2))).reshape(a.shape),
+    )
+
+
+def _cumsum(a, axis=None, dtype=None):
+    if axis is None:
+        raise _unknown(np.cumsum)
+    return a.then(
+        np.cumsum(a.value, axis, dtype), lambda g: np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    )
+
+
+def _prod(a, axis=None, keepdims=False):
+    y = np.prod(a.value, axis, keepdims=True)
+
+    def pull(g):
+        if not np.all(a.value):
+            raise ValueError("the derivative of a product needs factors that are not 0")
+        return _spread(g, axis, keepdims, a.ndim) * y / a.value
+
+    return a.then(y if keepdims else np.prod(a.value, axis), pull)
+
+
+def _take(a, indices, axis=None):
+    indices = np.asarray(value_of(indices)).astype(np.int64)
+    if axis is None:
+        return np.ravel(a)[indices]
+    return a[(slice(None),) * (axis % a.ndim) + (indices,)]
+
+
+def _pad(a, pad_width, mode="constant", constant_values=0):
+    if mode != "constant":
+        raise _unknown(np.pad)
+    y = np.pad(a.value, pad_width, constant_values=constant_values)
+    pairs = np.broadcast_to(pad_width, (a.ndim, 2))
+    inner = tuple(slice(low, low + n) for (low, _), n in zip(pairs, a.shape, strict=True))
+    return a.then(y, lambda g: g[inner])
+
+
+def _matmul(a, b):
+    x, y = value_of(a), np.asarray(value_of(b))
+    if min(x.ndim, y.ndim) < 2:
+        raise TypeError("no derivative is known of matmul of vectors")
+    of_a = (a, lambda g: np.matmul(g, np.swapaxes(y, -1, -2)))
+    of_b = (b, lambda g: np.matmul(np.swapaxes(x, -1, -2), g))
+    return traced(np.matmul(x, y), [of_a, of_b])
+
+
+def _dot(a, b):
+    if np.ndim(value_of(b)) != 2:
+        raise TypeError("no derivative is known of dot but with a matrix on the right")
+    return np.matmul(a, b)
+
+
+def _einsum(subscripts, *operands, optimize=True):
+    names, arrow, out = subscripts.replace(" ", "").partition("->")
+    names = names.split(",")
+    values = [np.asarray(value_of(operand)) for operand in operands]
+    if "." in subscripts or not arrow or any(len(set(name)) < len(name) for name in names):
+        raise TypeError("no derivative is known of einsum with ..., without -> or with diagonals")
+
+    def pull_of(n):
+        others = [*zip(names, values, strict=True)]
+        del others[n]
+        elsewhere = {*out, *(axis for name, _ in others for axis in name)}
+        alone = [axis for axis in names[n] if axis not in elsewhere]
+        sizes = [values[n].shape[names[n].index(axis)] for axis in alone]
+        others.append(("".join(alone), np.ones(sizes, values[n].dtype)))
+        rule = ",".join([out, *(name for name, _ in others)]) + "->" + names[n]
+        return lambda g: np.einsum(rule, g, *(v for _, v in others), optimize=True)
+
+    y = np.einsum(subscripts, *values, optimize=True)
+    return traced(y, [(operand, pull_of(n)) for n, operand in enumerate(operands)])
+
+
+# For each input the way back to it: a function of the output y and the inputs gives the list.
+_UFUNCS = {
+    np.absolute: lambda y, a: [lambda g: g * np.sign(a)],
+    np.add: lambda y, a, b: [_same, _same],
+    np.arctan: lambda y, a: [lambda g: g / (1 + a * a)],
+    np.cos: lambda y, a: [lambda g: g * -np.sin(a)],
+    np.divide: lambda y, a, b: [lambda g: g / b, lambda g: g * (-y / b)],
+    np.exp: lambda y, a: [lambda g: g * y],
+    np.expm1: lambda y, a: [lambda g: g * (y + 1)],
+    np.log: lambda y, a: [lambda g: g / a],
+    np.log1p: lambda y, a: [lambda g: g / (1 + a)],
+    np.logaddexp: lambda y, a, b: [lambda g: g * np.exp(a - y), lambda g: g * np.exp(b - y)],
+    np.maximum: lambda y, a, b: [lambda g: g * (a >= b), lambda g: g * (a < b)],
+    np.minimum: lambda y, a, b: [lambda g: g * (a <= b), lambda g: g * (a > b)],
+    np.multiply: lambda y, a, b: [lambda g: g * b, lambda g: g * a],
+    np.negative: lambda y, a: [np.negative],
+    np.positive: lambda y, a: [_same],
+    np.power: lambda y, a, b: [
+        lambda g: g * (b * np.power(a, b - 1)),
+        lambda g: g * (y * np.log(np.where(a > 0, a, 1))),
+    ],
+    np.remainder: lambda y, a, b: [_same, lambda g: g * -np.floor(a / b)],
+    np.sin: lambda y, a: [lambda g: g * np.cos(a)],
+    np.sqrt: lambda y, a: [lambda g: g * (0.5 / y)],
+    np.square: lambda y, a: [lambda g: g * (2 * a)],
+    np.subtract: lambda y, a, b: [_same, np.negative],
+    np.tanh: lambda y, a: [lambda g: g * (1 - y * y)],
+}
+_FUNCTIONS = {
+    np.clip: _clip,
+    np.concatenate: _concatenate,
+    np.cumsum: _cumsum,
+    np.dot: _dot,
+    np.einsum: _einsum,
+    np.expand_dims: _reshaping(np.expand_dims),
+    np.flip: _rearranging(np.flip, np.flip),
+    np.max: _extreme(np.max),
+    np.mean: _mean,
+    np.min: _extreme(np.min),
+    np.moveaxis: _rearranging(np.moveaxis, lambda g, source, to: np.moveaxis(g, to, source)),
+    np.pad: _pad,
+    np.prod: _prod,
+    np.ravel: _reshaping(np.ravel),
+    np.repeat: _repeat,
+    np.reshape: _reshaping(np.reshape),
+    np.split: _split,
+    np.squeeze: _reshaping(np.squeeze),
+    np.stack: _stack,
+    np.std: lambda a, axis=None, keepdims=False: np.sqrt(_var(a, axis, keepdims)),
+    np.sum: _sum,
+    np.swapaxes: _rearranging(np.swapaxes, np.swapaxes),
+    np.take: _take,
+    np.tile: _tile,
+    np.transpose: _transpose,
+    np.var: _var,
+    np.where: _where,
+}
+_FLAT = {  # of derivative 0, or without one
+    *(np.all, np.any, np.argsort, np.floor_divide, np.isinf, np.logical_and, np.logical_not),
+    *(np.logical_or, np.logical_xor),
+    *(np.argmax, np.argmin, np.ndim, np.ones_like, np.round, np.shape, np.size, np.zeros_like),
+    *(np.ceil, np.equal, np.floor, np.greater, np.greater_equal, np.isfinite, np.isnan, np.less),
+    *(np.less_equal, np.not_equal, np.rint, np.sign),
+}
