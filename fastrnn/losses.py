@@ -54,7 +54,7 @@ from .loss_functions import (
     squared_hinge,
     warn_of_one_class,
 )
-from .tape import derivative_of_users
+from .tape import Source, Traced, derivative_of_users, is_recording, of, value_of
 from .tensors import tensor
 from .utils import Configurable, deserialize_object, serialize_object, snake_case
 
@@ -125,12 +125,34 @@ class Loss(Configurable):
     @tensor
     def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss, a float (an array for reduction "none")."""
+        y_pred, mask = of(y_pred), getattr(y_pred, "_keras_mask", None) if mask is None else mask
+        if isinstance(y_pred, Source):
+            if is_recording():
+                return self._recorded(y_true, y_pred, sample_weight, mask)
+            y_pred = y_pred.value
+        y_true = value_of(y_true)
         if self._runs_in_kernel() and self.reduction not in ("none", None):
             return self._run(y_true, y_pred, sample_weight, mask, False, False)[0]
         y_true, y_pred = self._inputs(y_true, y_pred, sample_weight, mask)
         values = np.asarray(self.call(y_true, y_pred))
         mask = self._full_mask(y_true, y_pred, mask)
         return self._reduce(values, *self._weigh(values.shape, sample_weight, mask))
+
+    def _recorded(self, y_true, y_pred, sample_weight, mask):
+        """The loss as one step of the tape."""
+        if isinstance(of(y_true), Traced):
+            raise ValueError(
+                f"y_true: expected values of which loss {self.name!r} needs no derivative; "
+                "stop_gradient(y_true) makes such, operations of fastrnn.ops have both"
+            )
+        value, gradient = self.value_and_gradient(
+            value_of(y_true), y_pred.value, value_of(of(sample_weight)), mask
+        )
+
+        def way(g):
+            return gradient * np.reshape(g, (*g.shape, *(1,) * (gradient.ndim - g.ndim)))
+
+        return y_pred.then(np.asarray(value, np.float32), way)
 
     def value_and_gradient(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss and its float32 gradient with respect to y_pred.

@@ -19,6 +19,7 @@ from fastrnn._public import public
 
 from . import checks, schedules
 from ._engine import Update, clip, scale, sum_of_squares
+from .gradient_tape import GradientTape
 from .tensors import Count, State
 from .utils import (
     Configurable,
@@ -28,7 +29,7 @@ from .utils import (
     serialize_object,
     snake_case,
 )
-from .variable import Change, aligned
+from .variable import Change, Store, Variable, aligned
 
 if TYPE_CHECKING:
     from fastrnn._types import DecayingOptions, OptimizerOptions, Rate, Unpack
@@ -236,10 +237,13 @@ class Optimizer(Configurable):
         return {}
 
     def build(self, store) -> None:
-        """Bind to a store; `update` does so by itself. Another store has to have the same shapes.
+        """Bind to a store, or to a list of weights; `update` and `apply` do so by themselves.
+        Another store has to have the same shapes.
 
         Raises ValueError if it has not: an optimizer serves one model.
         """
+        if isinstance(store, (list, tuple)):
+            store = self._store_of(store)
         shapes = [np.shape(variable.value) for variable in store.variables]
         if self._shapes not in (None, shapes):
             raise ValueError(
@@ -285,6 +289,82 @@ class Optimizer(Configurable):
         if self.use_ema:
             self._average(store)
         self._calls += 1
+
+    def _store_of(self, variables):
+        """The store that has these weights, and no others; made where there is none."""
+        if wrong := [v for v in variables if not isinstance(v, Variable)]:
+            raise ValueError(
+                f"trainable_variables: expected weights, received {type(wrong[0]).__name__}"
+            )
+        if fixed := [v.path for v in variables if v.value.dtype != np.float32]:
+            raise ValueError(f"trainable_variables: expected float32, received {fixed[0]!r}")
+        store = variables[0].store if variables else None
+        if store is not None and [*map(id, store.variables)] == [*map(id, variables)]:
+            return store
+        for other in {id(v.store): v.store for v in variables if v.store}.values():
+            other.release()
+        return Store(variables)
+
+    def apply(self, grads, trainable_variables=None) -> None:
+        """One update from these gradients of the weights, which are those of `build` or of the
+        first call by default; None for one leaves it as it is. Applies the weights' constraints.
+
+        Raises ValueError for gradients of other shapes, or none at all, and for weights that the
+        optimizer was not built for.
+        """
+        grads = list(grads)
+        built = None if self._store is None else self._store.variables
+        variables = list(built or () if trainable_variables is None else trainable_variables)
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"grads: expected one for each of {len(variables)} weights, received {len(grads)}"
+            )
+        found = dict(zip(map(id, variables), grads, strict=True))
+        if built is not None and {*found} < {*map(id, built)}:
+            variables = built
+        if not any(found.get(id(variable)) is not None for variable in variables):
+            raise ValueError("grads: expected a gradient of a weight at least, received none")
+        store = self._store_of(variables)
+        if self._store is not store:
+            self.build(store)
+        kept = []
+        for variable, place in self._places():
+            gradient = found.get(id(variable))
+            if gradient is None:
+                variable.gradient[...] = 0
+                flat = [store.values, *self._slots.values()]
+                kept += [(array[place], array[place].copy()) for array in flat]
+                continue
+            gradient = np.asarray(getattr(gradient, "value", gradient))
+            if gradient.shape != variable.shape:
+                raise ValueError(
+                    f"grads: expected shape {variable.shape} for {variable.path!r}, received "
+                    f"{gradient.shape}"
+                )
+            variable.gradient[...] = gradient
+        with Change((store,)):
+            self.update(store)
+            for array, before in kept:
+                array[...] = before
+            for variable in store.variables:
+                if variable.constraint is not None:
+                    variable.value[...] = variable.constraint(variable.value)
+
+    def apply_gradients(self, grads_and_vars, **old) -> int:
+        """`apply` for pairs of a gradient and its weight; returns the steps made so far."""
+        pairs = list(grads_and_vars)
+        self.apply([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
+        return self.iterations
+
+    def minimize(self, loss, var_list, tape=None) -> int:
+        """One update down a loss: a function without arguments, or what a tape has seen."""
+        if tape is None:
+            if not callable(loss):
+                raise ValueError("loss: expected a function without arguments where tape is None")
+            with GradientTape() as tape:
+                loss = loss()
+        variables = list(var_list() if callable(var_list) else var_list)
+        return self.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     def _factors(self, rate: float) -> tuple[float, ...]:
         """rate, mean_factor, gradient_factor, square_factor of the engine's step."""

@@ -79,13 +79,16 @@ class Run:
         """A Run within this one, for one of several passes through the same layers."""
         key = (owner, index)
         if key not in self._children:
-            self._children[key] = Run()
+            self._children[key] = self._new_child()
         child = self._children[key]
         child.training, child.prepare, child.keeps = self.training, self.prepare, self.keeps
         child.losses, child.updates, child.filled = self.losses, self.updates, self.filled
         child._packed, child._added = self._packed, self._added
         child.walks, child.rooms = self.walks, self.rooms
         return child
+
+    def _new_child(self):
+        return Run()
 
     def of_call(self, layer, number):
         """The Run of a layer's call, counted from 0, in this pass."""
@@ -128,6 +131,31 @@ class Run:
         for variable, share, target in self.updates:
             variable.value += share * (target - variable.value)
         self.updates.clear()
+
+
+class TapedRun(Run):
+    """The Run of one call on the tape. Gradients of weights come into arrays of their own."""
+
+    def __init__(self, training=False):
+        super().__init__(training, keeps=True)
+        self._found = {}
+
+    def _new_child(self):
+        child = TapedRun()
+        child._found = self._found
+        return child
+
+    def gradient_array(self, layer, variable):
+        array = np.empty(variable.shape, np.float32)
+        self._found.setdefault(id(variable), []).append(array)
+        return array
+
+    def gradients_of(self, weights):
+        """What was found for each, None where nothing was."""
+        return [
+            sum(parts[1:], parts[0]) if parts else None
+            for parts in (self._found.get(id(weight)) for weight in weights)
+        ]
 
 
 class Rooms:

@@ -536,12 +536,25 @@ def _pad(a, pad_width, mode="constant", constant_values=0):
 
 
 def _matmul(a, b):
-    x, y = value_of(a), np.asarray(value_of(b))
-    if min(x.ndim, y.ndim) < 2:
-        raise TypeError("no derivative is known of matmul of vectors")
-    of_a = (a, lambda g: np.matmul(g, np.swapaxes(y, -1, -2)))
-    of_b = (b, lambda g: np.matmul(np.swapaxes(x, -1, -2), g))
-    return traced(np.matmul(x, y), [of_a, of_b])
+    x, y = _alike((a, b))
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim == 1 or y.ndim == 1:
+        product = _matmul(a[None] if x.ndim == 1 else a, b[:, None] if y.ndim == 1 else b)
+        product = np.squeeze(product, -1) if y.ndim == 1 else product
+        return np.squeeze(product, -1 - (y.ndim > 1)) if x.ndim == 1 else product
+    if y.ndim == 2 < x.ndim:  # one product
+        rows = x.reshape(-1, x.shape[-1])
+
+        def of_a(g):
+            return (g.reshape(-1, g.shape[-1]) @ y.T).reshape(x.shape)
+
+        def of_b(g):
+            return rows.T @ g.reshape(-1, g.shape[-1])
+
+        return traced((rows @ y).reshape(*x.shape[:-1], y.shape[-1]), [(a, of_a), (b, of_b)])
+    of_a = lambda g: _summed_to(np.matmul(g, np.swapaxes(y, -1, -2)), x.shape)  # noqa: E731
+    of_b = lambda g: _summed_to(np.matmul(np.swapaxes(x, -1, -2), g), y.shape)  # noqa: E731
+    return traced(np.matmul(x, y), [(a, of_a), (b, of_b)])
 
 
 def _dot(a, b):

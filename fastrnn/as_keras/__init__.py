@@ -158,6 +158,8 @@ _NAMES = {
     "keras_contrib.metrics": _CRF_METRICS,
     "keras_contrib.metrics.crf_accuracies": _CRF_METRICS,
     "tensorflow": {
+        "GradientTape": "gradient_tape.GradientTape",
+        "Variable": "variable.Variable",
         "set_random_seed": "random.set_seed",
         **_MATH,
         **_REDUCTIONS,

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import inspect
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn import _engine, activations, constraints, initializers, regularizers
-from fastrnn.arrays import check_range, contiguous
+from fastrnn.arrays import Array, check_range, contiguous
 from fastrnn.checks import flag as check_flag
 from fastrnn.layers import symbolic
-from fastrnn.run import Run
+from fastrnn.run import Run, TapedRun
+from fastrnn.tape import Joint, Source, Traced, is_recording, not_recording, of, value_of
 from fastrnn.tensors import Float
 from fastrnn.utils import snake_case, unknown_arguments
-from fastrnn.variable import Array, Change, Variable, unchanging, whole
+from fastrnn.variable import Change, Variable, unchanging, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,61 @@ if TYPE_CHECKING:
 
 
 _names = collections.Counter()
+
+
+class _Context(threading.local):
+    """What a call in this thread stands within: the pass, the mode that an outer call said, the
+    list of the losses that layers add."""
+
+    run, training, losses = None, None, None
+
+
+context = _Context()
+
+
+@contextlib.contextmanager
+def within(run):
+    """`with within(run) as losses:` calls are part of this pass."""
+    before, losses = (context.run, context.training, context.losses), []
+    context.run, context.training, context.losses = run, run.training, losses
+    try:
+        yield losses
+    finally:
+        context.run, context.training, context.losses = before
+
+
+@contextlib.contextmanager
+def in_mode(training):
+    """`with in_mode(training):` calls that say no mode are in this one; None leaves it."""
+    before = context.training
+    if training is not None:
+        context.training = bool(training)
+    try:
+        yield
+    finally:
+        context.training = before
+
+
+@contextlib.contextmanager
+def trying():
+    """`with trying():` calls leave nothing behind."""
+    with within(Run()), not_recording():
+        yield
+
+
+def mask_of(value):
+    """The mask that an array carries, or None."""
+    return getattr(value, "_keras_mask", None)
+
+
+def give_mask(outputs, mask):
+    """Let an array, or the first of several, carry a mask."""
+    if isinstance(outputs, (list, tuple)):
+        masks = mask if isinstance(mask, (list, tuple)) else [mask]
+        for output, part in zip(outputs, masks, strict=False):
+            give_mask(output, part)
+    elif mask is not None and isinstance(outputs, (Array, Source)):
+        outputs._keras_mask = mask
 
 
 def unique_name(prefix: str) -> str:
@@ -148,12 +206,16 @@ class Layer:
     weights. input_shape (without batch) or batch_input_shape make the first layer of a Sequential
     build at once; input_dim and input_length are the older spelling of the same.
 
-    A layer computes in `forward(x, run, mask)` and `backward(dy, run, need_dx)`: arrays are
-    C-contiguous float32 with the batch first; backward fills the weights' gradients, may overwrite
-    dy, and returns the gradient of x (or None if need_dx is False). Where forward returns a list,
-    dy is the list of the gradients of all that is in it. A layer that `takes_several` inputs gets
-    lists of arrays, masks and shapes, and returns a list of gradients, of which no two may share
-    memory.
+    A layer of the user's own says in `call(inputs)` what it computes, with fastrnn.ops, operators,
+    NumPy's functions and other layers, and makes its weights in `build(input_shape)` with
+    add_weight; its derivative is found. `training` and `mask` are given to a call that takes them.
+
+    A layer of fastrnn computes in `forward(x, run, mask)` and `backward(dy, run, need_dx)`: arrays
+    are C-contiguous float32 with the batch first; backward fills the weights' gradients, may
+    overwrite dy, and returns the gradient of x (or None if need_dx is False). Where forward returns
+    a list, dy is the list of the gradients of all that is in it. A layer that `takes_several`
+    inputs gets lists of arrays, masks and shapes, and returns a list of gradients, of which no two
+    may share memory.
 
     Errors: ValueError for an unknown argument. Source: https://keras.io/api/layers/base_layer/
     """
@@ -163,6 +225,7 @@ class Layer:
     dtype = compute_dtype = variable_dtype = "float32"
     input_dtype = np.float32
     supports_masking = False
+    says_call = False  # does the user's class say what it computes in `call`?
     batch_dependent = False  # does one sample's result in training depend on the others?
     _positional = ()  # what may follow the inputs in a call
     takes_several = False  # may the inputs be a list?
@@ -175,6 +238,13 @@ class Layer:
             *("grouped", "groups_of_states", "states_beside", "sublayers", "takes_several"),
         }
     )  # what dir() does not show
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if not cls.__module__.startswith("fastrnn."):
+            from fastrnn.layers import own
+
+            own.adopt(cls)
 
     def __init__(
         self,
@@ -229,25 +299,93 @@ class Layer:
     def losses(self) -> list[Float]:
         """What regularizers add to the loss: those of the activities in the last call of the layer,
         then those of the weights that are trained."""
-        terms = self._losses_of_call + [
+        terms = [float(value_of(loss)) for loss in self._losses_of_call] + [
             variable.regularizer(variable.value)
             for variable in self.trainable_weights
             if variable.regularizer is not None
         ]
         return [Float(term) for term in terms]
 
-    def add_weight(
+    def new_weight(
         self, name, shape, initializer, regularizer=None, constraint=None, trainable=True
     ):
         value = initializers.get(initializer)(tuple(shape), dtype="float32")
         check_range("initializer", f"{self.name}/{name}", np.asarray(value))
         variable = Variable(
-            value, trainable=trainable, name=name, regularizer=regularizer, constraint=constraint
+            value,
+            dtype="float32",
+            trainable=trainable,
+            name=name,
+            regularizer=regularizer,
+            constraint=constraint,
         )
         variable.path = f"{self.name}/{name}"
         self._variables.append(variable)
         self._variables.sort(key=lambda v: not v.trainable)
         return variable
+
+    def add_weight(
+        self,
+        shape: Any = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: Any = None,
+        overwrite_with_gradient: bool = False,
+        name: str | None = None,
+        **old: Any,
+    ) -> Variable:
+        """A weight of the layer: shape () and, for vectors and matrices, glorot_uniform are the
+        defaults. The older order (name, shape, dtype or initializer, ...) is taken too."""
+        if isinstance(shape, str) or (shape is None and isinstance(initializer, (tuple, list))):
+            # add_weight(name, shape, dtype, initializer, ...) of Keras 2
+            name, shape, third, fourth = shape, initializer, dtype, trainable
+            trainable = True
+            if third is None or _is_dtype(third):
+                dtype, initializer = third, None if isinstance(fourth, bool) else fourth
+            else:
+                dtype, initializer = None, third
+            initializer = old.pop("initializer", initializer)
+        for unused in ("use_resource", "synchronization", "getter", "collections", "layout"):
+            old.pop(unused, None)
+        if old:
+            raise TypeError(unknown_arguments(self.add_weight, old))
+        sizes = () if shape is None else (shape,) if hasattr(shape, "__index__") else tuple(shape)
+        if any(not hasattr(size, "__index__") or size < 0 for size in sizes):
+            raise ValueError(f"shape: expected whole numbers >= 0, received {shape!r}")
+        if dtype is not None and np.dtype(dtype).kind not in "f":
+            variable = Variable(
+                np.asarray(initializers.get(initializer or "zeros")(sizes, dtype="float32")),
+                dtype=dtype, trainable=False, name=name,
+            )  # fmt: skip
+            self._states = [*getattr(self, "_states", ()), variable]
+            return variable
+        return self.new_weight(
+            name or ("variable" if not self._variables else f"variable_{len(self._variables)}"),
+            sizes,
+            initializer or ("glorot_uniform" if sizes else "zeros"),
+            get_named(regularizers, "weight_regularizer", regularizer),
+            get_named(constraints, "weight_constraint", constraint),
+            trainable,
+        )
+
+    add_variable = add_weight
+
+    def add_loss(self, loss: Any, *args: Any, **kwargs: Any) -> None:
+        """Add to the loss of what the call is part of: a number, or what was computed in `call`;
+        or a list of such."""
+        for part in loss if isinstance(loss, (list, tuple)) else [loss]:
+            if callable(part) and not isinstance(part, Source):
+                part = part()
+            part = of(part)
+            if np.ndim(value_of(part)):
+                part = np.sum(part)
+            self._losses_of_call.append(part)
+            if context.losses is not None:
+                context.losses.append(part)
 
     @property
     def trainable(self):
@@ -262,8 +400,8 @@ class Layer:
 
     @property
     def sublayers(self):
-        """Layers within this one, in the order of their weights."""
-        return []
+        """Layers within this one, in the order of their weights: of a user's, its attributes."""
+        return [] if type(self).__module__.startswith("fastrnn.") else layers_within(vars(self))
 
     @property
     def has_states(self):
@@ -272,13 +410,15 @@ class Layer:
 
     @property
     def weights(self) -> list[Variable]:
-        return self._variables + [w for layer in self.sublayers for w in layer.weights]
+        own = variables_within(self) if self.says_call else self._variables
+        return own + [w for layer in self.sublayers for w in layer.weights]
 
     @property
     def trainable_weights(self):
         if not self.trainable:
             return []
-        own = [v for v in self._variables if v.trainable]
+        own = variables_within(self) if self.says_call else self._variables
+        own = [v for v in own if v.trainable]
         return own + [w for layer in self.sublayers for w in layer.trainable_weights]
 
     @property
@@ -365,8 +505,8 @@ class Layer:
 
     def _lacks(self, method):
         raise NotImplementedError(
-            f"layer {self.name!r} ({type(self).__name__}): expected a method {method} on arrays, "
-            "found none; layers say their gradients themselves (see fastrnn.layers.Layer)"
+            f"layer {self.name!r} ({type(self).__name__}): expected a method call(inputs), or "
+            f"forward and backward on arrays, found no {method} (see fastrnn.layers.Layer)"
         )
 
     def __call__(
@@ -391,30 +531,89 @@ class Layer:
             given = {"mask": mask, "training": training, **kwargs}
             return symbolic.call(self, inputs, given, options)
         kwargs |= options
-        if self.takes_several and isinstance(inputs, (list, tuple)):
-            x, mask = self._arrays_of(inputs, mask)
-        else:
-            x = self.repair_rank(as_input(inputs, self.input_dtype))
-            if mask is not None:
-                mask = np.ascontiguousarray(mask, bool)
-            self.build((None, *x.shape[1:]))
-            self.check_call(x.shape)
-            self.check_mask(mask, x.shape)
+        training = context.training if training is None else training
+        if mask is None:
+            mask = _carried(inputs)
+        if is_recording():
+            return self._recorded(inputs, mask, training, kwargs)
+        x, mask = self._arrays_and_masks(inputs, mask)
         run = Run(training=bool(training))
         if training or self.has_states:
-            outputs = self.call(x, run, mask, **kwargs)
+            outputs = self.compute(x, run, mask, **kwargs)
         else:
-            outputs = whole(self.weights, lambda: self.call(x, run, mask, **kwargs))
-        if run.updates:
-            with Change([variable for variable, *_ in run.updates]):
-                run.apply_updates()
-        self._losses_of_call = list(run.losses)
+            outputs = whole(self.weights, lambda: self.compute(x, run, mask, **kwargs))
+        self._leave(run)
         if self.activity_regularizer is not None and not isinstance(outputs, list):
             loss = regularizers.activity_loss(self.activity_regularizer, outputs)
             self._losses_of_call.append(loss)
-        if isinstance(outputs, list):
-            return [output.copy().view(Array) for output in outputs]
-        return outputs.copy().view(Array)
+        several = isinstance(outputs, list)
+        outputs = [output.copy().view(Array) for output in (outputs if several else [outputs])]
+        give_mask(outputs, self.compute_mask(x, mask))
+        return outputs if several else outputs[0]
+
+    def _arrays_and_masks(self, inputs, mask):
+        if self.takes_several and isinstance(inputs, (list, tuple)):
+            return self._arrays_of(inputs, mask)
+        x = self.repair_rank(as_input(inputs, self.input_dtype))
+        if mask is not None:
+            mask = np.ascontiguousarray(mask, bool)
+        self.build((None, *x.shape[1:]))
+        self.check_call(x.shape)
+        self.check_mask(mask, x.shape)
+        return x, mask
+
+    def _leave(self, run):
+        """What a call leaves behind: batch statistics and losses."""
+        if run.updates:
+            if context.run is not None:
+                context.run.updates += run.updates
+            else:
+                with Change([variable for variable, *_ in run.updates]):
+                    run.apply_updates()
+        self._losses_of_call = list(run.losses)
+
+    def _recorded(self, inputs, mask, training, options):
+        """A call as one step of the tape."""
+        listed = isinstance(inputs, (list, tuple))
+        sources = [of(source) for source in (inputs if listed else [inputs])]
+        values = [value_of(source) for source in sources]
+        x, mask = self._arrays_and_masks(values if listed else values[0], mask)
+        run = TapedRun(bool(training))
+        y = self.compute(x, run, mask, **options)
+        self._leave(run)
+        if self.activity_regularizer is not None and not isinstance(y, list):
+            raise NotImplementedError(
+                f"activity_regularizer: expected None for layer {self.name!r} in recorded calls"
+            )
+        several, weights = isinstance(y, list), self.trainable_weights
+        needs = [isinstance(s, Source) and s.takes_part() for s in sources]
+        shapes = [part.shape for part in y] if several else None
+
+        def pull(gradient):
+            if several:
+                gradient = [
+                    np.zeros(shape, np.float32) if part is None else _as_gradient(part)
+                    for part, shape in zip(gradient, shapes, strict=True)
+                ]
+            else:
+                gradient = _as_gradient(gradient)
+            dx = self.backward(gradient, run, any(needs))
+            found = run.gradients_of(weights)
+            if not any(needs):
+                return found
+            dx = dx if listed else [dx]
+            return [part for part, need in zip(dx, needs, strict=True) if need] + found
+
+        sources = (*(s for s, need in zip(sources, needs, strict=True) if need), *weights)
+        if not sources:
+            outputs = [part.view(Array) for part in (y if several else [y])]
+        elif several:
+            joint = Joint(sources, pull, len(y))
+            outputs = [joint.result(place, part) for place, part in enumerate(y)]
+        else:
+            outputs = [Traced(y, sources, pull)]
+        give_mask(outputs, self.compute_mask(x, mask))
+        return outputs if several else outputs[0]
 
     def _inputs_and_options(self, inputs, arguments):
         """Both taken out of the arguments of a call by name."""
@@ -499,7 +698,25 @@ class Layer:
         if any(e not in (None, size) for e, size in zip(expected, shape, strict=True)):
             self.reject_shape(tuple(expected), shape)
 
-    def call(self, x, run, mask, **options):
+    def call(self, inputs, *arguments, **kwargs):
+        """What the layer computes; users' classes say it, and reach that of a layer of fastrnn
+        that they are made from with super().call."""
+        builtin = self.as_builtin()
+        if type(builtin) is Layer:
+            self._lacks("call(inputs)")
+        return builtin(inputs, *arguments, **kwargs)
+
+    def as_builtin(self):
+        """This very layer as one of the class of fastrnn that a user's class is made from."""
+        cls = type(self).__mro__
+        builtin = next(c for c in cls if c.__module__.startswith("fastrnn."))
+        if builtin is type(self):
+            return self
+        view = object.__new__(builtin)
+        view.__dict__ = self.__dict__
+        return view
+
+    def compute(self, x, run, mask, **options):
         return self.forward(x, run, mask, **options)
 
     def plan(self, x, steps, run, **options):
@@ -544,6 +761,56 @@ class Layer:
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def layers_within(attributes) -> list[Layer]:
+    """The layers among these attributes, and in lists and dicts of theirs, each once."""
+    found: dict[Layer, None] = {}
+
+    def look(value):
+        if isinstance(value, Layer):
+            found[value] = None
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                look(part)
+        elif isinstance(value, dict):
+            for part in value.values():
+                look(part)
+
+    for value in attributes.values():
+        look(value)
+    return [*found]
+
+
+def variables_within(layer) -> list[Variable]:
+    """The weights of a user's layer itself: those that it added, and Variables that are attributes
+    of it, those that are trained first."""
+    found = dict.fromkeys(layer._variables)
+    for value in vars(layer).values():
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, Variable):
+                found[part] = None
+    return sorted(found, key=lambda variable: not variable.trainable)
+
+
+def _carried(inputs):
+    """The masks that arrays carry, None where none does."""
+    if isinstance(inputs, (list, tuple)):
+        masks = [mask_of(part) for part in inputs]
+        return None if all(mask is None for mask in masks) else masks
+    return mask_of(inputs)
+
+
+def _as_gradient(array):
+    """As backward takes it, which may overwrite it."""
+    return np.array(array, np.float32, order="C")
+
+
+def _is_dtype(value) -> bool:
+    try:
+        return np.dtype(value).kind in "fiub"
+    except TypeError:
+        return False
 
 
 def check_shape(name, shape):
@@ -601,7 +868,7 @@ class WeightOptions:
         self.constraint = get_named(constraints, f"{prefix}_constraint", constraint)
 
     def add_to(self, layer, name, shape, initializer=None):
-        return layer.add_weight(
+        return layer.new_weight(
             name, shape, initializer or self.initializer, self.regularizer, self.constraint
         )
 

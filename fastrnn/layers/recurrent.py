@@ -227,7 +227,7 @@ class Recurrent(TakesStates, OfSequences):
     def has_states(self):
         return self.stateful
 
-    def call(self, x, run, mask, initial_state=None):
+    def compute(self, x, run, mask, initial_state=None):
         if initial_state is not None:
             initial_state = check_states(self, initial_state, x.shape[0])
         return self.forward(x, run, mask, initial_state)
@@ -387,11 +387,8 @@ class OneCell(Recurrent):
 
     def _version(self):
         """What the packed weights depend on."""
-        bias = self.bias
-        return (
-            self.kernel.version, self.recurrent_kernel.version, None if bias is None else bias.version,
-            _engine.isa(),
-        )  # fmt: skip
+        bias = None if self.bias is None else self.bias.version
+        return self.kernel.version, self.recurrent_kernel.version, bias, _engine.isa()
 
     def products(self, embeddings, uses, run):
         """For inference, the Products of all rows of an Embedding's weight; None until so many

@@ -77,7 +77,7 @@ class Loader:
                 return self._model(entry, 0)
         finally:
             for layer in self.restricted:
-                layer.__dict__.pop("add_weight", None)
+                layer.__dict__.pop("new_weight", None)
 
     def _model(self, entry, depth):
         class_name, config = _class_and_config(entry)
@@ -226,7 +226,7 @@ class Loader:
         if self.elements is None or isinstance(layer, layers.InputLayer):
             return
 
-        def add_weight(name, shape, initializer=None, *args, **kwargs):
+        def new_weight(name, shape, initializer=None, *args, **kwargs):
             size = math.prod(shape)
             if size > self.elements:
                 raise ValueError(
@@ -234,9 +234,9 @@ class Loader:
                     "the file"
                 )
             self.elements -= size
-            return type(layer).add_weight(layer, name, shape, "zeros", *args, **kwargs)
+            return type(layer).new_weight(layer, name, shape, "zeros", *args, **kwargs)
 
-        layer.add_weight = add_weight
+        layer.new_weight = new_weight
         self.restricted.append(layer)
         for inner in layer.sublayers:
             if inner not in self.restricted:

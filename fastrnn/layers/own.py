@@ -1,0 +1,348 @@
+"""Layers of the user's own, which say what they compute in `call`: steps of the tape.
+
+A class that defines `call` gets `forward` and `backward` from here: the one records what `call`
+does, the other goes back over it. What fastrnn's own layers do within `call` is one step each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from typing import Any
+
+import numpy as np
+
+from fastrnn import regularizers
+from fastrnn.arrays import Array, as_array
+from fastrnn.layers import base
+from fastrnn.layers.operation import Argument, filled
+from fastrnn.layers.symbolic import Node, Symbolic
+from fastrnn.tape import Source, Traced, gradients, recording, value_of
+
+_SIZES = (2, 3, 4, 6, 8, 12, 24)  # that free axes are tried with
+
+
+def adopt(cls) -> None:
+    """Make what a user's class says into methods of a layer of fastrnn."""
+    said = vars(cls)
+    if "build" in said:
+        cls.build = _built(said["build"])
+    if "call" not in said or "forward" in said:
+        return
+    cls.says_call = cls.takes_several = True
+    cls.forward, cls.backward = forward, backward
+    cls.plan = base.Layer.plan
+    cls.__call__ = said.get("__call__", __call__)
+    if cls.compute_mask is base.Layer.compute_mask:
+        cls.compute_mask = compute_mask
+    shape = cls.compute_output_shape
+    if getattr(shape, "is_default", False) or shape.__module__.startswith("fastrnn."):
+        cls.compute_output_shape = compute_output_shape
+    else:
+        cls.compute_output_shape = _shapes_by(shape)
+
+
+def _built(build):
+    """A user's `build`, which runs once, and after which shapes are known."""
+    if getattr(build, "once", False):
+        return build
+    names = [*inspect.signature(build).parameters][1:]
+
+    @functools.wraps(build)
+    def built(self, *shapes, **named):
+        if self.built:
+            return
+        outermost = not getattr(self, "_building", False)
+        self._building = True
+        try:
+            build(self, *shapes, **named)
+        finally:
+            self._building = not outermost
+        if outermost:
+            self.built = True
+            if len(shapes) == 1 and self.input_shape is None:
+                self.input_shape = shapes[0]
+            if self._initial_weights is not None:
+                self.set_weights(self._initial_weights)
+                self._initial_weights = None
+
+    built.once, built.names = True, names
+    return built
+
+
+def _shapes_by(user):
+    """A user's compute_output_shape, for a call of several tensors too."""
+    if getattr(user, "is_adapted", False):
+        return user
+
+    @functools.wraps(user)
+    def compute(self, *shapes, call=None, **named):
+        if call is not None:
+            shapes, named = _shapes_of_call(self, shapes[0], call)
+        result = user(self, *shapes, **named)
+        return [*map(tuple, result)] if _is_list_of_shapes(result) else tuple(result)
+
+    compute.is_adapted = True
+    return compute
+
+
+def _is_list_of_shapes(shape):
+    return bool(shape) and all(isinstance(part, (tuple, list)) for part in shape)
+
+
+def _shapes_of_call(layer, shapes, call):
+    """What Keras gives compute_output_shape and build for a call of several tensors."""
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    args, kwargs = filled(call[0], shapes), call[1]
+    named = {name: filled(value, shapes) for name, value in kwargs.items() if _has_tensor(value)}
+    if len(args) + len(named) == 1:
+        return tuple(args), named
+    names = [*inspect.signature(type(layer).call).parameters][1:]
+    named = {**dict(zip(names, args, strict=False)), **named}
+    return (), {f"{name}_shape": shape for name, shape in named.items()}
+
+
+def _has_tensor(value):
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_tensor, value))
+    return isinstance(value, Argument)
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+
+def __call__(self, *args, **kwargs):
+    """What the layer's `call` gives for these arrays; on symbolic tensors, a step of the graph."""
+    tensors: list[Any] = []
+    template = _without_tensors((args, kwargs), tensors)
+    if any(isinstance(tensor, Symbolic) for tensor in tensors):
+        return _symbolic_call(self, template, tensors)
+    values = [_as_tensor(tensor) for tensor in tensors]
+    args, kwargs = filled_call(template, values)
+    if not self.built:
+        shapes = [(None, *np.shape(value_of(value))[1:]) for value in values]
+        _build(self, shapes, template)
+    outputs = invoke(self, args, kwargs)
+    if self.activity_regularizer is not None:
+        loss = regularizers.activity_loss(self.activity_regularizer, value_of(outputs))
+        self._losses_of_call.append(loss)
+    return outputs
+
+
+def _without_tensors(value, tensors):
+    """Arguments with an Argument in the place of each tensor, which are appended to `tensors`."""
+    if isinstance(value, (Symbolic, Source, np.ndarray)):
+        tensors.append(value)
+        return Argument(len(tensors) - 1)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_tensors(part, tensors) for part in value)
+    if isinstance(value, dict):
+        return {key: _without_tensors(part, tensors) for key, part in value.items()}
+    return value
+
+
+def filled_call(template, values):
+    args, kwargs = template
+    return filled(args, values), {name: filled(part, values) for name, part in kwargs.items()}
+
+
+def _as_tensor(value):
+    if isinstance(value, np.ndarray):
+        if value.dtype == np.float64:
+            value = value.astype(np.float32)
+        return value if isinstance(value, Array) else value.view(Array)
+    return value
+
+
+def invoke(layer, args, kwargs, training=None, masks=None):
+    """layer.call(*args, **kwargs) with `training` and masks where it takes them; what it gives has
+    its mask with it."""
+    context = base.context
+    names = _parameters(type(layer))
+    if "training" in names:
+        if kwargs.get("training") is None:
+            training = training if training is not None else context.training
+            if training is not None:
+                kwargs = {**kwargs, "training": training}
+        training = kwargs.get("training")
+    elif "training" in kwargs:
+        training = kwargs["training"]
+        kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+    given = dict(zip(names, args, strict=False))
+    found = masks if masks is not None else [base.mask_of(value) for value in args[:1]]
+    first = found[0] if found else None
+    if "mask" in names and kwargs.get("mask") is None and "mask" not in given:
+        kwargs = {**kwargs, "mask": first}
+    elif "mask" not in names and "mask" in kwargs:
+        first = kwargs["mask"]
+        kwargs = {name: value for name, value in kwargs.items() if name != "mask"}
+    for name in names:
+        if name.endswith("_mask") and name[:-5] in {**given, **kwargs} and name not in kwargs:
+            value = {**given, **kwargs}[name[:-5]]
+            kwargs = {**kwargs, name: base.mask_of(value)}
+    layer._losses_of_call = []
+    with base.in_mode(training):
+        outputs = layer.call(*args, **kwargs)
+        if not isinstance(outputs, (Source, np.ndarray, list, tuple, dict)):
+            outputs = as_array(np.asarray(outputs))
+        mask = layer.compute_mask(args[0] if args else None, first)
+    base.give_mask(outputs, mask)
+    return outputs
+
+
+@functools.cache
+def _parameters(cls):
+    parameters = inspect.signature(cls.call).parameters
+    return [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
+
+
+# --- on symbolic tensors --------------------------------------------------------------------------
+
+
+def _symbolic_call(layer, template, tensors):
+    for tensor in tensors:
+        if not isinstance(tensor, Symbolic):
+            raise ValueError(
+                f"layer {layer.name!r}: expected outputs of layers alone, received {tensor!r:.80} "
+                "among them"
+            )
+    args, kwargs = template
+    training = kwargs.get("training")
+    kwargs = {name: part for name, part in kwargs.items() if name != "training"}
+    single = len(tensors) == 1
+    shapes = [tensor.shape for tensor in tensors]
+    plain = single and len(args) == 1 and isinstance(args[0], Argument) and not kwargs
+    options = {} if plain else {"call": (args, kwargs)}
+    if not layer.built:
+        _build(layer, shapes, (args, kwargs))
+    given = shapes[0] if single else shapes
+    layer.input_shape = given
+    _try(layer, shapes, args, kwargs)
+    layer.output_shape = layer.compute_output_shape(given, **options)
+    node = Node(layer, tensors, single, layer.output_shape, options, (), training)
+    layer.gives_tuple = False
+    return [*node.outputs] if node.several else node.outputs[0]
+
+
+def _build(layer, shapes, template):
+    """Call the layer's build as Keras does: with the shape of its one tensor, the list of those of
+    a list, or with shapes by name."""
+    build, builtin = type(layer).build, layer.as_builtin()
+    positional, named = _shapes_of_call(layer, shapes, template)
+    if getattr(build, "once", False):
+        if named and not {*named} <= {*build.names}:
+            positional, named = (next(iter(named.values())),), {}
+        layer.build(*positional, **named)
+        return
+    if type(builtin).create_weights is not base.Layer.create_weights:
+        builtin.build(shapes[0] if len(shapes) == 1 else shapes)
+    layer.built = True
+    if shapes:
+        layer.input_shape = shapes[0] if len(shapes) == 1 else shapes
+    if layer._initial_weights is not None and not layer.sublayers:
+        layer.set_weights(layer._initial_weights)
+        layer._initial_weights = None
+
+
+def _try(layer, shapes, args, kwargs):
+    """What `call` gives for zeros of two sizes of what is free: the shape, None where they differ;
+    builds the layers within. Returns the shape, or the list of several."""
+    found, error = [], None
+    for size in _SIZES:
+        known = [[size if n is None else n for n in shape] for shape in shapes]
+        values = [np.zeros(shape, np.float32).view(Array) for shape in known]
+        try:
+            with np.errstate(all="ignore"), base.trying():
+                filled_args, named = filled_call((args, kwargs), values)
+                outputs = invoke(layer, filled_args, named, False, [None] * len(values))
+        except (ValueError, TypeError, IndexError) as this:
+            error = error or this
+            continue
+        several = isinstance(outputs, (list, tuple))
+        found.append([np.shape(value_of(part)) for part in (outputs if several else [outputs])])
+        if len(found) == 2 or known == [[*shape] for shape in shapes]:
+            break
+    if not found:
+        raise error
+    one, other = found[0], found[-1]
+    shapes = [
+        tuple(a if a == b else None for a, b in zip(*pair, strict=True))
+        for pair in zip(one, other, strict=True)
+    ]
+    return shapes if several else shapes[0]
+
+
+def compute_output_shape(self, *shapes, call=None):
+    """The shape that `call` gives for inputs of such a shape, found by calling it."""
+    given = shapes[0] if len(shapes) == 1 else [*shapes]
+    listed = isinstance(given, list) and (not given or isinstance(given[0], (tuple, list)))
+    parts = given if listed else [given]
+    key = (*map(tuple, parts), id(call))
+    known = self.__dict__.setdefault("_shapes_found", {})
+    if key not in known:
+        if len(known) > 64:
+            known.clear()
+        places = [Argument(n) for n in range(len(parts))]
+        args, kwargs = call or ((places if listed else places[0],), {})
+        known[key] = call, _try(self, [tuple(part) for part in parts], args, kwargs)
+    return known[key][1]
+
+
+compute_output_shape.is_default = True
+
+
+def compute_mask(self, inputs, mask=None):
+    if isinstance(mask, list):
+        mask = mask[0]
+    return mask if self.supports_masking else None
+
+
+# --- in a pass ------------------------------------------------------------------------------------
+
+
+def forward(self, x, run, mask=None, call=None):
+    """The layer's `call` as a step of a graph."""
+    several = isinstance(x, list)
+    xs = x if several else [x]
+    masks = mask if isinstance(mask, list) else [mask] * len(xs)
+    taped = run.keeps
+    values = [Traced(a) if taped and a.dtype.kind == "f" else a.view(Array) for a in xs]
+    for value, part in zip(values, masks, strict=True):
+        base.give_mask(value, part)
+    places = [Argument(n) for n in range(len(values))]
+    args, kwargs = call or ((places if several else places[0],), {})
+    args, kwargs = filled_call((args, kwargs), values)
+    with recording(strict=True) if taped else contextlib.nullcontext(), base.within(run) as losses:
+        outputs = invoke(self, args, kwargs, run.training, masks)
+    run.losses += [float(value_of(loss)) for loss in losses]
+    if taped:
+        run.saved[self] = values, outputs, losses, several
+    return _plain(outputs)
+
+
+def backward(self, dy, run, need_dx=True):
+    values, outputs, losses, listed = run.saved.pop(self)
+    several = isinstance(outputs, (list, tuple))
+    ends = zip(*((outputs, dy) if several else ([outputs], [dy])), strict=True)
+    ends = [end for end in ends if isinstance(end[0], Traced)]
+    ends += [(loss, np.ones(loss.shape, np.float32)) for loss in losses if isinstance(loss, Traced)]
+    found = gradients(ends, release=True)
+    for variable in self.trainable_weights:
+        self.gradient_array(variable, run)[...] = found.get(id(variable), 0)
+    if not need_dx:
+        return None
+    dxs = []
+    for value in values:
+        gradient = found.get(id(value))
+        if gradient is None:
+            gradient = np.zeros(value.shape, np.float32)
+        dxs.append(np.array(gradient, np.float32, order="C"))
+    return dxs if listed else dxs[0]
+
+
+def _plain(outputs):
+    """C-contiguous float32 arrays of what `call` gave."""
+    if isinstance(outputs, (list, tuple)):
+        return [np.ascontiguousarray(value_of(part), np.float32) for part in outputs]
+    return np.ascontiguousarray(value_of(outputs), np.float32)
