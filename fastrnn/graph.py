@@ -246,7 +246,8 @@ class Graph:
                 if dy is None:
                     continue
                 if layer.activity_regularizer is not None:
-                    dy = dy + activity_gradient(layer.activity_regularizer, run.saved[call])
+                    slope = activity_gradient(layer.activity_regularizer, run.saved[call])
+                    dy = dy + np.float32(run.loss_factor[0]) * slope
             for slot in call.outputs:
                 found[slot] = None
             dx = layer.backward(dy, own, bool(needed))

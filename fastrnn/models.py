@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn import training
+from fastrnn import subclassed, training
 from fastrnn._public import public
 from fastrnn.callbacks import History
 from fastrnn.data import (
@@ -37,7 +37,7 @@ from fastrnn.layers.symbolic import Symbolic, source
 from fastrnn.metrics import Mean, Metric
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
-from fastrnn.utils import unknown_arguments
+from fastrnn.utils import snake_case, unknown_arguments
 from fastrnn.variable import whole
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ _OF_QUEUES = (
     *("max_queue_size", "workers", "use_multiprocessing"),
     *("max_q_size", "nb_worker", "pickle_safe"),
 )
+
+
+MODEL_KINDS: tuple[type, ...] = ()  # of graphs
 
 
 class _Makes(type):
@@ -111,7 +114,15 @@ class Model(Layer, metaclass=_Makes):
         trainable: bool = True,
         **old: Unpack[ModelOptions],
     ):
-        super().__init__(name=name, trainable=trainable)
+        if inputs is not None or outputs is not None:
+            kind = type(self)
+            members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+            self.__class__ = type(kind)(kind.__name__, (kind, Functional), members)
+            Functional.__init__(
+                self, inputs, outputs, name or unique_name(snake_case(kind.__name__)), trainable
+            )
+            return
+        super().__init__(name=name, trainable=trainable, **old)
         self._layers: list[Layer] = []
         self._graph: Any = None
         self._runs = collections.deque()
@@ -123,12 +134,14 @@ class Model(Layer, metaclass=_Makes):
         self.history = None
         self._trainer = None  # (process, thread) that trains it
 
-    def __init_subclass__(cls):
-        if Model in cls.__bases__ and not cls.__module__.startswith("fastrnn."):
-            raise TypeError(
-                f"{cls.__name__}: subclasses of Model are not supported; make the model with "
-                "Sequential([...]) or Model(inputs, outputs)"
-            )
+    def __init_subclass__(cls, **options):
+        said = dict(vars(cls))
+        super().__init_subclass__(**options)
+        of_graph = issubclass(cls, MODEL_KINDS)
+        if subclassed.is_users(cls) and cls.says_call and not of_graph:
+            subclassed.adopt(cls, said)
+        names = ("train_step", "test_step", "predict_step")
+        cls.own_steps = {n for n in names if getattr(cls, n) is not getattr(Model, n)}
 
     def __call__(self, inputs, *arguments, **kwargs):
         if not self.takes_several:
@@ -291,6 +304,18 @@ class Model(Layer, metaclass=_Makes):
             raise TypeError(unknown_arguments(self.compile, kwargs))
         if metrics is None and _are_metrics(loss_weights):  # the third argument of Keras 2
             loss_weights, metrics = None, loss_weights
+        self._compile(optimizer, loss, loss_weights, metrics, weighted_metrics, steps_per_execution)
+        self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+        self.steps_per_execution = self._compiled.steps_per_execution
+
+    def _compile(
+        self, optimizer, loss, loss_weights, metrics, weighted_metrics, steps_per_execution
+    ):
+        self._how_compiled = loss, loss_weights, metrics, weighted_metrics, steps_per_execution
+        if self.says_call and not self.built:  # how many outputs there are is seen later
+            structured = isinstance(loss, (list, tuple, dict)) and len(loss) > 1
+            loss, metrics = (None, None) if structured else (loss, metrics)
+            loss_weights = None
         if self.gives_several:
             self._compiled = training.CompiledSeveral(
                 self, optimizer, loss, loss_weights, metrics, weighted_metrics, steps_per_execution
@@ -304,8 +329,11 @@ class Model(Layer, metaclass=_Makes):
             self._compiled = training.Compiled(
                 self, optimizer, loss, metrics, weighted_metrics, steps_per_execution
             )
-        self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
-        self.steps_per_execution = self._compiled.steps_per_execution
+
+    def _compile_again(self):
+        """For a model of which only now is known how many outputs it has."""
+        if self.gives_several:
+            self._compile(self._compiled.optimizer, *self._how_compiled)
 
     def _between_trainings(self, method):
         if self._trainer is not None:
@@ -348,14 +376,17 @@ class Model(Layer, metaclass=_Makes):
     @property
     def metrics(self) -> list[Metric]:
         """The running mean of the loss, and the metrics once a batch has been seen."""
+        own = metrics_within(self)
         if self._compiled is None:
-            return []
+            return own
+        if self.own_steps:
+            return [*self._compiled.trackers(), *own]
         means = []
         for name, head in self._compiled.losses():
             mean = Mean(name)
             mean.total, mean.count = head.loss_sum, float(head.samples)
             means.append(mean)
-        return [*means, *(metric for _, metric in self._compiled.all_metrics())]
+        return [*means, *(metric for _, metric in self._compiled.all_metrics()), *own]
 
     @property
     def metrics_names(self) -> list[str]:
@@ -492,6 +523,74 @@ class Model(Layer, metaclass=_Makes):
     def reset_metrics(self) -> None:
         if self._compiled is not None:
             self._compiled.reset()
+        for metric in self.metrics if self.own_steps else ():
+            metric.reset_state()
+
+    # --- steps, which users' classes may override ---
+
+    own_steps: Any = frozenset()  # the names of those that a user's class says itself
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One update on a batch, x or (x, y) or (x, y, sample_weight); what logs show of it."""
+        x, y, weight = training.checked_batch(self, data)
+        self._compiled.prepare(self)
+        training.train_step(self, x, y, weight)
+        return self._compiled.logs()
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The same without an update."""
+        x, y, weight = training.checked_batch(self, data)
+        run = self.take_run()
+        training.test_step(self, x, y, weight, run)
+        self.give_run(run)
+        return self._compiled.logs()
+
+    def predict_step(self, data: Any) -> Any:
+        """The outputs of a batch."""
+        x = data[0] if isinstance(data, tuple) else data
+        return self(x, training=False)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss of compile for these outputs, and what regularizers and add_loss add."""
+        total = self._compiled.loss_of(self, y, y_pred, sample_weight)
+        for term in self.losses:
+            total = total + term
+        return total
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """What the metrics of compile are after this batch, with the loss's mean."""
+        _, *compiled = self._compiled.trackers()
+        for metric in compiled:
+            metric.update_state(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of all metrics by name."""
+        return training.flat_logs({metric.name: metric.result() for metric in self.metrics})
+
+    def compiled_loss(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, regularization_losses: Any = None
+    ) -> Any:
+        """The loss of compile, as Keras 2 spells it, plus the losses that it is given."""
+        total = self._compiled.loss_of(self, y_true, y_pred, sample_weight)
+        self._compiled.trackers()[0].update_state(np.asarray(total), sample_weight=None)
+        for term in regularization_losses or ():
+            total = total + term
+        return total
+
+    @property
+    def compiled_metrics(self) -> Metric:
+        """The metrics of compile as one, as Keras 2 spells it."""
+        return self._compiled.trackers()[-1]
 
     def _results(self, logs, return_dict):
         if return_dict:
@@ -1092,6 +1191,18 @@ def _model_between(
     return model
 
 
+def metrics_within(model):
+    """The metrics that are attributes of a user's model, or of layers within it."""
+    found = {}
+    for layer in (model, *_models_within(model)):
+        if subclassed.is_users(type(layer)):
+            for value in vars(layer).values():
+                for part in value if isinstance(value, (list, tuple)) else [value]:
+                    if isinstance(part, Metric):
+                        found[part] = None
+    return [*found]
+
+
 def _repaired(x, declared):
     """x with a last axis of size 1 more or less, where that gives it the declared rank."""
     if x.ndim == len(declared) + 1 and x.shape[-1] == 1:
@@ -1168,6 +1279,7 @@ def _check_queues(method, options):
         raise TypeError(unknown_arguments(method, unknown))
 
 
+MODEL_KINDS += (Sequential, Functional)
 MODELS |= {"Sequential": Sequential, "Functional": Functional}
 
 

@@ -13,7 +13,8 @@ class Run:
     keeps: whether layers keep what backward needs; it is training where not said.
     saved: what a layer's forward keeps for its backward, by layer.
     logits_of: the layers whose activations the losses compute themselves.
-    losses: terms that activity regularizers add to the loss.
+    losses: terms that activity regularizers and users' layers add to the loss; loss_factor: a list
+    of the number that the gradient of their sum is, in backward.
     updates: (variable, share, target) of batch statistics: what training moves, and how far, beside
     the optimizer; see apply_updates.
     prepare: do at once in inference what else waits until it has proved worth its time.
@@ -37,6 +38,7 @@ class Run:
         self._added = []
         self.logits_of = ()
         self.losses = []
+        self.loss_factor = [1.0]
         self.updates = []
         self.states = {}
         self.ends = None
@@ -84,7 +86,7 @@ class Run:
         child.training, child.prepare, child.keeps = self.training, self.prepare, self.keeps
         child.losses, child.updates, child.filled = self.losses, self.updates, self.filled
         child._packed, child._added = self._packed, self._added
-        child.walks, child.rooms = self.walks, self.rooms
+        child.walks, child.rooms, child.loss_factor = self.walks, self.rooms, self.loss_factor
         return child
 
     def _new_child(self):

@@ -8,11 +8,13 @@ import os
 import signal
 import threading
 import warnings
+import weakref
 
 import numpy as np
 
 from fastrnn import _engine, activations, checks, losses, metrics, optimizers
 from fastrnn._public import public
+from fastrnn.arrays import as_array
 from fastrnn.callbacks import CallbackList, Logs
 from fastrnn.data import (
     ArrayBatches,
@@ -21,10 +23,15 @@ from fastrnn.data import (
     check_batch_size,
     class_weights,
     each,
+    inputs_of,
+    packed,
     samples_in,
     shape_of,
+    targets_of,
+    weights_of,
 )
-from fastrnn.layers.base import WeightOptions, check_size
+from fastrnn.layers import own
+from fastrnn.layers.base import WeightOptions, check_size, mask_of
 from fastrnn.layers.core import Activation
 from fastrnn.layers.crf import CRF
 from fastrnn.layers.dense import Dense
@@ -33,6 +40,7 @@ from fastrnn.process import fork_safe
 from fastrnn.progress import write
 from fastrnn.regularizers import gradient_of
 from fastrnn.run import Run
+from fastrnn.tape import of, value_of
 from fastrnn.variable import Change, Store, whole
 
 __all__ = ["loss_and_gradients"]
@@ -84,6 +92,9 @@ class Head:
         samples = len(y_pred)
         self.loss_sum += value * samples
         self.samples += samples
+        self.update_metrics(y, y_pred, sample_weight, mask)
+
+    def update_metrics(self, y, y_pred, sample_weight, mask):
         if not self.metrics or y is None:
             return
         if self.resolved is None:
@@ -118,6 +129,8 @@ class Compiled(Head):
         self.steps_per_execution = check_size("steps_per_execution", steps_per_execution)
         self.store = None
         self.notice = None  # a warning for the first training
+        self.own_logs = None  # what a user's step has returned
+        self._trackers = None
         self.run = Run(training=True)
 
     def prepare(self, model):
@@ -156,12 +169,58 @@ class Compiled(Head):
         """(name, metric) of the metrics that have seen a batch."""
         return [(metric.name, metric) for metric, *_ in self.resolved or ()]
 
+    def trackers(self):
+        """The mean of the loss and the metrics of compile, for users' steps to update."""
+        if self._trackers is None:
+            self._trackers = [metrics.Mean("loss")]
+            self._trackers += [CompileMetrics(self)] if self.has_metrics() else []
+        return self._trackers
+
+    def has_metrics(self):
+        return bool(self.metrics)
+
+    def loss_of(self, model, y, y_pred, sample_weight):
+        """The loss of outputs, on the tape while one is open."""
+        if self.loss is None:
+            return np.float32(0)
+        y = np.asarray(value_of(of(y)))
+        loss = self.loss_for(y, np.shape(value_of(y_pred)))
+        return loss(y, y_pred, sample_weight)
+
+    def update_all(self, y, y_pred, sample_weight):
+        weight = None if sample_weight is None else np.asarray(value_of(sample_weight))
+        self.update_metrics(
+            np.asarray(value_of(of(y))), np.asarray(value_of(y_pred)), weight, mask_of(y_pred)
+        )
+
     def logs(self):
+        if self.own_logs is not None:
+            return Logs(**self.own_logs)
         logs = Logs(**{name: head.mean_loss() for name, head in self.losses()})
         for name, metric in self.all_metrics():
             result = metric.result()
             logs[name] = float(result) if np.ndim(result) == 0 else result
         return logs
+
+
+class CompileMetrics(metrics.Metric):
+    """The metrics of compile as one, for users' steps; its result is a dict."""
+
+    def __init__(self, compiled):
+        super().__init__(name="compile_metrics")
+        self._compiled = compiled
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self._compiled.update_all(y_true, y_pred, sample_weight)
+
+    def result(self):
+        return {name: metric.result() for name, metric in self._compiled.all_metrics()}
+
+    def reset_state(self):
+        for _, metric in self._compiled.all_metrics():
+            metric.reset_state()
+
+    reset_states = reset_state
 
 
 class CompiledSeveral(Compiled):
@@ -172,6 +231,7 @@ class CompiledSeveral(Compiled):
         self, model, optimizer, loss, loss_weights, metric_names, weighted_metrics, steps=1
     ):
         super().__init__(model, optimizer, None, None, None, steps)
+        self._model = weakref.ref(model)
         names = self.names = model.head_names
         self.prefixes = [f"{name}_" for name in model.metric_names]
         if len(names) == 1:
@@ -214,6 +274,29 @@ class CompiledSeveral(Compiled):
                 head.loss_for(part, shape).check_shapes(np.shape(part), (samples, *shape[1:]))
             except ValueError as error:
                 raise ValueError(f"output {name!r}: {error}") from None
+
+    def has_metrics(self):
+        return any(head.metrics for head in self.heads)
+
+    def loss_of(self, model, y, y_pred, sample_weight):
+        ys, weights = targets_of(model, y), weights_of(model, sample_weight)
+        preds = model.parts_of_outputs("y_pred", y_pred)
+        weights = weights or [None] * len(preds)
+        total = np.float32(0)
+        parts = zip(self.heads, ys, preds, weights, self.loss_weights, strict=True)
+        for head, target, pred, weight, factor in parts:
+            if head.loss is not None:
+                loss = head.loss_for(target, np.shape(value_of(pred)))
+                total = total + np.float32(factor) * loss(target, pred, weight)
+        return total
+
+    def update_all(self, y, y_pred, sample_weight):
+        model = self._model()
+        ys, weights = targets_of(model, y), weights_of(model, sample_weight)
+        preds = model.parts_of_outputs("y_pred", y_pred)
+        weights = weights or [None] * len(preds)
+        for head, target, pred, weight in zip(self.heads, ys, preds, weights, strict=True):
+            head.update_metrics(target, np.asarray(value_of(pred)), weight, mask_of(pred))
 
     def losses(self):
         heads = zip(self.names, self.heads, strict=True)
@@ -258,7 +341,8 @@ def _flat(entries):
 def need_compiled(model, optimizer=False):
     """What compile gave the model, a loss at least, and an optimizer too where it says so."""
     compiled = model._compiled
-    if compiled is None or (compiled.loss is None and not _is_regularized(model)):
+    free = compiled is not None and (model.own_steps or model.says_call)
+    if compiled is None or (compiled.loss is None and not free and not _is_regularized(model)):
         raise RuntimeError(
             f"model {model.name!r}: call compile(optimizer=..., loss=...) before training or "
             "evaluating"
@@ -317,12 +401,14 @@ def _is_regularized(layer):
 
 
 def _need_targets(model, y):
-    if y is None and model._compiled.loss is not None:
+    if y is None and model._compiled.loss is not None and not model.own_steps:
         raise ValueError("y: expected targets for training or evaluating, received None")
 
 
 def _check(model, x, y):
     """Build the model for a batch, and raise ValueError unless the batch fits it and its loss."""
+    if model.own_steps:
+        return
     _need_targets(model, y)
     model.build(built_for(x))
     shape = shape_of(x)
@@ -426,6 +512,41 @@ def _gradients(model, x, y, sample_weight, need_dx=False):
     return [value, *found[1:]] if model.gives_several else value, y_pred, mask, dx
 
 
+def flat_logs(logs):
+    """Logs of numbers, with those of dicts in them beside the others."""
+    found = {}
+    for name, value in logs.items():
+        if isinstance(value, dict):
+            found |= flat_logs(value)
+        else:
+            found[name] = float(value) if np.ndim(value) == 0 else np.asarray(value)
+    return found
+
+
+def checked_batch(model, data):
+    """(x, y, sample_weight) of what a user's step passes on."""
+    parts = data if isinstance(data, tuple) else (data,)
+    x, y, weight = (*parts, None, None)[:3]
+    x, y, weight = inputs_of(model, x), targets_of(model, y), weights_of(model, weight)
+    _need_targets(model, y)
+    model.build(built_for(x))
+    return x, y, weight
+
+
+def _own_step(model, name, x, y, weight):
+    """A user's step on a batch."""
+    x, y, weight = (as_array(each(np.copy, part)) for part in (x, y, weight))
+    if model.says_call and model.takes_several:
+        x = packed(model._structures[0], x)
+    elif model.takes_several and isinstance(getattr(model, "input", None), dict):
+        x = packed(model.input, x)
+    data = x if y is None else (x, y) if weight is None else (x, y, weight)
+    logs = getattr(model, name)(data)
+    if not isinstance(logs, dict):
+        raise ValueError(f"{name}: expected a dict of results by name, received {logs!r:.80}")
+    model._compiled.own_logs = flat_logs(logs)
+
+
 def train_step(model, x, y, sample_weight):
     """One update of the weights; adds to the running loss and metrics."""
     compiled = model._compiled
@@ -527,17 +648,21 @@ def _fit(
     data = batches(x, y, sample_weight, batch_size, shuffle, model, steps_per_epoch)
     if isinstance(data, ArrayBatches):
         _need_targets(model, data.y)
-        model.build(built_for(data.x))
-        data.sample_weight = class_weights(
-            data.y, class_weight, data.sample_weight, model.output_shape
-        )
+        if not model.own_steps or not model.says_call:
+            model.build(built_for(data.x))
+        if not model.own_steps:
+            data.sample_weight = class_weights(
+                data.y, class_weight, data.sample_weight, model.output_shape
+            )
         _check(model, *data.first())
         if isinstance(validation, ArrayBatches):
             try:
                 _check(model, *validation.first())
             except ValueError as error:
                 raise ValueError(f"validation_data: {error}") from None
-        compiled.prepare(model)
+        compiled = model._compiled
+        if not model.own_steps:
+            compiled.prepare(model)
     steps = steps_per_epoch or data.steps
 
     callbacks = CallbackList(
@@ -575,7 +700,7 @@ def _epochs(
     logs = {}
     for epoch in range(model.initial_epoch, epochs):
         callbacks.on_epoch_begin(epoch)
-        compiled.reset()
+        model.reset_metrics()
         if iterator is None or (steps_per_epoch is None and not data.endless):
             iterator = iter(data)
         step = 0
@@ -589,13 +714,19 @@ def _epochs(
                     iterator = None
                 break
             batch_x, batch_y, weight = batch
-            if not isinstance(data, ArrayBatches):
+            if not isinstance(data, ArrayBatches) and not model.own_steps:
                 _check(model, batch_x, batch_y)
+                compiled = model._compiled
                 compiled.prepare(model)
                 weight = class_weights(batch_y, class_weight, weight, model.output_shape)
             if wants_logs and step % group == 0:
                 callbacks.on_train_batch_begin(step)
-            train_step(model, batch_x, batch_y, weight)
+            if "train_step" in model.own_steps:
+                _own_step(model, "train_step", batch_x, batch_y, weight)
+            else:
+                if model.own_steps:
+                    compiled.prepare(model)
+                train_step(model, batch_x, batch_y, weight)
             if wants_logs and (step + 1) % group == 0:
                 callbacks.on_train_batch_end(step, compiled.logs())
             step += 1
@@ -719,14 +850,18 @@ def _evaluate(model, data, steps, callbacks):
     compiled = model._compiled
     model.stop_evaluating = False
     callbacks.on_test_begin()
-    compiled.reset()
+    model.reset_metrics()
     run, group, done = model.take_run(), compiled.steps_per_execution, 0
     for step, (x, y, weight) in enumerate(itertools.islice(data, steps)):
         if step == 0 or not isinstance(data, ArrayBatches):
             _check(model, x, y)
         if step % group == 0:
             callbacks.on_test_batch_begin(step)
-        test_step(model, x, y, weight, run)
+        if "test_step" in model.own_steps:
+            _own_step(model, "test_step", x, y, weight)
+        else:
+            compiled.own_logs = None
+            test_step(model, x, y, weight, run)
         done = step + 1
         if done % group == 0:
             logs = compiled.logs() if callbacks.wants_batch_logs else None
@@ -777,7 +912,12 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
             model.check_call(shape_of(batch))
         if callbacks and step % group == 0:
             callbacks.on_predict_batch_begin(step)
-        y, _ = _infer(model, batch, run)
+        if "predict_step" in model.own_steps:
+            y = own.leaves(model.predict_step(as_array(each(np.copy, batch))))
+            y = [np.asarray(part, np.float32) for part in y]
+            y = y if len(y) > 1 else y[0]
+        else:
+            y, _ = _infer(model, batch, run)
         if isinstance(data, ArrayBatches) and not isinstance(y, list):
             if whole_y is None:
                 whole_y = np.empty((data.samples, *y.shape[1:]), np.float32)

@@ -12,7 +12,7 @@ ORDER = """
     schedules constraints activations regularizers initializers layers
     ops
     loss_functions losses metric confusion_metrics metrics optimizers
-    callbacks data summary graph inference training models saving interop
+    callbacks data summary graph inference training subclassed models saving interop
     sklearn as_keras examples __init__ cli __main__
 """.split()
 

@@ -312,7 +312,8 @@ class Projection(Layer):
         packed, x, y, batch = run.saved[self]
         shape, dy = dy.shape, dy.reshape(y.shape)
         if self.activity_regularizer is not None:
-            dy = dy + regularizers.activity_gradient(self.activity_regularizer, y, batch)
+            slope = regularizers.activity_gradient(self.activity_regularizer, y, batch)
+            dy = dy + np.float32(run.loss_factor[0]) * slope
         dx = run.empty(self, "dx", x.shape) if need_dx else None
         dkernel = self.gradient_array(self.kernel, run).reshape(self._matrix)
         dbias = self.gradient_array(self.bias, run).reshape(-1) if self.use_bias else None

@@ -186,8 +186,11 @@ def as_numbers(given, name) -> np.ndarray:
 
 
 def as_input(inputs, dtype, name="inputs") -> np.ndarray:
-    """A C-contiguous array of the dtype that the network computes in."""
+    """A C-contiguous array of the dtype that the network computes in; None: float32 for numbers
+    with a fraction, others as they are."""
     array = as_numbers(inputs, name)
+    if dtype is None:
+        dtype = np.float32 if array.dtype.kind == "f" else array.dtype
     if dtype == np.int32 and array.dtype != np.int32 and array.size:
         low, high = array.min().item(), array.max().item()
         if not (low >= -(2**31) and high < 2**31):  # also refuses NaN
@@ -296,15 +299,19 @@ class Layer:
         return self.name
 
     @property
-    def losses(self) -> list[Float]:
-        """What regularizers add to the loss: those of the activities in the last call of the layer,
-        then those of the weights that are trained."""
-        terms = [float(value_of(loss)) for loss in self._losses_of_call] + [
-            variable.regularizer(variable.value)
-            for variable in self.trainable_weights
-            if variable.regularizer is not None
-        ]
+    def losses(self) -> list[Any]:
+        """What regularizers and add_loss add to the loss: those of the last call of the layer, then
+        those of the weights that are trained. Numbers; while a tape is open, steps of it."""
+        regularized = [v for v in self.trainable_weights if v.regularizer is not None]
+        if is_recording():
+            return self._losses_of_last_call() + [*map(_regularized, regularized)]
+        terms = [value_of(loss) for loss in self._losses_of_last_call()]
+        terms += [variable.regularizer(variable.value) for variable in regularized]
         return [Float(term) for term in terms]
+
+    def _losses_of_last_call(self):
+        inner = self.sublayers if self.says_call else ()
+        return self._losses_of_call + [t for la in inner for t in la._losses_of_last_call()]
 
     def new_weight(
         self, name, shape, initializer, regularizer=None, constraint=None, trainable=True
@@ -543,9 +550,7 @@ class Layer:
         else:
             outputs = whole(self.weights, lambda: self.compute(x, run, mask, **kwargs))
         self._leave(run)
-        if self.activity_regularizer is not None and not isinstance(outputs, list):
-            loss = regularizers.activity_loss(self.activity_regularizer, outputs)
-            self._losses_of_call.append(loss)
+        regularize_activity(self, outputs)
         several = isinstance(outputs, list)
         outputs = [output.copy().view(Array) for output in (outputs if several else [outputs])]
         give_mask(outputs, self.compute_mask(x, mask))
@@ -581,22 +586,22 @@ class Layer:
         run = TapedRun(bool(training))
         y = self.compute(x, run, mask, **options)
         self._leave(run)
-        if self.activity_regularizer is not None and not isinstance(y, list):
-            raise NotImplementedError(
-                f"activity_regularizer: expected None for layer {self.name!r} in recorded calls"
-            )
         several, weights = isinstance(y, list), self.trainable_weights
         needs = [isinstance(s, Source) and s.takes_part() for s in sources]
         shapes = [part.shape for part in y] if several else None
 
         def pull(gradient):
+            if run.losses:
+                *gradient, of_losses = gradient
+                run.loss_factor[0] = 0.0 if of_losses is None else float(of_losses)
+                gradient = gradient if several else gradient[0]
             if several:
                 gradient = [
                     np.zeros(shape, np.float32) if part is None else _as_gradient(part)
                     for part, shape in zip(gradient, shapes, strict=True)
                 ]
             else:
-                gradient = _as_gradient(gradient)
+                gradient = np.zeros_like(y) if gradient is None else _as_gradient(gradient)
             dx = self.backward(gradient, run, any(needs))
             found = run.gradients_of(weights)
             if not any(needs):
@@ -607,12 +612,19 @@ class Layer:
         sources = (*(s for s, need in zip(sources, needs, strict=True) if need), *weights)
         if not sources:
             outputs = [part.view(Array) for part in (y if several else [y])]
-        elif several:
-            joint = Joint(sources, pull, len(y))
-            outputs = [joint.result(place, part) for place, part in enumerate(y)]
+        elif several or run.losses:
+            parts = y if several else [y]
+            joint = Joint(sources, pull, len(parts) + bool(run.losses))
+            outputs = [joint.result(place, part) for place, part in enumerate(parts)]
+            if run.losses:
+                total = np.asarray(sum(run.losses), np.float32)
+                self._losses_of_call = [joint.result(len(parts), total)]
+                if context.losses is not None:
+                    context.losses += self._losses_of_call
         else:
             outputs = [Traced(y, sources, pull)]
         give_mask(outputs, self.compute_mask(x, mask))
+        regularize_activity(self, outputs if several else outputs[0])
         return outputs if several else outputs[0]
 
     def _inputs_and_options(self, inputs, arguments):
@@ -791,6 +803,32 @@ def variables_within(layer) -> list[Variable]:
             if isinstance(part, Variable):
                 found[part] = None
     return sorted(found, key=lambda variable: not variable.trainable)
+
+
+def regularize_activity(layer, outputs):
+    """Add what the layer's activity_regularizer says of its output to the losses of the call."""
+    regularizer = layer.activity_regularizer
+    if regularizer is None or isinstance(outputs, (list, tuple, dict)):
+        return
+    y = value_of(outputs)
+    loss = regularizers.activity_loss(regularizer, y)
+    if isinstance(outputs, Source) and is_recording():
+        loss = outputs.then(
+            np.asarray(loss, np.float32),
+            lambda g: g * regularizers.activity_gradient(regularizer, y),
+        )
+    layer._losses_of_call.append(loss)
+    if context.losses is not None:
+        context.losses.append(loss)
+
+
+def _regularized(variable):
+    """What a weight's regularizer adds to the loss, as a step of the tape."""
+    regularizer, value = variable.regularizer, variable.value
+    return variable.then(
+        np.asarray(regularizer(value), np.float32),
+        lambda g: g * regularizers.gradient_of(regularizer, value),
+    )
 
 
 def _carried(inputs):

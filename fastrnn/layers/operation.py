@@ -156,6 +156,8 @@ def filled(args, values):
         return values[args.n]
     if isinstance(args, (list, tuple)):
         return type(args)(filled(part, values) for part in args)
+    if isinstance(args, dict):
+        return {key: filled(part, values) for key, part in args.items()}
     return args
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn import regularizers
 from fastrnn.arrays import Array, as_array
 from fastrnn.layers import base
 from fastrnn.layers.operation import Argument, filled
@@ -104,9 +103,7 @@ def _shapes_of_call(layer, shapes, call):
 
 
 def _has_tensor(value):
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_tensor, value))
-    return isinstance(value, Argument)
+    return any(isinstance(leaf, Argument) for leaf in leaves(value))
 
 
 # --- calls ----------------------------------------------------------------------------------------
@@ -124,9 +121,7 @@ def __call__(self, *args, **kwargs):
         shapes = [(None, *np.shape(value_of(value))[1:]) for value in values]
         _build(self, shapes, template)
     outputs = invoke(self, args, kwargs)
-    if self.activity_regularizer is not None:
-        loss = regularizers.activity_loss(self.activity_regularizer, value_of(outputs))
-        self._losses_of_call.append(loss)
+    base.regularize_activity(self, outputs)
     return outputs
 
 
@@ -144,7 +139,7 @@ def _without_tensors(value, tensors):
 
 def filled_call(template, values):
     args, kwargs = template
-    return filled(args, values), {name: filled(part, values) for name, part in kwargs.items()}
+    return filled(args, values), filled(kwargs, values)
 
 
 def _as_tensor(value):
@@ -185,7 +180,7 @@ def invoke(layer, args, kwargs, training=None, masks=None):
     with base.in_mode(training):
         outputs = layer.call(*args, **kwargs)
         if not isinstance(outputs, (Source, np.ndarray, list, tuple, dict)):
-            outputs = as_array(np.asarray(outputs))
+            outputs = as_array(np.asarray(outputs))  # a number
         mask = layer.compute_mask(args[0] if args else None, first)
     base.give_mask(outputs, mask)
     return outputs
@@ -245,10 +240,17 @@ def _build(layer, shapes, template):
         layer._initial_weights = None
 
 
-def _try(layer, shapes, args, kwargs):
-    """What `call` gives for zeros of two sizes of what is free: the shape, None where they differ;
-    builds the layers within. Returns the shape, or the list of several."""
-    found, error = [], None
+class Attempt(NamedTuple):
+    """What `call` gave for zeros: the shapes of its outputs, None where free, and the structure
+    that these stand in, None for one array."""
+
+    shapes: list[tuple]
+    structure: Any
+
+
+def attempt(layer, shapes, args, kwargs) -> Attempt:
+    """Call `call` with zeros of two sizes of what is free, which builds the layers within."""
+    found, error, outputs = [], None, None
     for size in _SIZES:
         known = [[size if n is None else n for n in shape] for shape in shapes]
         values = [np.zeros(shape, np.float32).view(Array) for shape in known]
@@ -259,18 +261,42 @@ def _try(layer, shapes, args, kwargs):
         except (ValueError, TypeError, IndexError) as this:
             error = error or this
             continue
-        several = isinstance(outputs, (list, tuple))
-        found.append([np.shape(value_of(part)) for part in (outputs if several else [outputs])])
+        found.append([np.shape(value_of(part)) for part in leaves(outputs)])
         if len(found) == 2 or known == [[*shape] for shape in shapes]:
             break
     if not found:
         raise error
-    one, other = found[0], found[-1]
     shapes = [
         tuple(a if a == b else None for a, b in zip(*pair, strict=True))
-        for pair in zip(one, other, strict=True)
+        for pair in zip(found[0], found[-1], strict=True)
     ]
-    return shapes if several else shapes[0]
+    several = isinstance(outputs, (list, tuple, dict))
+    return Attempt(shapes, _emptied(outputs) if several else None)
+
+
+def _emptied(structure):
+    if isinstance(structure, dict):
+        return {key: _emptied(part) for key, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return (
+            [*map(_emptied, structure)] if type(structure) is list else (*map(_emptied, structure),)
+        )
+    return None
+
+
+def leaves(structure) -> list:
+    """The arrays of what `call` gave, of dicts in the order of their keys."""
+    if isinstance(structure, dict):
+        return [leaf for key in sorted(structure) for leaf in leaves(structure[key])]
+    if isinstance(structure, (list, tuple)):
+        return [leaf for part in structure for leaf in leaves(part)]
+    return [structure]
+
+
+def _try(layer, shapes, args, kwargs):
+    """The shape that `call` gives, or the list of several."""
+    found = attempt(layer, shapes, args, kwargs)
+    return found.shapes[0] if found.structure is None else found.shapes
 
 
 def compute_output_shape(self, *shapes, call=None):
@@ -323,10 +349,11 @@ def forward(self, x, run, mask=None, call=None):
 
 def backward(self, dy, run, need_dx=True):
     values, outputs, losses, listed = run.saved.pop(self)
-    several = isinstance(outputs, (list, tuple))
-    ends = zip(*((outputs, dy) if several else ([outputs], [dy])), strict=True)
+    several = isinstance(outputs, (list, tuple, dict))
+    ends = zip(leaves(outputs), dy if several else [dy], strict=True)
     ends = [end for end in ends if isinstance(end[0], Traced)]
-    ends += [(loss, np.ones(loss.shape, np.float32)) for loss in losses if isinstance(loss, Traced)]
+    factor = np.float32(run.loss_factor[0])
+    ends += [(loss, factor) for loss in losses if isinstance(loss, Traced)]
     found = gradients(ends, release=True)
     for variable in self.trainable_weights:
         self.gradient_array(variable, run)[...] = found.get(id(variable), 0)
@@ -343,6 +370,6 @@ def backward(self, dy, run, need_dx=True):
 
 def _plain(outputs):
     """C-contiguous float32 arrays of what `call` gave."""
-    if isinstance(outputs, (list, tuple)):
-        return [np.ascontiguousarray(value_of(part), np.float32) for part in outputs]
+    if isinstance(outputs, (list, tuple, dict)):
+        return [np.ascontiguousarray(value_of(part), np.float32) for part in leaves(outputs)]
     return np.ascontiguousarray(value_of(outputs), np.float32)

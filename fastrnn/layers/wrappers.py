@@ -263,7 +263,7 @@ class Bidirectional(TakesStates):
             dy = spread
         pairs = zip(self._regularized(dy), self._regularized(both), strict=True)
         for (_, d), (regularizer, y) in pairs:
-            d += activity_gradient(regularizer, y)
+            d += np.float32(run.loss_factor[0]) * activity_gradient(regularizer, y)
         begins = run.saved[self, "begins"]
         halves = self._halves(dstates), self._halves(begins)
         if self._pair:

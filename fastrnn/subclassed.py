@@ -1,0 +1,192 @@
+"""Models of the user's own: what a class below Model that says `call` gets in place of a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrnn.arrays import Array
+from fastrnn.data import leaves_of, packed, parts_by_name, paths_in
+from fastrnn.layers import own
+from fastrnn.layers.base import Layer, layers_within
+from fastrnn.layers.operation import Argument
+
+
+class Subclassed:
+    """The methods of a model that says `call`. Its inputs are what it is called with: an array, or
+    a list or dict of them; its layers are its attributes. Shapes are found by calling it."""
+
+    input_dtype = None
+    _structures: Any = (None, None)  # of inputs and outputs, once they have been seen
+    _own_layers = ()
+
+    @property
+    def _layers(self):
+        return layers_within(vars(self))
+
+    @_layers.setter
+    def _layers(self, layers):
+        pass
+
+    @property
+    def graph(self):
+        return None
+
+    @property
+    def takes_several(self):
+        return self._structures[0] is not None
+
+    @property
+    def gives_several(self):
+        return self._structures[1] is not None
+
+    def look_at(self, x):
+        """Note the structure of inputs that were not seen before."""
+        if not self.built and isinstance(x, (list, tuple, dict)):
+            parts = leaves_of(x)
+            if all(hasattr(part, "shape") and np.ndim(part) for part in parts):
+                self._structures = x, self._structures[1]
+                self.input_dtype = [None] * len(parts)
+
+    def parts_of_inputs(self, name, given):
+        paths = paths_in(self._structures[0])
+        names = ["/".join(map(str, path)) for path in paths]
+        return parts_by_name(name, given, names, paths)
+
+    def parts_of_outputs(self, name, given):
+        return parts_by_name(name, given, self.head_names, paths_in(self._structures[1]))
+
+    @property
+    def head_names(self):
+        structure = self._structures[1]
+        if isinstance(structure, dict):
+            return ["/".join(map(str, path)) for path in paths_in(structure)]
+        return [f"output_{place + 1}" for place in range(len(structure or ()))]
+
+    metric_names = output_names = head_names
+
+    @property
+    def outputs(self):
+        return [*leaves_of(self._structures[1])]
+
+    def handed_out(self, outputs):
+        return outputs if self._structures[1] is None else packed(self._structures[1], outputs)
+
+    def _template(self):
+        """How `call` is given the list of its inputs."""
+        structure = self._structures[0]
+        if structure is None:
+            return (Argument(0),), {}
+        places = [Argument(place) for place in range(len(leaves_of(structure)))]
+        return (packed(structure, places),), {}
+
+    def build(self, input_shape=None):
+        """For inputs of this shape, or the list of several, batch included."""
+        if self.built:
+            return
+        if input_shape is None:
+            raise ValueError(
+                f"model {self.name!r}: expected a call on data, or build(input_shape), before its "
+                "shapes and weights are there"
+            )
+        if isinstance(input_shape, dict):
+            self._structures = input_shape, None
+        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+        if isinstance(input_shape, list) and not self.takes_several:
+            self._structures = [None] * len(shapes), None
+        shapes = [tuple(shape) for shape in shapes]
+        self._build_for(shapes)
+
+    def _build_for(self, shapes, outputs=None):
+        template = self._template()
+        users = getattr(type(self), "_users_build", None)
+        if users is not None:
+            users(self, self._inputs_of(shapes))
+        found = own.attempt(self, shapes, *template)
+        self._structures = self._structures[0], found.structure
+        self.input_shape = self._inputs_of(shapes)
+        self.output_shape = found.shapes if self.gives_several else found.shapes[0]
+        self.built = True
+        if self._compiled is not None:
+            self._compile_again()
+
+    def compute_output_shape(self, input_shape):
+        parts = input_shape if self.takes_several else [input_shape]
+        key = tuple(map(tuple, parts))
+        known = self.__dict__.setdefault("_shapes_found", {})
+        if key not in known:
+            if len(known) > 64:
+                known.clear()
+            known[key] = own.attempt(self, [*key], *self._template()).shapes
+        return known[key] if self.gives_several else known[key][0]
+
+    def check_call(self, shape):
+        for part in shape if self.takes_several else [shape]:
+            if 0 in part:
+                raise ValueError(f"inputs: expected at least one element, received shape {part}")
+
+    def repair_rank(self, x):
+        return x
+
+    def propagate(self, x, run, mask=None):
+        y = own.forward(self, x, run, mask, self._template())
+        return y, [None] * len(y) if isinstance(y, list) else None
+
+    def forward(self, x, run, mask=None, call=None):
+        return own.forward(self, x, run, mask, call or self._template())
+
+    backward = own.backward
+    plan = Layer.plan
+
+    def logits_layer(self, place=0):
+        return None
+
+    def mask_makers(self):
+        return []
+
+    def __call__(self, *args, **kwargs):
+        outputs = own.__call__(self, *args, **kwargs)
+        return outputs
+
+    def symbolic(self, last):
+        raise ValueError(
+            f"model {self.name!r} says what it computes in call: the output of its layer "
+            f"{last.name!r} is no tensor of a graph"
+        )
+
+    def described(self):
+        from fastrnn.layers import described_class
+
+        return described_class(self)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+
+def adopt(cls, said) -> None:
+    """Give a user's class that says `call` these methods, but for those that it says itself, where
+    they are not of the pass."""
+    if "build" in said:
+        cls._users_build = said["build"]
+    inherited = any("look_at" in vars(base) for base in cls.__mro__[1:])
+    for name, member in vars(Subclassed).items():
+        own_way = name in said and name not in ("build", "compute_output_shape")
+        if not (own_way or inherited and name not in said or name in _OF_CLASSES):
+            setattr(cls, name, member)
+
+
+_OF_CLASSES = ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__")
+
+
+def is_users(cls) -> bool:
+    return cls is not object and not cls.__module__.startswith("fastrnn.")
+
+
+def as_arrays(structure):
+    """The arrays of a structure with numpy()."""
+    if isinstance(structure, dict):
+        return {key: as_arrays(part) for key, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(map(as_arrays, structure))
+    return structure.view(Array) if type(structure) is np.ndarray else structure
