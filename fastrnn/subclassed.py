@@ -156,9 +156,9 @@ class Subclassed:
         )
 
     def described(self):
-        from fastrnn.layers import described_class
+        from fastrnn.layers import _described
 
-        return described_class(self)
+        return _described(self)
 
     def compute_mask(self, inputs, mask=None):
         return None

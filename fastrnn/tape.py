@@ -211,10 +211,16 @@ class Source(NDArrayOperatorsMixin):
         return bool(self.value)
 
     def __float__(self):
+        self._keep_derivative("float")
         return float(self.value)
 
     def __int__(self):
+        self._keep_derivative("int")
         return int(self.value)
+
+    def _keep_derivative(self, what):
+        if _state.strict and self.takes_part():
+            raise TypeError(f"{what} of what it is given has no derivative")
 
     def __format__(self, spec):
         return format(self.value[()] if self.value.ndim == 0 else self.value, spec)
@@ -224,6 +230,7 @@ class Source(NDArrayOperatorsMixin):
         return self.value.copy()[()]
 
     def item(self):
+        self._keep_derivative("item")
         return self.value.item()
 
     def astype(self, dtype):

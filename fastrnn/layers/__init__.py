@@ -115,10 +115,10 @@ def serialize(layer: Layer) -> dict[str, Any]:
     """A layer's class and config in the form in which Keras writes it."""
     if hasattr(layer, "described"):  # models and operations
         return layer.described()
-    return described_class(layer)
+    return _described(layer)
 
 
-def described_class(layer: Layer) -> dict[str, Any]:
+def _described(layer: Layer) -> dict[str, Any]:
     """A layer's class and config, for one that is no model or operation of fastrnn."""
     name = type(layer).__name__
     known = CLASSES.get(name) is type(layer)
