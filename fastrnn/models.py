@@ -376,7 +376,7 @@ class Model(Layer, metaclass=_Makes):
     @property
     def metrics(self) -> list[Metric]:
         """The running mean of the loss, and the metrics once a batch has been seen."""
-        own = metrics_within(self)
+        own = _metrics_within(self)
         if self._compiled is None:
             return own
         if self.own_steps:
@@ -1191,7 +1191,7 @@ def _model_between(
     return model
 
 
-def metrics_within(model):
+def _metrics_within(model):
     """The metrics that are attributes of a user's model, or of layers within it."""
     found = {}
     for layer in (model, *_models_within(model)):

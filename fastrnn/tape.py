@@ -108,6 +108,15 @@ def gradients(ends, release=False, wanted=()):
             place, part = part
             before = found[key][place]
             found[key][place] = part if before is None else before + part
+        elif type(part) is Piece:
+            if key not in found:
+                found[key] = np.zeros(source.shape, source.value.dtype)
+                if source.sources:
+                    heapq.heappush(pending, (-source.number, source))
+            elif key not in own:
+                found[key] = np.array(found[key])
+            own.add(key)
+            part.add_to(found[key])
         elif key not in found:
             found[key] = part
             if source.sources:
@@ -195,17 +204,7 @@ class Source(NDArrayOperatorsMixin):
             return as_array(self.value[place])
         parts = place if isinstance(place, tuple) else (place,)
         basic = all(isinstance(p, (int, slice, type(None), type(Ellipsis))) for p in parts)
-        shape, dtype = self.shape, self.dtype
-
-        def pull(g):
-            whole = np.zeros(shape, dtype)
-            if basic:
-                whole[place] = g
-            else:
-                np.add.at(whole, place, g)
-            return whole
-
-        return self.then(self.value[place], pull)
+        return self.then(self.value[place], lambda g: Piece(place, g, basic))
 
     def __bool__(self):
         return bool(self.value)
@@ -274,6 +273,36 @@ class Joint:
 
     def result(self, place, value):
         return Traced(value, (self,), lambda g: ((place, g),))
+
+
+class Piece:
+    """The gradient of an array from what was taken of it at one place, zero elsewhere."""
+
+    __slots__ = ("basic", "gradient", "place")
+
+    def __init__(self, place, gradient, basic):
+        self.place, self.gradient, self.basic = place, gradient, basic
+
+    def add_to(self, whole):
+        if self.basic:
+            whole[self.place] += self.gradient
+        else:
+            np.add.at(whole, self.place, self.gradient)
+
+
+def unstacked(array, axis):
+    """The list of what is at each place of an axis."""
+    array = of(array)
+    parts = [*np.moveaxis(value_of(array), axis, 0)]
+    if not _takes_part(array):
+        return parts
+    zeros = np.zeros_like(parts[0])
+
+    def pull(gradients):
+        return (np.stack([zeros if g is None else g for g in gradients], axis),)
+
+    joint = Joint((array,), pull, len(parts))
+    return [joint.result(place, part) for place, part in enumerate(parts)]
 
 
 class Watched(Array):

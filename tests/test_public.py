@@ -25,6 +25,9 @@ INNER = {
     "fastrnn.training": {
         *(
             "Compiled",
+            "CompileMetrics",
+            "checked_batch",
+            "flat_logs",
             "CompiledSeveral",
             "Head",
             "need_compiled",

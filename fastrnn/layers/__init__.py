@@ -37,6 +37,7 @@ from fastrnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
+from fastrnn.layers.lambda_layer import Lambda
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lstm import LSTM, CuDNNLSTM
 from fastrnn.layers.merging import (
@@ -120,8 +121,8 @@ def serialize(layer: Layer) -> dict[str, Any]:
 
 def _described(layer: Layer) -> dict[str, Any]:
     """A layer's class and config, for one that is no model or operation of fastrnn."""
-    name = type(layer).__name__
-    known = CLASSES.get(name) is type(layer)
+    name = getattr(layer, "class_name", type(layer).__name__)
+    known = CLASSES.get(name) is type(layer) or hasattr(layer, "class_name")
     return {
         "module": "keras.layers" if known else None,
         "class_name": name,

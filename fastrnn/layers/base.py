@@ -417,16 +417,20 @@ class Layer:
 
     @property
     def weights(self) -> list[Variable]:
-        own = variables_within(self) if self.says_call else self._variables
-        return own + [w for layer in self.sublayers for w in layer.weights]
+        inner = [w for layer in self.sublayers for w in layer.weights]
+        if self.says_call:
+            return [*dict.fromkeys(variables_within(self) + inner)]
+        return self._variables + inner
 
     @property
     def trainable_weights(self):
         if not self.trainable:
             return []
-        own = variables_within(self) if self.says_call else self._variables
-        own = [v for v in own if v.trainable]
-        return own + [w for layer in self.sublayers for w in layer.trainable_weights]
+        inner = [w for layer in self.sublayers for w in layer.trainable_weights]
+        if self.says_call:
+            own = [v for v in variables_within(self) if v.trainable]
+            return [*dict.fromkeys(own + inner)]
+        return [v for v in self._variables if v.trainable] + inner
 
     @property
     def non_trainable_weights(self):

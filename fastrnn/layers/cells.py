@@ -10,6 +10,7 @@ import numpy as np
 from fastrnn.layers.base import check_size
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.lstm import LSTM
+from fastrnn.layers.own_rnn import OwnStackedCells, is_own
 from fastrnn.layers.recurrent import TakesStates, flat, given, grouped_as, in_parts
 from fastrnn.layers.simple_rnn import SimpleRNN
 
@@ -237,6 +238,11 @@ class StackedRNNCells(Steps):
     twice; for Keras 2's reverse_state_order=True. Source: https://keras.io/api/layers/recurrent_layers/stacked_rnn_cell/
     """
 
+    def __new__(cls, cells: Any = None, **options: Any) -> Any:
+        if cls is StackedRNNCells and is_own(cells):
+            return OwnStackedCells(cells, **options)
+        return super().__new__(cls)
+
     def __init__(self, cells: Sequence[Cell], **kwargs: Unpack[StackOptions]):
         if kwargs.pop("reverse_state_order", False):
             raise ValueError(
@@ -327,5 +333,5 @@ def checked_cell(argument: str, cell: Any, *kinds: type) -> Any:
             return cell
     raise ValueError(
         f"{argument}: expected LSTMCell, GRUCell, SimpleRNNCell or a list of them, received "
-        f"{cell!r:.80}; cells of your own, which compute a step themselves, cannot be run"
+        f"{cell!r:.80}; a cell of your own is a layer with state_size and call(x, states)"
     )

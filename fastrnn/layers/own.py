@@ -36,10 +36,10 @@ def adopt(cls) -> None:
     if cls.compute_mask is base.Layer.compute_mask:
         cls.compute_mask = compute_mask
     shape = cls.compute_output_shape
-    if getattr(shape, "is_default", False) or shape.__module__.startswith("fastrnn."):
-        cls.compute_output_shape = compute_output_shape
-    else:
+    if "compute_output_shape" in said or not shape.__module__.startswith("fastrnn."):
         cls.compute_output_shape = _shapes_by(shape)
+    else:
+        cls.compute_output_shape = compute_output_shape
 
 
 def _built(build):
@@ -154,7 +154,7 @@ def invoke(layer, args, kwargs, training=None, masks=None):
     """layer.call(*args, **kwargs) with `training` and masks where it takes them; what it gives has
     its mask with it."""
     context = base.context
-    names = _parameters(type(layer))
+    names = parameters(type(layer))
     if "training" in names:
         if kwargs.get("training") is None:
             training = training if training is not None else context.training
@@ -187,7 +187,7 @@ def invoke(layer, args, kwargs, training=None, masks=None):
 
 
 @functools.cache
-def _parameters(cls):
+def parameters(cls):
     parameters = inspect.signature(cls.call).parameters
     return [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
 
@@ -232,9 +232,9 @@ def _build(layer, shapes, template):
         return
     if type(builtin).create_weights is not base.Layer.create_weights:
         builtin.build(shapes[0] if len(shapes) == 1 else shapes)
-    layer.built = True
-    if shapes:
+    elif shapes:
         layer.input_shape = shapes[0] if len(shapes) == 1 else shapes
+    layer.built = True
     if layer._initial_weights is not None and not layer.sublayers:
         layer.set_weights(layer._initial_weights)
         layer._initial_weights = None
@@ -313,9 +313,6 @@ def compute_output_shape(self, *shapes, call=None):
         args, kwargs = call or ((places if listed else places[0],), {})
         known[key] = call, _try(self, [tuple(part) for part in parts], args, kwargs)
     return known[key][1]
-
-
-compute_output_shape.is_default = True
 
 
 def compute_mask(self, inputs, mask=None):

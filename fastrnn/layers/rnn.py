@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from fastrnn.layers.cells import Cell, StackedRNNCells, checked_cell
+from fastrnn.layers.own_rnn import OwnRNN, is_own
 from fastrnn.layers.recurrent import Recurrent, check_states, flat, in_order
 
 if TYPE_CHECKING:
@@ -18,12 +19,18 @@ class RNN(Recurrent):
     timesteps, units) with return_sequences.
 
     cell: LSTMCell, GRUCell, SimpleRNNCell, StackedRNNCells or a list of cells, of which each runs
-    over the whole sequence as LSTM, GRU or SimpleRNN does, then the next. Arguments and defaults
-    are Keras's; unroll is accepted and changes nothing. States are grouped by cell where there is a
-    list: outputs with return_state are [output, [h, c], [h]] for an LSTMCell and a GRUCell (in
-    graphs h for [h]), and initial_state is given so. Errors: ValueError for other cells.
-    Source: https://keras.io/api/layers/recurrent_layers/rnn/
+    over the whole sequence as LSTM, GRU or SimpleRNN does, then the next. Cells of the user's own,
+    layers with `state_size` whose call(x, states) gives (y, states), run step by step. Arguments
+    and defaults are Keras's; unroll is accepted and changes nothing. States are grouped by cell
+    where there is a list: outputs with return_state are [output, [h, c], [h]] for an LSTMCell and a
+    GRUCell (in graphs h for [h]), and initial_state is given so. Errors: ValueError for what is no
+    cell. Source: https://keras.io/api/layers/recurrent_layers/rnn/
     """
+
+    def __new__(cls, cell: Any = None, *args: Any, **options: Any) -> Any:
+        if cls is RNN and is_own(cell):
+            return OwnRNN(cell, *args, **options)
+        return super().__new__(cls)
 
     def __init__(
         self,
