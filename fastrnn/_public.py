@@ -11,7 +11,7 @@ _HOMES = (
         "models", "layers", "callbacks", "utils", "optimizers", "schedules", "losses", "metrics",
         "activations", "initializers", "regularizers", "constraints", "preprocessing",
         "preprocessing.sequence", "preprocessing.text", "datasets", "random", "plot", "training",
-        "ops",
+        "ops", "pipeline",
     )),
 )  # fmt: skip
 

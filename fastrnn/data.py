@@ -249,6 +249,11 @@ class IteratedBatches:
             except TypeError:  # a tf.data.Dataset or DataLoader of unknown length
                 if self.indexed:
                     raise
+            if self.steps is None and _is_infinite(source):
+                raise ValueError(
+                    "x: the dataset has no end; expected a number of steps (steps_per_epoch, "
+                    "validation_steps or steps), or repeat(count)"
+                )
 
     def __iter__(self):
         if hasattr(self.source, "on_epoch_begin"):
@@ -282,8 +287,15 @@ class IteratedBatches:
         x, y, weight = (*parts, None, None)[:3]
         x, y = inputs_of(self.model, x), targets_of(self.model, y)
         weight = weights_of(self.model, weight)
-        check_samples(x, y, weight, " in a batch")
+        unbatched = hasattr(type(self.source), "element_spec")
+        hint = "; the dataset's batch(size) makes batches" * unbatched
+        check_samples(x, y, weight, " in a batch", hint)
         return x, y, weight
+
+
+def _is_infinite(source):
+    """Is it a tf.data.Dataset, of ours or TensorFlow's, without an end?"""
+    return hasattr(source, "cardinality") and int(source.cardinality()) == -1
 
 
 def batches(x, y, sample_weight, batch_size, shuffle, model, steps=None):

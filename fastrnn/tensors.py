@@ -26,6 +26,29 @@ class Float(float):
         return float, (float(self),)
 
 
+class Tensor(Array):
+    """An array that nothing changes in place, as a tensor of TensorFlow: `x /= 2` makes another."""
+
+    def numpy(self):
+        return np.array(self)[()]
+
+
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+):
+    setattr(Tensor, f"__i{_name}__", getattr(np.ndarray, f"__{_name}__"))
+
+
 def as_tensor(value):
     """A number or an array as one with numpy(); anything else as it is."""
     if type(value) is np.ndarray:

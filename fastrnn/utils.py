@@ -16,6 +16,7 @@ from fastrnn._public import public
 from . import random
 from .datasets._files import get_file
 from .plot import model_to_dot, plot_model
+from .preprocessing.files import text_dataset_from_directory
 from .preprocessing.sequence import pad_sequences
 from .preprocessing.timeseries import PyDataset, timeseries_dataset_from_array
 from .progress import Progbar
@@ -36,6 +37,7 @@ __all__ = [
     "plot_model",
     "register_keras_serializable",
     "set_random_seed",
+    "text_dataset_from_directory",
     "timeseries_dataset_from_array",
     "to_categorical",
 ]

@@ -8,7 +8,7 @@ import fastrnn
 # From the ground up. A package counts as one part.
 ORDER = """
     _engine _public _types process arrays checks runtime random tape variable gradient_tape
-    run progress plot preprocessing tensors datasets utils
+    run progress plot tensors specs pipeline preprocessing datasets utils
     schedules constraints activations regularizers initializers layers
     ops
     loss_functions losses metric confusion_metrics metrics optimizers

@@ -238,6 +238,7 @@ def test_programs_on_real_data(tmp_path, name, file, pattern, target):
         ("timeseries_classification.py", 0.9),
         ("timeseries_generator.py", 0.9),
         ("timeseries_weather_forecasting.py", 0.9),
+        ("windowed_forecast.py", 0.75),
         ("working_with_rnns.py", 0.8),
     ],
 )
@@ -718,6 +719,131 @@ assert model.predict(horsepower[:10], verbose=0).shape == (10, 1)
 """,
         tmp_path,
     )
+
+
+PIPELINES_LACK = [
+    "fastrnn has no tensorflow.data.TFRecordDataset; Dataset.from_generator takes what ",
+    "fastrnn has no tensorflow.data.experimental.make_csv_dataset; Dataset.from_tensor_sl",
+    "fastrnn has no tensorflow.data.experimental.CsvDataset; Dataset.from_tensor_slices ",
+    "fastrnn has no tensorflow.data.x; tensorflow.data has AUTOTUNE, Dataset, DatasetSpec, ",
+    "fastrnn's Dataset has no snapshot: cache() keeps the elements in memory",
+]
+
+
+def test_pipelines_of_data(tmp_path):
+    out = code(
+        """
+import numpy as np
+import tensorflow as tf
+from tensorflow.data import AUTOTUNE, Dataset
+from tensorflow.data.experimental import cardinality
+
+assert tf.data.Dataset is Dataset and tf.data.experimental.AUTOTUNE == AUTOTUNE == -1
+assert cardinality(Dataset.range(3).repeat()).numpy() == tf.data.INFINITE_CARDINALITY
+filtered = Dataset.range(3).filter(lambda n: n > 1)
+assert filtered.cardinality() == tf.data.experimental.UNKNOWN_CARDINALITY
+options = tf.data.Options()
+options.experimental_optimization.apply_default_optimizations = False
+assert len(Dataset.range(3).with_options(options)) == 3
+
+rng = np.random.default_rng(0)
+sequences = [rng.normal(size=(rng.integers(2, 9), 3)).astype("float32") for _ in range(256)]
+labels = [int(rows.sum() > 0) for rows in sequences]
+
+def sequence_generator(limit):
+    for rows, label in zip(sequences[:limit], labels):
+        yield {"rows": rows, "length": len(rows)}, label
+
+signature = (
+    {"rows": tf.TensorSpec(shape=(None, 3), dtype=tf.float32),
+     "length": tf.TensorSpec(shape=(), dtype=tf.int32)},
+    tf.TensorSpec(shape=[], dtype=tf.int64),
+)
+data = Dataset.from_generator(sequence_generator, args=[200], output_signature=signature)
+older = Dataset.from_generator(
+    sequence_generator, args=[200],
+    output_types=({"rows": tf.float32, "length": tf.int32}, tf.int64),
+    output_shapes=({"rows": (None, 3), "length": []}, tf.TensorShape([])),
+)
+assert data.element_spec == older.element_spec == signature
+
+@tf.function
+def with_weights(inputs, label):
+    rows = tf.cast(inputs["rows"], tf.float32)
+    weight = tf.where(label == 1, 1.0, 0.5)
+    return rows, tf.expand_dims(label, -1), weight
+
+data = data.map(with_weights, num_parallel_calls=AUTOTUNE, deterministic=False).cache()
+train = data.take(160).shuffle(160, seed=1).bucket_by_sequence_length(
+    lambda rows, label, weight: tf.shape(rows)[0], bucket_boundaries=[5],
+    bucket_batch_sizes=[16, 16],
+).prefetch(tf.data.AUTOTUNE)
+held = data.skip(160).padded_batch(16, padded_shapes=([None, 3], [1], []))
+shapes = [rows.shape for rows, *_ in train]
+assert {rows[1] for rows in shapes} <= set(range(2, 9)) and max(rows[0] for rows in shapes) == 16
+model = tf.keras.Sequential([
+    tf.keras.layers.Input((None, 3)), tf.keras.layers.Masking(), tf.keras.layers.LSTM(8),
+    tf.keras.layers.Dense(1, activation="sigmoid"),
+])
+model.compile(tf.keras.optimizers.Adam(0.02), "binary_crossentropy", metrics=["accuracy"])
+history = model.fit(train, epochs=25, validation_data=held, verbose=0)
+assert model.evaluate(held, verbose=0)[1] > 0.8
+
+def check(value, dtype, expected):
+    assert value.dtype == dtype and np.asarray(value).tolist() == expected, value
+    assert hasattr(value, "numpy")
+
+check(tf.constant([1, 2]), tf.int32, [1, 2])
+check(tf.constant(1.5), tf.float32, 1.5)
+check(tf.constant([1, 2], tf.float64), tf.float64, [1, 2])
+check(tf.constant("a"), tf.string, "a".encode())
+check(tf.constant(3, shape=(2, 1)), tf.int32, [[3], [3]])
+check(tf.constant([1, 2, 3, 4], shape=[2, 2]), tf.int32, [[1, 2], [3, 4]])
+check(tf.convert_to_tensor(np.arange(2), dtype=tf.float32), tf.float32, [0, 1])
+check(tf.identity([1.0]), tf.float32, [1])
+check(tf.range(3), tf.int32, [0, 1, 2])
+check(tf.range(1, 6, 2), tf.int32, [1, 3, 5])
+check(tf.range(2.0), tf.float32, [0, 1])
+check(tf.fill([2], tf.constant(7, tf.int64)), tf.int64, [7, 7])
+check(tf.zeros([2]), tf.float32, [0, 0])
+check(tf.ones((1, 2), tf.int32), tf.int32, [[1, 1]])
+check(tf.shape(np.ones((2, 3))), tf.int32, [2, 3])
+check(tf.size(np.ones((2, 3))), tf.int32, 6)
+check(tf.rank(np.ones((2, 3))), tf.int32, 2)
+check(tf.one_hot([0, 2, 5], 3), tf.float32, [[1, 0, 0], [0, 0, 1], [0, 0, 0]])
+check(tf.one_hot([0, 1], 2, on_value=5, off_value=1, axis=0, dtype=tf.int32), tf.int32,
+      [[5, 1], [1, 5]])
+check(tf.stack([tf.ones(1), tf.zeros(1)]), tf.float32, [[1], [0]])
+check(tf.concat([tf.constant([1]), tf.constant([2])], axis=0), tf.int32, [1, 2])
+check(tf.numpy_function(lambda a, b: a + b, [tf.ones(1), tf.ones(1)], tf.float32), tf.float32, [2])
+first, second = tf.py_function(lambda a: [a.numpy() + 1, "s"], [1], [tf.int32, tf.string])
+check(first, tf.int32, 2)
+check(second, tf.string, "s".encode())
+weight, optimizer = tf.Variable([0.0, 0.0]), tf.keras.optimizers.SGD(0.2)
+points = np.random.default_rng(1).normal(size=(64, 2)).astype("float32")
+pairs = Dataset.from_tensor_slices((points, points @ np.float32([2, -1]))).shuffle(64).batch(16)
+for epoch in range(30):
+    for inputs, targets in pairs:
+        with tf.GradientTape() as tape:
+            told = tf.reduce_sum(tf.identity(inputs * weight), axis=1)
+            loss = tf.reduce_mean(tf.square(tf.convert_to_tensor(told) - targets))
+        optimizer.apply_gradients(zip(tape.gradient(loss, [weight]), [weight]))
+assert np.allclose(weight.numpy(), [2, -1], atol=0.01)
+
+for wrong in ("TFRecordDataset", "experimental.make_csv_dataset", "experimental.CsvDataset", "x"):
+    try:
+        eval(f"tf.data.{wrong}")
+    except AttributeError as error:
+        print(error)
+try:
+    Dataset.range(3).snapshot("folder")
+except AttributeError as error:
+    print(error)
+""",
+        tmp_path,
+    )
+    for line, start in zip(out.splitlines(), PIPELINES_LACK, strict=True):
+        assert line.startswith(start)
 
 
 def test_modules_in_what_is_sent_to_another_process(tmp_path):

@@ -67,6 +67,8 @@ _MODULES = {
     "tensorflow.config": "as_keras.devices",
     "tensorflow.config.experimental": "as_keras.devices",
     "tensorflow.config.threading": "as_keras.devices",
+    "tensorflow.data": "pipeline",
+    "tensorflow.dtypes": "as_keras.dtypes",
     "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
     "tensorflow.logging": "as_keras.messages",
     "tensorflow.math": "as_keras.backend",
@@ -98,12 +100,29 @@ _REDUCTIONS = {
 }
 _MATH = {"clip_by_value": "as_keras.backend.clip", "get_logger": "as_keras.messages.get_logger"}
 for _name in (
-    "abs", "argmax", "argmin", "cast", "constant", "cos", "equal", "exp", "expand_dims", "float32",
+    "abs", "argmax", "argmin", "cast", "cos", "equal", "exp", "expand_dims", "float32",
     "float64", "greater", "greater_equal", "int32", "int64", "less", "less_equal", "maximum",
     "minimum", "not_equal", "ones_like", "pow", "reshape", "round", "sign", "sin", "sqrt", "square",
     "squeeze", "tanh", "transpose", "where", "zeros_like",
 ):  # fmt: skip
     _MATH[_name] = f"as_keras.backend.{_name}"
+for _name in (
+    "bool", "complex128", "complex64", "double", "float16", "half", "int16", "int8", "string",
+    "uint16", "uint32", "uint64", "uint8",
+):  # fmt: skip
+    _MATH[_name] = f"as_keras.dtypes.{_name}"
+for _name in (
+    "constant", "convert_to_tensor", "fill", "function", "identity", "numpy_function", "one_hot",
+    "ones", "py_function", "range", "rank", "shape", "size", "zeros",
+):  # fmt: skip
+    _MATH[_name] = f"as_keras.tensors.{_name}"
+for _name in ("logical_and", "logical_not", "logical_or", "matmul", "repeat", "stack", "tile"):
+    _MATH[_name] = f"ops.{_name}"
+_MATH |= {"concat": "ops.concatenate", "reverse": "ops.flip"}
+_SPECS = {name: f"specs.{name}" for name in ("TensorShape", "TensorSpec")}
+_DATA = {
+    name: f"pipeline.{name}" for name in ("AUTOTUNE", "INFINITE_CARDINALITY", "UNKNOWN_CARDINALITY")
+}
 _SESSION = {
     "ConfigProto": "as_keras.devices.ConfigProto",
     "GPUOptions": "as_keras.devices.ConfigProto",
@@ -164,6 +183,7 @@ _NAMES = {
         **_MATH,
         **_REDUCTIONS,
         **_SESSION,
+        **_SPECS,
     },
     "tensorflow.compat.v1": {"set_random_seed": "random.set_seed", **_SESSION},
     "tensorflow.compat.v1.keras": {},
@@ -171,10 +191,24 @@ _NAMES = {
     "tensorflow.compat.v2.keras": {},
     "tensorflow.contrib.keras": {},
     **{f"tensorflow.{name}": {} for name in ("initializers", "losses", "metrics", "optimizers")},
+    "tensorflow.data": {"DatasetSpec": "specs.DatasetSpec", **_DATA},
+    "tensorflow.data.experimental": {"cardinality": "as_keras.tensors.cardinality", **_DATA},
     "tensorflow.keras": {},
     "tensorflow.math": _REDUCTIONS,
     "tensorflow.python.keras": {},
     "tensorflow.random": _SEED,
+}
+
+_READ = "Dataset.from_generator takes what Python reads from files"
+_TABLES = "Dataset.from_tensor_slices takes the columns that pandas.read_csv reads"
+# What is there instead of names that fastrnn has not.
+_INSTEAD = {
+    "tensorflow.data.FixedLengthRecordDataset": _READ,
+    "tensorflow.data.TFRecordDataset": _READ,
+    "tensorflow.data.experimental.CsvDataset": _TABLES,
+    "tensorflow.data.experimental.SqlDataset": _TABLES,
+    "tensorflow.data.experimental.make_batched_features_dataset": _READ,
+    "tensorflow.data.experimental.make_csv_dataset": _TABLES,
 }
 
 
@@ -263,6 +297,8 @@ class _Finder:
     @classmethod
     def lacks(cls, parent, name):
         path = _KERAS.sub("keras", parent)
+        if f"{path}.{name}" in _INSTEAD:
+            return f"fastrnn has no {path}.{name}; {_INSTEAD[f'{path}.{name}']}"
         below = {p.removeprefix(f"{path}.") for p in cls.paths if p.startswith(f"{path}.")}
         names = {*_offered(path), *(p for p in below if "." not in p)}
         return f"fastrnn has no {path}.{name}; {path} has {', '.join(sorted(names))}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn.variable import Array
+from fastrnn.pipeline import Dataset
+from fastrnn.specs import TensorSpec, as_leaf
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -116,40 +115,27 @@ class TimeseriesGenerator(PyDataset):
         return f"<{type(self).__name__} of {len(self)} batches>"
 
 
-class _Windows:
-    """Windows of `data` from `starts` and `targets` there, anew each time it is iterated."""
+class _WindowsDataset(Dataset):
+    """Windows of `data` from `starts`, with the `targets` there."""
 
-    def __init__(self, data, targets, starts, steps, batch_size, rng):
-        self.data, self.targets = data, targets
-        self.starts, self.steps = starts, steps
-        self.batch_size, self.rng = batch_size, rng
-        self.length = -(-len(self.starts) // (self.batch_size or 1))
+    def __init__(self, data, targets, starts, steps):
+        self._data, self._targets = data, targets
+        self._starts, self._steps = starts, steps
+        self._range = range(len(starts))
 
-    def __len__(self):
-        return self.length
+    def _at(self, places):
+        at = slice(places.start, places.stop, places.step) if isinstance(places, range) else places
+        starts = self._starts[at]
+        windows = as_leaf("data", self._data[starts[..., None] + self._steps])
+        if self._targets is None:
+            return windows
+        return windows, as_leaf("targets", self._targets[starts])
 
-    def __repr__(self):
-        size, shape = self.batch_size, (len(self.steps), *self.data.shape[1:])
-        each = "windows" if size is None else f"batches of {size} windows"
-        return f"<timeseries dataset: {len(self)} {each} of shape {shape}>"
-
-    def take(self, count):
-        """Only the first `count` batches; all for -1. As tf.data.Dataset.take."""
-        taken = copy.copy(self)
-        if count >= 0:
-            taken.length = min(count, self.length)
-        return taken
-
-    def __iter__(self):
-        order = self.starts if self.rng is None else self.rng.permutation(self.starts)
-        size = self.batch_size
-        for i in range(len(self)):
-            starts = order[i] if size is None else order[i * size : (i + 1) * size]
-            windows = self.data[starts[..., None] + self.steps].view(Array)
-            if self.targets is None:
-                yield windows
-            else:
-                yield windows, np.asarray(self.targets[starts]).view(Array)
+    def _make_spec(self):
+        spec = TensorSpec((len(self._steps), *self._data.shape[1:]), self._data.dtype)
+        if self._targets is None:
+            return spec
+        return spec, TensorSpec(self._targets.shape[1:], self._targets.dtype)
 
 
 def timeseries_dataset_from_array(
@@ -164,15 +150,14 @@ def timeseries_dataset_from_array(
     start_index: int | None = None,
     end_index: int | None = None,
     format: str = "tf",
-) -> Iterable:
+) -> Dataset:
     """Batches of windows over a series: x, or (x, y) if `targets` is given.
 
     Window s is data[s], data[s + sampling_rate], ..., `sequence_length` steps in all, and its
     target is targets[s]; s counts from start_index by sequence_stride. Only data[start_index:
     end_index] is used. x is (batch, sequence_length, ...), or without the batch axis if batch_size
-    is None. shuffle: in another order each time it is iterated, drawn from `seed`. Raises
-    ValueError. As keras.utils.timeseries_dataset_from_array, which returns a tf.data.Dataset: its
-    format, "tf", is the only one.
+    is None. shuffle: in another order each time it is iterated, drawn from `seed`. format: "tf" is
+    the only one. Raises ValueError. As keras.utils.timeseries_dataset_from_array.
     """
     if format != "tf":
         raise ValueError(f"format: expected 'tf', received {format!r}")
@@ -202,9 +187,11 @@ def timeseries_dataset_from_array(
         targets = targets[first:end_index]
         count = min(count, len(targets))
     starts = np.arange(0, max(count, 0), sequence_stride)
-    rng = np.random.RandomState(seed) if shuffle else None
     steps = sampling_rate * np.arange(sequence_length)
-    return _Windows(data, targets, starts, steps, batch_size, rng)
+    windows: Dataset = _WindowsDataset(data, targets, starts, steps)
+    if shuffle:
+        windows = windows.shuffle(max(len(starts), 1), seed)
+    return windows if batch_size is None else windows.batch(batch_size)
 
 
 def _count(name: str, value) -> int:

@@ -16,6 +16,7 @@ import pytest
 from comparison import keras, tensor, tf
 
 import fastrnn
+from fastrnn import pipeline
 
 PAGE = pathlib.Path(__file__).parents[2] / "DIFFERENCES.md"
 HEADING = "## Not in fastrnn\n"
@@ -583,6 +584,99 @@ def test_no_samples_and_no_steps():
         steps = {"steps_per_epoch" if method == "fit" else "steps": 0}
         with pytest.raises(ValueError, match="^steps.*: expected an int >= 1 or None"):
             getattr(line_of(fastrnn), method)(x, y, **steps, verbose=0)
+
+
+class Stops(keras.callbacks.Callback):
+    """Ends what goes on and on, after 30 batches."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch >= 30
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.model.stop_evaluating = batch >= 30
+
+    def on_predict_batch_end(self, batch, logs=None):
+        self.model.stop_predicting = batch >= 30
+
+
+def test_endless_datasets_without_a_number_of_steps():
+    arrays = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+    endless = {
+        library: Dataset.from_tensor_slices(arrays).batch(2).repeat()
+        for library, Dataset in ((keras, tf.data.Dataset), (fastrnn, pipeline.Dataset))
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert line_of(keras).fit(endless[keras], verbose=0, callbacks=[Stops()]).history["loss"]
+        assert line_of(keras).evaluate(endless[keras], verbose=0, callbacks=[Stops()]) >= 0
+        found = line_of(keras).predict(endless[keras], verbose=0, callbacks=[Stops()])
+    assert len(found) == 62
+    for method in ("fit", "evaluate", "predict"):
+        with pytest.raises(ValueError, match="^x: the dataset has no end; expected a number of"):
+            getattr(line_of(fastrnn), method)(endless[fastrnn], verbose=0)
+    model = line_of(fastrnn)
+    with pytest.raises(ValueError, match="^x: the dataset has no end; .*validation_steps"):
+        model.fit(*arrays, validation_data=endless[fastrnn], verbose=0)
+    assert model.fit(endless[fastrnn], steps_per_epoch=3, verbose=0).history["loss"]
+
+
+def test_datasets_in_files_and_in_batches(tmp_path):
+    theirs = tf.data.Dataset.range(3)
+    assert len(list(theirs.cache(str(tmp_path / "file")))) == 3 and os.listdir(tmp_path)
+    assert len(list(theirs.window(1).batch(2))) == 2
+    ours = pipeline.Dataset.range(3)
+    with pytest.raises(ValueError, match="^filename: expected '', as elements are kept in memory"):
+        ours.cache(str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="^batch: expected elements that are arrays, .* Datasets"):
+        list(ours.window(1).batch(2))
+
+
+def test_functions_of_datasets_that_look_at_numbers():
+    def halves(x):
+        return np.full(int(x), 0.5)
+
+    with pytest.raises(TypeError):
+        tf.data.Dataset.range(3).map(halves)
+    assert [len(x) for x in pipeline.Dataset.range(3).map(halves)] == [0, 1, 2]
+
+
+def test_padding_values_of_another_type():
+    def padded(Dataset):
+        data = Dataset.from_tensor_slices(np.arange(4).reshape(2, 2))
+        return next(iter(data.padded_batch(2, [3], padding_values=-1)))
+
+    with pytest.raises(TypeError, match="int32.*does not match type.*int64"):
+        padded(tf.data.Dataset)
+    assert padded(pipeline.Dataset).tolist() == [[0, 1, -1], [2, 3, -1]]
+
+
+def test_order_of_shuffled_datasets():
+    def order(Dataset, buffer, seed):
+        data = Dataset.range(50).shuffle(buffer, seed=seed)
+        return [int(x) for x in data.as_numpy_iterator()]
+
+    tf.random.set_seed(1)
+    for buffer in (5, 50):
+        orders = [order(Dataset, buffer, 3) for Dataset in (pipeline.Dataset, tf.data.Dataset)]
+        assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
+        for places in orders:
+            assert all(place > number - buffer for place, number in enumerate(places))
+    seeds = []
+    for seed in (1, 2):
+        tf.random.set_seed(seed)
+        fastrnn.random.set_seed(seed)
+        seeds.append([order(D, 50, 3) for D in (pipeline.Dataset, tf.data.Dataset)])
+    assert seeds[0][0] == seeds[1][0] and seeds[0][1] != seeds[1][1]
+
+
+def test_sizes_that_depend_on_numbers():
+    ours = pipeline.Dataset.from_tensor_slices([2, 3, 2]).map(lambda x: np.zeros(int(x)))
+    theirs = tf.data.Dataset.from_tensor_slices([2, 3, 2]).map(tf.zeros)
+    assert ours.element_spec.shape == (2,)
+    assert theirs.element_spec.shape.as_list() == [None]
+    assert ours.take(3).element_spec.shape == (2,)
+    grown = pipeline.Dataset.from_tensor_slices([2, 3]).map(lambda x: np.zeros(int(x)))
+    assert grown.element_spec.shape == (None,)
 
 
 def test_rates_are_checked():

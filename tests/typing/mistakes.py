@@ -164,3 +164,9 @@ fastrnn.from_onnx("m.onnx").to_keras()  # wrong
 fastrnn.to_c(model, 3)  # wrong
 fastrnn.to_c(model).encode()  # wrong
 fastrnn.set_num_threads("2")  # wrong
+pairs = fastrnn.pipeline.Dataset.from_tensor_slices((x, y))
+pairs.batch("3")  # wrong
+pairs.batch(3, drop=True)  # wrong
+pairs.shufle(3)  # wrong
+pairs.snapshot("folder")  # wrong
+pairs.map(3)  # wrong

@@ -122,6 +122,15 @@ callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None, on_test_end=lamb
 for batch in fastrnn.preprocessing.timeseries_dataset_from_array(x[0], None, 3):
     print(batch.shape)
 
+Dataset = fastrnn.pipeline.Dataset
+pairs = Dataset.from_tensor_slices((x, y)).shuffle(100, seed=3).batch(8, drop_remainder=True)
+model.fit(pairs.map(lambda a, b: (a / 2, b)).prefetch(fastrnn.pipeline.AUTOTUNE), epochs=2)
+model.fit(pairs.repeat(), steps_per_epoch=3, validation_data=pairs.take(2))
+spec = fastrnn.pipeline.TensorSpec(shape=(None, 3), dtype="float32")
+counted: int = len(Dataset.from_generator(lambda: iter([x[0]]), output_signature=spec).take(1))
+windows: Dataset = Dataset.range(9).window(3, shift=1).flat_map(lambda w: w.batch(3))
+texts = utils.text_dataset_from_directory("texts", label_mode="binary", seed=3)
+
 
 class Own(callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
