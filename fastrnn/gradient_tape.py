@@ -10,7 +10,7 @@ import numpy as np
 
 from ._public import public
 from .arrays import Array, as_array
-from .tape import Source, Traced, Watched, gradients, not_recording, of, recording, watch
+from .tape import Source, Traced, Watched, gradients, not_recording, recording, watch
 from .variable import Variable
 
 __all__ = ["GradientTape"]
@@ -104,7 +104,7 @@ class GradientTape:
                 f"{unconnected_gradients!r}"
             )
         self._used = True
-        targets = [of(part) for part in _leaves(target)]
+        targets = [_node(part) for part in _leaves(target)]
         seeds = [None] * len(targets) if output_gradients is None else _leaves(output_gradients)
         if len(seeds) != len(targets):
             raise ValueError(
@@ -116,13 +116,13 @@ class GradientTape:
                 for part, seed in zip(targets, seeds, strict=True)
                 if isinstance(part, Source)
             ]
-            wanted = {id(of(part)) for part in _leaves(sources)}
+            wanted = {id(_node(part)) for part in _leaves(sources)}
             release = not self._persistent and not self._shared
             found = gradients(ends, release, wanted)
 
         def result(source):
-            source = of(source)
-            if isinstance(source, np.ndarray) and not isinstance(source, Watched):
+            source = _node(source)
+            if isinstance(source, np.ndarray):
                 source = None if unconnected_gradients == "none" else source
             gradient = found.get(id(source)) if source is not None else None
             if gradient is None and source is not None and unconnected_gradients == "zero":
@@ -153,6 +153,11 @@ class GradientTape:
         )
 
     batch_jacobian = jacobian
+
+
+def _node(given):
+    """What steps start from an array that is watched; anything else as it is."""
+    return given.leaf if isinstance(given, Watched) else given
 
 
 def _seed(target, seed):
