@@ -190,6 +190,7 @@ class Model(Layer, metaclass=_Makes):
     def compiled_changes(self):
         """The stack has changed: metrics and buffers start anew."""
         self._graph = None
+        self._fitting = set()
         self._runs.clear()
         self._predictor = None
         if self._compiled is not None:

@@ -274,6 +274,7 @@ class Layer:
         if kwargs:
             raise ValueError(unknown_arguments(type(self), kwargs))
         self.built = False
+        self._fitting = set()  # shapes of arrays that fit, as was seen in calls
         self._losses_of_call = []
         self.input_shape = self.output_shape = None
         self._variables = []
@@ -537,7 +538,10 @@ class Layer:
             named = self._by_position(arguments)
             mask = named.pop("mask", mask)
             kwargs |= named
-        inputs, options = self._inputs_and_options(inputs, kwargs)
+        if kwargs:
+            inputs, options = self._inputs_and_options(inputs, kwargs)
+        else:
+            options = {}
         if symbolic.is_symbolic(inputs):
             given = {"mask": mask, "training": training, **kwargs}
             return symbolic.call(self, inputs, given, options)
@@ -549,18 +553,30 @@ class Layer:
             return self._recorded(inputs, mask, training, kwargs)
         x, mask = self._arrays_and_masks(inputs, mask)
         run = Run(training=bool(training))
-        if training or self.has_states:
+        if training or context.run is not None or self.has_states:
             outputs = self.compute(x, run, mask, **kwargs)
         else:
             outputs = whole(self.weights, lambda: self.compute(x, run, mask, **kwargs))
-        self._leave(run)
-        regularize_activity(self, outputs)
-        several = isinstance(outputs, list)
-        outputs = [output.copy().view(Array) for output in (outputs if several else [outputs])]
-        give_mask(outputs, self.compute_mask(x, mask))
-        return outputs if several else outputs[0]
+        if run.updates or run.losses:
+            self._leave(run)
+        elif self._losses_of_call:
+            self._losses_of_call = []
+        if self.activity_regularizer is not None:
+            regularize_activity(self, outputs)
+        if isinstance(outputs, list):
+            outputs = [_handed_out(output, x) for output in outputs]
+        else:
+            outputs = _handed_out(outputs, x)
+        mask = self.compute_mask(x, mask)
+        if mask is not None:
+            give_mask(outputs, mask)
+        return outputs
 
     def _arrays_and_masks(self, inputs, mask):
+        if mask is None and isinstance(inputs, np.ndarray) and inputs.shape in self._fitting:
+            flags = inputs.flags
+            if inputs.dtype == self.input_dtype and flags.c_contiguous and flags.aligned:
+                return inputs, None
         if self.takes_several and isinstance(inputs, (list, tuple)):
             return self._arrays_of(inputs, mask)
         x = self.repair_rank(as_input(inputs, self.input_dtype))
@@ -569,6 +585,10 @@ class Layer:
         self.build((None, *x.shape[1:]))
         self.check_call(x.shape)
         self.check_mask(mask, x.shape)
+        if len(self._fitting) > 64:
+            self._fitting = set()
+        if self.built and not isinstance(inputs, (list, tuple)) and x.shape == np.shape(inputs):
+            self._fitting.add(x.shape)
         return x, mask
 
     def _leave(self, run):
@@ -807,6 +827,14 @@ def variables_within(layer) -> list[Variable]:
             if isinstance(part, Variable):
                 found[part] = None
     return sorted(found, key=lambda variable: not variable.trainable)
+
+
+def _handed_out(array, x):
+    """An output for the user: no part of the inputs."""
+    for part in x if isinstance(x, list) else (x,):
+        if np.may_share_memory(array, part):
+            return array.copy().view(Array)
+    return array.view(Array)
 
 
 def regularize_activity(layer, outputs):

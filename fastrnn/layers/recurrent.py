@@ -21,6 +21,7 @@ from fastrnn.layers.base import (
 )
 from fastrnn.layers.embedding import Lookup, OneHot, RowGradients
 from fastrnn.layers.symbolic import is_symbolic
+from fastrnn.tape import is_recording
 
 OLD_SPELLINGS = {  # of Keras 1
     **legacy.WEIGHTS,
@@ -124,6 +125,11 @@ class TakesStates(Layer):
         states = kwargs.get("initial_state")
         if states is not None:
             kwargs["initial_state"] = flat(states)
+            if is_recording() and not is_symbolic(inputs):
+                inputs = [inputs, *kwargs.pop("initial_state")]
+                mask = kwargs.get("mask")
+                if mask is not None:
+                    kwargs["mask"] = [mask, *[None] * (len(inputs) - 1)]
         outputs = super().__call__(inputs, **kwargs)
         if not isinstance(outputs, list) or not any(self.groups_of_states()):
             return outputs
