@@ -151,6 +151,7 @@ class Model(Layer, metaclass=_Makes):
     # --- layers ---
 
     gives_several = False  # is the model trained to give a list of outputs?
+    heads_are_unnamed = False  # a list of a user's model, whose losses name its logs?
 
     def handed_out(self, outputs):
         """The output, or the list of outputs, in the form in which the model gives it."""
@@ -258,6 +259,9 @@ class Model(Layer, metaclass=_Makes):
 
     def mask_makers(self):
         return self.graph.mask_makers()
+
+    def create_weights(self, input_shape):
+        self._lacks("call(inputs)")
 
     def compile_inference(self) -> Predictor:
         """A Predictor: call it with a batch for the outputs, at the lowest latency."""

@@ -11,6 +11,8 @@ from fastrnn.data import leaves_of, packed, parts_by_name, paths_in
 from fastrnn.layers import own
 from fastrnn.layers.base import Layer, layers_within
 from fastrnn.layers.operation import Argument
+from fastrnn.layers.symbolic import Symbolic
+from fastrnn.tape import Source
 
 
 class Subclassed:
@@ -45,7 +47,7 @@ class Subclassed:
         """Note the structure of inputs that were not seen before."""
         if not self.built and isinstance(x, (list, tuple, dict)):
             parts = leaves_of(x)
-            if all(hasattr(part, "shape") and np.ndim(part) for part in parts):
+            if all(hasattr(part, "shape") and len(part.shape) for part in parts):
                 self._structures = x, self._structures[1]
                 self.input_dtype = [None] * len(parts)
 
@@ -65,6 +67,10 @@ class Subclassed:
         return [f"output_{place + 1}" for place in range(len(structure or ()))]
 
     metric_names = output_names = head_names
+
+    @property
+    def heads_are_unnamed(self):
+        return not isinstance(self._structures[1], dict)
 
     @property
     def outputs(self):
@@ -139,6 +145,9 @@ class Subclassed:
     backward = own.backward
     plan = Layer.plan
 
+    def plan_unmasked(self, x, steps, run):
+        return self.plan(x, steps, run)
+
     def logits_layer(self, place=0):
         return None
 
@@ -146,8 +155,12 @@ class Subclassed:
         return []
 
     def __call__(self, *args, **kwargs):
-        outputs = own.__call__(self, *args, **kwargs)
-        return outputs
+        if not self.built and len(args) == 1 and not {*kwargs} - {"training", "mask"}:
+            parts = leaves_of(args[0])
+            if all(isinstance(part, (np.ndarray, Source, Symbolic)) for part in parts):
+                self.look_at(args[0])
+                self._build_for([(None, *part.shape[1:]) for part in parts])
+        return own.__call__(self, *args, **kwargs)
 
     def symbolic(self, last):
         raise ValueError(

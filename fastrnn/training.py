@@ -234,8 +234,8 @@ class CompiledSeveral(Compiled):
         self._model = weakref.ref(model)
         names = self.names = model.head_names
         self.prefixes = [f"{name}_" for name in model.metric_names]
-        if len(names) == 1:
-            self.prefixes = [""]
+        if len(names) == 1 or model.heads_are_unnamed:
+            self.prefixes = [""] * len(names)
         one = loss is None or isinstance(loss, str) or not isinstance(loss, (list, tuple, dict))
         if isinstance(loss, dict) and "class_name" in loss:
             one = True
@@ -255,6 +255,9 @@ class CompiledSeveral(Compiled):
             else:
                 kinds.append(model.parts_of_outputs(name, given) if given else [None] * len(names))
         self.heads = [Head(*head) for head in zip(parts, *kinds, strict=True)]
+        self.loss_names = self.names
+        if model.heads_are_unnamed:  # Keras then calls them after their losses
+            self.loss_names = _numbered([_name_of(loss) for loss in parts])
         self.loss = [head.loss for head in self.heads] if any(parts) else None
 
     def changes(self):
@@ -299,7 +302,7 @@ class CompiledSeveral(Compiled):
             head.update_metrics(target, np.asarray(value_of(pred)), weight, mask_of(pred))
 
     def losses(self):
-        heads = zip(self.names, self.heads, strict=True)
+        heads = zip(self.loss_names, self.heads, strict=True)
         with_loss = [(f"{name}_loss", head) for name, head in heads if head.loss is not None]
         return [("loss", self), *(with_loss if len(with_loss) > 1 else ())]
 
@@ -326,6 +329,22 @@ class CompiledSeveral(Compiled):
         parts = (values[1:], y or nothing, y_pred, sample_weight or nothing, mask)
         for head, *part in zip(self.heads, *parts, strict=True):
             head.update(*part)
+
+
+def _name_of(loss):
+    return (
+        loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", "loss"))
+    )
+
+
+def _numbered(names):
+    """The names, those that come again with a number."""
+    seen = collections.Counter()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[place] = f"{name}_{seen[name] - 1}"
+    return names
 
 
 def _flat(entries):

@@ -275,10 +275,18 @@ def test_small_graphs():
 
 
 def test_subclasses():
-    with pytest.raises(TypeError, match="Mine: subclasses of Model are not supported"):
+    class Mine(Model):
+        pass
 
-        class Mine(Model):
-            pass
+    inputs = Input((6, 3))
+    outputs = layers.LSTM(4)(inputs)
+    model = Mine(inputs, outputs)
+    assert isinstance(model, Mine) and model.name == "mine"
+    x = np.ones((2, 6, 3), np.float32)
+    np.testing.assert_array_equal(model.predict(x), Model(inputs, outputs).predict(x))
+    for use in (lambda: Mine(name="none")(x), lambda: Mine(name="none").predict(x)):
+        with pytest.raises(NotImplementedError, match=r"'none' \(Mine\): expected a method call"):
+            use()
 
 
 def test_the_spelling_of_keras_1():

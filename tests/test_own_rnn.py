@@ -14,6 +14,9 @@ class OwnGRUCell(L.Layer):
         super().__init__(**options)
         self.units = self.state_size = units
 
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
     def build(self, input_shape):
         units = self.units
         self.kernel = self.add_weight(shape=(input_shape[-1], 3 * units), name="kernel")
@@ -80,6 +83,21 @@ def test_as_the_fused_layer(options, start, rng):
     np.testing.assert_allclose(*losses, rtol=1e-5)
     for a, b in zip(own.get_weights(), fused.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave"])
+@pytest.mark.parametrize("sequences", [False, True])
+def test_both_directions(mode, sequences, rng):
+    own, fused, x = two(
+        (
+            lambda **o: L.Bidirectional(L.RNN(OwnGRUCell(4), **o), mode),
+            lambda **o: L.Bidirectional(L.GRU(4, **o), mode),
+        ),
+        {"return_sequences": sequences},
+        rng,
+    )
+    expected = fused.predict(x, verbose=0)
+    np.testing.assert_allclose(own.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_cell_made_from_a_cell_of_fastrnn(rng):

@@ -8,8 +8,13 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.layers import own
-from fastrnn.layers.base import Layer
+from fastrnn.layers.base import Layer, unique_name
 from fastrnn.tape import unstacked, value_of
+
+_OPTIONS = (
+    "return_sequences", "return_state", "go_backwards", "stateful", "unroll",
+    "zero_output_for_mask",
+)  # fmt: skip
 
 
 def is_own(cell) -> bool:
@@ -79,7 +84,7 @@ class OwnRNN(Layer):
         **options: Any,
     ):
         options.pop("implementation", None)
-        super().__init__(name=options.pop("name", None) or _name(), **options)
+        super().__init__(name=options.pop("name", None) or unique_name("rnn"), **options)
         self.cell = OwnStackedCells(cell) if isinstance(cell, (list, tuple)) else cell
         self.return_sequences = checks.flag("return_sequences", return_sequences)
         self.return_state = checks.flag("return_state", return_state)
@@ -153,22 +158,101 @@ class OwnRNN(Layer):
     def get_config(self) -> dict[str, Any]:
         from fastrnn.layers import serialize
 
-        options = (
-            "return_sequences", "return_state", "go_backwards", "stateful", "unroll",
-            "zero_output_for_mask",
-        )  # fmt: skip
-        config = {name: getattr(self, name) for name in options}
+        config = {name: getattr(self, name) for name in _OPTIONS}
         return {**super().get_config(), **config, "cell": serialize(self.cell)}
 
 
+class OwnBidirectional(Layer):
+    """Bidirectional of an OwnRNN."""
+
+    class_name = "Bidirectional"
+    supports_masking = True
+
+    def __init__(
+        self,
+        layer: OwnRNN,
+        merge_mode: str | None = "concat",
+        weights: Any = None,
+        backward_layer: Any = None,
+        **options: Any,
+    ):
+        super().__init__(
+            name=options.pop("name", None) or unique_name("bidirectional"),
+            weights=weights,
+            **options,
+        )
+        if merge_mode not in MERGES:
+            raise ValueError(f"merge_mode: expected one of {[*MERGES]}, received {merge_mode!r}")
+        self.merge_mode = merge_mode
+        self.forward_layer = _copied(layer, f"forward_{layer.name}", layer.go_backwards)
+        other = backward_layer or layer
+        backwards = other.go_backwards if backward_layer else not layer.go_backwards
+        self.backward_layer = _copied(other, f"backward_{other.name}", backwards)
+        for inner in self.sublayers:
+            inner.zero_output_for_mask = inner.return_sequences
+        self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
+        self._given_backward_layer = backward_layer is not None
+
+    @property
+    def sublayers(self):
+        return [self.forward_layer, self.backward_layer]
+
+    def call(self, inputs, initial_state=None, mask=None, training=None):
+        starts = [None, None]
+        if initial_state is not None:
+            half = len(initial_state) // 2
+            starts = [initial_state[:half], initial_state[half:]]
+        found = [
+            layer(inputs, initial_state=start, mask=mask, training=training)
+            for layer, start in zip(self.sublayers, starts, strict=True)
+        ]
+        states = []
+        if self.return_state:
+            states = [state for _, *ends in found for state in ends]
+            found = [y for y, *_ in found]
+        forward, backward = found
+        if self.return_sequences:
+            backward = np.flip(backward, 1)
+        y = MERGES[self.merge_mode](forward, backward)
+        y = y if isinstance(y, list) else [y]
+        return [*y, *states] if len(y) + len(states) > 1 else y[0]
+
+    compute_mask = OwnRNN.compute_mask
+
+    def get_config(self) -> dict[str, Any]:
+        from fastrnn.layers import serialize
+
+        config = {"merge_mode": self.merge_mode, "layer": serialize(self.forward_layer)}
+        if self._given_backward_layer:
+            config["backward_layer"] = serialize(self.backward_layer)
+        return {**super().get_config(), **config}
+
+
+MERGES = {
+    "concat": lambda a, b: np.concatenate([a, b], -1),
+    "sum": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "ave": lambda a, b: (a + b) / 2,
+    None: lambda a, b: [a, b],
+}
 own.adopt(OwnStackedCells)
 own.adopt(OwnRNN)
+own.adopt(OwnBidirectional)
 
 
-def _name():
-    from fastrnn.layers.base import unique_name
-
-    return unique_name("rnn")
+def _copied(layer, name, go_backwards):
+    """The same without weights."""
+    cell = layer.cell
+    config = {**Layer.get_config(layer), "name": name}
+    for option in (
+        "return_sequences",
+        "return_state",
+        "stateful",
+        "unroll",
+        "zero_output_for_mask",
+    ):
+        config[option] = getattr(layer, option)
+    return OwnRNN(type(cell).from_config(cell.get_config()), go_backwards=go_backwards, **config)
 
 
 def step(cell, x, states, training):

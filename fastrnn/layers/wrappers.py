@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer
 from fastrnn.layers.dense import Dense
 from fastrnn.layers.embedding import Lookup
+from fastrnn.layers.own_rnn import OwnBidirectional, OwnRNN
 from fastrnn.layers.recurrent import (
     Recurrent,
     TakesStates,
@@ -41,6 +42,11 @@ class Bidirectional(TakesStates):
 
     supports_masking = True
     _positional = ("initial_state", "mask")
+
+    def __new__(cls, layer: Any = None, *args: Any, **options: Any) -> Any:
+        if cls is Bidirectional and isinstance(layer, OwnRNN):
+            return OwnBidirectional(layer, *args, **options)
+        return super().__new__(cls)
 
     def __init__(
         self,
