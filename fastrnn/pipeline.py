@@ -99,7 +99,8 @@ class Dataset:
         raise TypeError("a Dataset comes from Dataset.from_tensor_slices and its like")
 
     def _elements(self) -> Iterator:
-        return map(self._at or list, self._places())
+        at: Any = self._at
+        return map(at, self._places())
 
     def _places(self) -> Iterator[int]:
         return iter(self._range or ())
@@ -126,7 +127,7 @@ class Dataset:
         return self._spec
 
     def __iter__(self) -> Iterator[Any]:
-        return self._elements()
+        return _Iterator(self)
 
     def __len__(self):
         count = self._count()
@@ -431,6 +432,25 @@ class Dataset:
             what = "more" if found else "none"
             raise ValueError(f"get_single_element: expected one element, received {what}")
         return found[0]
+
+
+class _Iterator:
+    """Over a Dataset; get_next() is next()."""
+
+    def __init__(self, dataset):
+        self._dataset, self._elements = dataset, dataset._elements()
+
+    @property
+    def element_spec(self):
+        return self._dataset.element_spec
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._elements)
+
+    get_next = __next__
 
 
 class _Missing:
@@ -994,6 +1014,18 @@ class _ShuffleDataset(_Ordered):
         number = self._iterations
         self._iterations += self._anew
         return np.random.default_rng([self._seed, number])
+
+    def _places(self):
+        places = self._source._range
+        if places is None or len(places) > self._size:
+            return super()._places()
+        return self._permuted(places)
+
+    def _permuted(self, places):
+        """The places as _order gives them, without a list of them all."""
+        order = _within(places, self._generator().permutation(len(places)))
+        for start in range(0, len(order), 4096):
+            yield from order[start : start + 4096].tolist()
 
     def _order(self, open):
         generator, items = self._generator(), open()

@@ -3,6 +3,7 @@ TensorFlow's TensorSpec and TensorShape, as far as scripts use them with tf.data
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -157,99 +158,105 @@ def as_element(name: str, value) -> Any:
 # --- specs ----------------------------------------------------------------------------------------
 
 
-class TensorShape:
+class TensorShape(tuple):
     """The sizes of the axes, None for any; TensorShape(None) is any number of axes."""
 
-    def __init__(self, dims: Any = None):
+    rank: int | None
+
+    def __new__(cls, dims: Any = None) -> TensorShape:
         if isinstance(dims, TensorShape):
-            self._dims = dims._dims
-        elif dims is None:
-            self._dims = None
-        else:
-            self._dims = tuple(map(_size, dims if isinstance(dims, Iterable) else [dims]))
+            return dims
+        known = () if dims is None else dims if isinstance(dims, Iterable) else [dims]
+        shape = super().__new__(cls, map(_size, known))
+        shape.rank = None if dims is None else tuple.__len__(shape)
+        return shape
+
+    def __reduce__(self):
+        return TensorShape, (None if self.rank is None else tuple(self),)
 
     @property
-    def rank(self) -> int | None:
-        return None if self._dims is None else len(self._dims)
-
-    ndims = rank
+    def ndims(self) -> int | None:
+        return self.rank
 
     @property
     def dims(self) -> list | None:
-        return None if self._dims is None else list(self._dims)
+        return None if self.rank is None else list(self)
 
     def as_list(self) -> list:
-        return list(self._known())
+        return list(self)
 
-    def is_fully_defined(self):
-        return self._dims is not None and None not in self._dims
+    def is_fully_defined(self) -> bool:
+        return self.rank is not None and None not in self
 
     def num_elements(self) -> int | None:
-        return int(np.prod(self._known(), dtype=int)) if self.is_fully_defined() else None
+        return math.prod(self) if self.is_fully_defined() else None
 
-    def is_compatible_with(self, other) -> bool:
+    def is_compatible_with(self, other: Any) -> bool:
         """Could both be the shape of one array?"""
         other = TensorShape(other)
-        if self._dims is None or other._dims is None:
+        if self.rank is None or other.rank is None:
             return True
-        return len(self) == len(other) and all(
-            one is None or two is None or one == two
-            for one, two in zip(self._dims, other._dims, strict=True)
+        return self.rank == other.rank and all(
+            one is None or two is None or one == two for one, two in zip(self, other, strict=True)
         )
 
     def common(self, other: TensorShape) -> TensorShape:
         """The shape that says no more than both."""
         if self.rank is None or self.rank != other.rank:
             return TensorShape(None)
-        pairs = zip(self._known(), other._known(), strict=True)
+        pairs = zip(self, other, strict=True)
         return TensorShape([one if one == two else None for one, two in pairs])
 
-    def _known(self):
-        if self._dims is None:
+    def _need_rank(self):
+        if self.rank is None:
             raise ValueError("shape: expected a known number of axes, received TensorShape(None)")
-        return self._dims
 
     def __len__(self):
-        return len(self._known())
+        self._need_rank()
+        return super().__len__()
 
     def __iter__(self):
-        return iter(self._known())
+        self._need_rank()
+        return super().__iter__()
 
     def __bool__(self):
-        return self._dims is not None
+        return self.rank is not None
 
     def __getitem__(self, key):
-        part = self._known()[key]
+        self._need_rank()
+        part = super().__getitem__(key)
         return TensorShape(part) if isinstance(key, slice) else part
 
     def __add__(self, other):
         other = TensorShape(other)
-        if not self or not other:
+        if self.rank is None or other.rank is None:
             return TensorShape(None)
-        return TensorShape(self._known() + other._known())
+        return TensorShape([*self, *other])
 
     def __radd__(self, other):
         return TensorShape(other) + self
 
     def __eq__(self, other):
         try:
-            return self._dims == TensorShape(other)._dims
+            other = TensorShape(other)
         except (TypeError, ValueError):
             return NotImplemented
+        return self.rank == other.rank and super().__eq__(other)
+
+    def __ne__(self, other):
+        return not self == other
 
     def __hash__(self):
-        return hash(self._dims)
+        return hash((self.rank, super().__hash__()))
 
     def __str__(self):
-        if self._dims is None:
-            return "<unknown>"
-        return f"({', '.join(map(str, self._dims))}{',' * (len(self._dims) == 1)})"
+        return "<unknown>" if self.rank is None else str(tuple(self))
 
     def __repr__(self):
-        return f"TensorShape({None if self._dims is None else list(self._dims)})"
+        return f"TensorShape({self.dims})"
 
 
-def _size(size):
+def _size(size: Any) -> int | None:
     if size is None:
         return None
     try:

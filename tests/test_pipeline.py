@@ -60,6 +60,8 @@ def test_elements_have_numpy_and_their_dtype():
     assert element["n"].numpy() == 1 and element["n"].dtype == np.int32
     assert element["s"].numpy() == b"a"
     assert type((element["x"] / 2)[0].numpy()) is np.ndarray
+    iterator = iter(Dataset.range(3))
+    assert [iterator.get_next().numpy(), next(iterator).numpy(), *iterator] == [0, 1, 2]
     (first,) = Dataset.from_tensor_slices([[0.5]]).as_numpy_iterator()
     assert first.dtype == np.float32 and not first.flags.writeable
 
@@ -235,6 +237,11 @@ def test_specs():
     assert shape.is_compatible_with([7, 2]) and not shape.is_compatible_with([7, 3])
     assert TensorShape([3]) + shape == (3, None, 2) and TensorShape(None).rank is None
     assert TensorShape([2, 3]).num_elements() == 6 and hash(shape) == hash(TensorShape((None, 2)))
+    assert pickle.loads(pickle.dumps([shape, TensorShape(None)])) == [shape, TensorShape(None)]
+    assert shape != TensorShape(None) != TensorShape([]) == () and not TensorShape(None)
+    with pytest.raises(ValueError, match=r"expected a known number of axes, received TensorShape"):
+        len(TensorShape(None))
+    assert layers.Input(x.shape[1:]).shape == layers.Input(batch_shape=x.shape).shape == x.shape
 
 
 def test_examples_do_not_touch_the_data():
