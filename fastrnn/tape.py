@@ -12,7 +12,6 @@ step has a kink its derivative is TensorFlow's: 0 for abs, shared by those that 
 max.
 """
 
-import contextlib
 import heapq
 import itertools
 import threading
@@ -36,30 +35,35 @@ class _State(threading.local):
 _state = _State()
 
 
-@contextlib.contextmanager
-def recording(strict=False, weights=True, watched=()):
+class recording:  # noqa: N801
     """`with recording():` operations in this thread are remembered. strict: refuse to make plain
     arrays of what is traced; weights: whether those that are trained take part by themselves;
     watched: a set of others that do."""
-    before = vars(_state).copy()
-    _state.depth += 1
-    _state.strict, _state.weights, _state.watched = strict, weights, watched
-    try:
-        yield
-    finally:
-        vars(_state).clear()
-        vars(_state).update(before)
+
+    __slots__ = ("before", "now")
+
+    def __init__(self, strict=False, weights=True, watched=()):
+        self.now = strict, weights, watched
+
+    def __enter__(self):
+        self.before = _state.depth, _state.strict, _state.weights, _state.watched
+        _state.depth += 1
+        _state.strict, _state.weights, _state.watched = self.now
+
+    def __exit__(self, *error):
+        _state.depth, _state.strict, _state.weights, _state.watched = self.before
 
 
-@contextlib.contextmanager
-def not_recording():
+class not_recording:  # noqa: N801
     """`with not_recording():` they are not."""
-    before = _state.depth
-    _state.depth = 0
-    try:
-        yield
-    finally:
-        _state.depth = before
+
+    __slots__ = ("before",)
+
+    def __enter__(self):
+        self.before, _state.depth = _state.depth, 0
+
+    def __exit__(self, *error):
+        _state.depth = self.before
 
 
 def is_recording() -> bool:

@@ -42,27 +42,38 @@ class _Context(threading.local):
 context = _Context()
 
 
-@contextlib.contextmanager
-def within(run):
+class within:  # noqa: N801
     """`with within(run) as losses:` calls are part of this pass."""
-    before, losses = (context.run, context.training, context.losses), []
-    context.run, context.training, context.losses = run, run.training, losses
-    try:
-        yield losses
-    finally:
-        context.run, context.training, context.losses = before
+
+    __slots__ = ("before", "run")
+
+    def __init__(self, run):
+        self.run = run
+
+    def __enter__(self):
+        self.before = context.run, context.training, context.losses
+        context.run, context.training, context.losses = self.run, self.run.training, []
+        return context.losses
+
+    def __exit__(self, *error):
+        context.run, context.training, context.losses = self.before
 
 
-@contextlib.contextmanager
-def in_mode(training):
+class in_mode:  # noqa: N801
     """`with in_mode(training):` calls that say no mode are in this one; None leaves it."""
-    before = context.training
-    if training is not None:
-        context.training = bool(training)
-    try:
-        yield
-    finally:
-        context.training = before
+
+    __slots__ = ("before", "training")
+
+    def __init__(self, training):
+        self.training = training
+
+    def __enter__(self):
+        self.before = context.training
+        if self.training is not None:
+            context.training = bool(self.training)
+
+    def __exit__(self, *error):
+        context.training = self.before
 
 
 @contextlib.contextmanager

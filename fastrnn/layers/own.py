@@ -352,7 +352,10 @@ def backward(self, dy, run, need_dx=True):
     factor = np.float32(run.loss_factor[0])
     ends += [(loss, factor) for loss in losses if isinstance(loss, Traced)]
     found = gradients(ends, release=True)
-    for variable in self.trainable_weights:
+    weights = run.walks.get((self, "weights"))
+    if weights is None:
+        weights = run.walks[self, "weights"] = self.trainable_weights
+    for variable in weights:
         self.gradient_array(variable, run)[...] = found.get(id(variable), 0)
     if not need_dx:
         return None
