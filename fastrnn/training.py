@@ -667,7 +667,7 @@ def _fit(
     data = batches(x, y, sample_weight, batch_size, shuffle, model, steps_per_epoch)
     if isinstance(data, ArrayBatches):
         _need_targets(model, data.y)
-        if not model.own_steps or not model.says_call:
+        if not model.own_steps:
             model.build(built_for(data.x))
         if not model.own_steps:
             data.sample_weight = class_weights(

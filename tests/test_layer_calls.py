@@ -132,6 +132,7 @@ NEEDED = {
     "Activation": {"activation": "relu"}, "Reshape": {"target_shape": (2,)},
     "Permute": {"dims": (1,)}, "TimeDistributed": {"layer": L.Dense(2)},
     "Bidirectional": {"layer": L.LSTM(2)}, "Rescaling": {"scale": 2}, "Dot": {"axes": 1},
+    "Lambda": {"function": np.square},
     "MultiHeadAttention": {"num_heads": 2, "key_dim": 3},
     "GroupQueryAttention": {"head_dim": 3, "num_query_heads": 2, "num_key_value_heads": 1},
 }  # fmt: skip
@@ -144,6 +145,7 @@ NONSENSE = (math.nan, math.inf, -1, "x", [], {}, object())
 TAKEN = {  # what is no nonsense there
     ("axis", -1), ("axes", -1), ("alpha", -1), ("mask_value", -1), ("noise_shape", "[]"),
     ("shared_axes", "[]"),
+    ("output_shape", "[]"), ("arguments", "{}"),
     ("dims", "[]"), ("target_shape", "[]"), ("Rescaling scale", -1), ("Rescaling offset", -1),
     ("GroupNormalization groups", -1), ("attention_axes", -1), ("Normalization axis", "[]"),
 }  # fmt: skip

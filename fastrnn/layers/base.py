@@ -19,7 +19,14 @@ from fastrnn.run import Run, TapedRun
 from fastrnn.tape import Joint, Source, Traced, is_recording, not_recording, of, value_of
 from fastrnn.tensors import Float
 from fastrnn.utils import snake_case, unknown_arguments
-from fastrnn.variable import Change, Variable, unchanging, whole
+from fastrnn.variable import (
+    Change,
+    Variable,
+    last_change,
+    settled_versions,
+    unchanging,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +88,9 @@ def trying():
     """`with trying():` calls leave nothing behind."""
     with within(Run()), not_recording():
         yield
+
+
+LARGEST_PLANNED = 65536  # numbers in an array that calls are planned for
 
 
 def mask_of(value):
@@ -239,6 +249,7 @@ class Layer:
     dtype = compute_dtype = variable_dtype = "float32"
     input_dtype = np.float32
     supports_masking = False
+    makes_mask = False  # can it mask steps that are not masked below?
     says_call = False  # does the user's class say what it computes in `call`?
     batch_dependent = False  # does one sample's result in training depend on the others?
     _positional = ()  # what may follow the inputs in a call
@@ -285,6 +296,7 @@ class Layer:
         if kwargs:
             raise ValueError(unknown_arguments(type(self), kwargs))
         self.built = False
+        self._plans = {}  # shape -> steps bound to arrays, of calls within own code
         self._fitting = set()  # shapes of arrays that fit, as was seen in calls
         self._losses_of_call = []
         self.input_shape = self.output_shape = None
@@ -545,6 +557,10 @@ class Layer:
         as a recurrent layer's initial_state and mask.
 
         Called on `Input(...)` or on what that gave, it becomes part of a models.Model."""
+        if type(inputs) is Array and not (arguments or kwargs or training) and mask is None:
+            outputs = self._planned(inputs)
+            if outputs is not None:
+                return outputs
         if arguments:
             named = self._by_position(arguments)
             mask = named.pop("mask", mask)
@@ -582,6 +598,43 @@ class Layer:
         if mask is not None:
             give_mask(outputs, mask)
         return outputs
+
+    def _planned(self, x):
+        """The outputs for an array of a shape that was seen before, in inference and without a
+        mask, by steps bound to arrays; None where that is not so. For calls within own code."""
+        if context.run is None or context.training or is_recording():
+            return None  # nobody sees to it that the weights stay as they are
+        shape = x.shape
+        plan = self._plans.pop(shape, None)  # other threads make their own
+        now = last_change()
+        if plan is None or (plan[0] is not now and plan[1] != settled_versions(self.weights)):
+            if shape not in self._fitting or x.size > LARGEST_PLANNED or not self._can_be_planned:
+                return None
+            source, steps = np.empty(shape, np.float32), []
+            y = self.plan(source, steps, Run())
+            if len(self._plans) > 8:
+                self._plans.clear()
+            plan = now, settled_versions(self.weights), source, steps, y
+        elif plan[0] is not now:
+            plan = now, *plan[1:]
+        if x.dtype != np.float32 or mask_of(x) is not None:
+            return None
+        _, _, source, steps, y = plan
+        source[...] = x
+        for step in steps:
+            step()
+        if isinstance(y, list):
+            outputs = [part.copy().view(Array) for part in y]
+        else:
+            outputs = y.copy().view(Array)
+        self._plans[shape] = plan
+        return outputs
+
+    @property
+    def _can_be_planned(self):
+        ours = type(self).__module__.startswith("fastrnn.")
+        plain = self.input_dtype is np.float32 and self.activity_regularizer is None
+        return ours and plain and not self.makes_mask and not self.has_states
 
     def _arrays_and_masks(self, inputs, mask):
         if mask is None and isinstance(inputs, np.ndarray) and inputs.shape in self._fitting:
@@ -789,7 +842,7 @@ class Layer:
     def __getstate__(self):
         """For pickle and copy: the copy is in no model, and packs its weights itself."""
         packed = {name: None for name in ("_packed", "_products") if name in self.__dict__}
-        return {**self.__dict__, "_model": None, **packed}
+        return {**self.__dict__, "_model": None, **packed, "_plans": {}}
 
     # --- config ---
 

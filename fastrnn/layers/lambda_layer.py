@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.layers import own
-from fastrnn.layers.base import Layer
+from fastrnn.layers.base import Layer, check_shape
 from fastrnn.utils import get_registered_name, get_registered_object
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ class Lambda(Layer):
         super().__init__(**kwargs)
         if not callable(function):
             raise ValueError(f"function: expected a function, received {function!r:.80}")
+        if not (mask is None or callable(mask) or hasattr(mask, "__array__")):
+            raise ValueError(f"mask: expected None, a mask or a function, received {mask!r:.80}")
+        if not isinstance(arguments, (dict, type(None))):
+            raise ValueError(f"arguments: expected a dict, received {arguments!r:.80}")
+        if output_shape is not None and not callable(output_shape):
+            output_shape = check_shape("output_shape", output_shape)
         self.function, self.mask = function, mask
         self.arguments = dict(arguments or {})
         self._output_shape = output_shape

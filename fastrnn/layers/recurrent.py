@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import _engine, activations, random, regularizers
-from fastrnn.arrays import contiguous
+from fastrnn.arrays import Array, contiguous
 from fastrnn.layers import legacy
 from fastrnn.layers.base import (
     LACKS_AN_AXIS,
@@ -116,6 +116,10 @@ class TakesStates(Layer):
         return shape
 
     def __call__(self, inputs, *arguments, **kwargs):
+        if type(inputs) is Array and not (arguments or kwargs):
+            outputs = self._planned(inputs)
+            if outputs is not None and type(outputs) is not list:
+                return outputs
         if isinstance(inputs, (list, tuple)) and len(inputs) > 1:
             inputs = flat(inputs)
             if not is_symbolic(inputs) and np.ndim(inputs[0]) == self._rank_of_x:
