@@ -19,6 +19,7 @@ from . import checks, random
 from ._public import public
 from .specs import (
     DatasetSpec,
+    NoneTensorSpec,
     TensorShape,
     TensorSpec,
     as_dtype,
@@ -207,8 +208,7 @@ class Dataset:
         file_pattern: Any, shuffle: bool | None = None, seed: int | None = None, name: Any = None
     ) -> Dataset:
         """The names of the files that a pattern, or one of several, fits."""
-        given = leaves(as_leaf("file_pattern", file_pattern).ravel().tolist())
-        patterns = given[0] if len(given) == 1 and isinstance(given[0], list) else given
+        patterns = as_leaf("file_pattern", file_pattern).ravel().tolist()
         found = sorted(file for pattern in patterns for file in globbing.glob(pattern))
         if not found:
             raise ValueError(f"file_pattern: expected one that fits files, received {file_pattern}")
@@ -723,7 +723,9 @@ def _matched(name, function, structure, *others):
         return map_structure(function, structure, *others)
     except ValueError as error:
         message = str(error)
-        raise ValueError(message if message.startswith(name) else f"{name}: {message}") from None
+        if message.startswith("expected"):
+            message = f"{name}: {message}"
+        raise ValueError(message) from None
 
 
 class _RangeDataset(Dataset):
@@ -740,7 +742,7 @@ class _RangeDataset(Dataset):
         numbers = self._numbers
         if isinstance(places, range):
             part = numbers[places.start : places.stop : places.step]
-            found = np.arange(part.start, part.stop, part.step, self._dtype)
+            found = np.arange(part.start, part.stop, part.step).astype(self._dtype)
         elif isinstance(places, np.ndarray):
             found = (numbers.start + numbers.step * places).astype(self._dtype)
         else:
@@ -816,7 +818,7 @@ class _ZipDataset(Dataset):
         if self._at is not None:
             return super()._elements()
         rows = zip(*(member._elements() for member in self._members), strict=False)
-        if self._structure == tuple(self._members):
+        if type(self._structure) is tuple and len(self._structure) == len(self._members):
             return rows
         return (_packed(self._structure, iter(row)) for row in rows)
 
@@ -939,18 +941,20 @@ class _TakeDataset(_Ordered):
 
 class _SkipDataset(_Ordered):
     def __init__(self, source, count):
-        self._skipped = count if count >= 0 else sys.maxsize
+        self._skipped = count if count >= 0 else None
         super().__init__(source)
 
     def _part_of(self, places):
-        return places[self._skipped :]
+        return places[:0] if self._skipped is None else places[self._skipped :]
 
     def _order(self, open):
-        return itertools.islice(open(), self._skipped, None)
+        return iter(()) if self._skipped is None else itertools.islice(open(), self._skipped, None)
 
     def _count(self):
         count = super()._count()
-        return max(count - self._skipped, 0) if count >= 0 else count
+        if count < 0:
+            return count
+        return 0 if self._skipped is None else max(count - self._skipped, 0)
 
 
 class _ShardDataset(_Ordered):
@@ -975,6 +979,9 @@ class _RepeatDataset(_Ordered):
     def __init__(self, source, times):
         self._times = times
         super().__init__(source)
+
+    def _part_of(self, places):
+        return places[: len(places) * self._times] if self._times in (0, 1) else None
 
     def _order(self, open):
         for _ in itertools.count() if self._times < 0 else range(self._times):
@@ -1051,12 +1058,12 @@ def _integers(generator, end):
 class _Made(_Derived):
     """Its elements come of a function, of which examples say their spec."""
 
-    name = "map_func"
+    argument = "map_func"
 
     def __init__(self, source, function):
         super().__init__(source)
         if not callable(function):
-            raise ValueError(f"{self.name}: expected a function, received {function!r}")
+            raise ValueError(f"{self.argument}: expected a function, received {function!r}")
         self._function = function
 
     def _spec_with(self, size):
@@ -1073,16 +1080,16 @@ class _Made(_Derived):
 
 class _MapDataset(_Made):
     def _elements(self):
-        function, name = self._function, self.name
+        function, name = self._function, self.argument
         for element in self._source._elements():
             yield _result(name, _called(function, element))
 
     def _example(self, size):
-        return _result(self.name, _called(self._function, self._source._example(size)))
+        return _result(self.argument, _called(self._function, self._source._example(size)))
 
 
 class _FilterDataset(_Made):
-    name = "predicate"
+    argument = "predicate"
 
     def _elements(self):
         return (element for element in self._source._elements() if self._is_true(element))
@@ -1160,7 +1167,7 @@ class _InterleaveDataset(_FlatMapDataset):
 
 
 class _ScanDataset(_Made):
-    name = "scan_func"
+    argument = "scan_func"
 
     def __init__(self, source, state, function):
         super().__init__(source, function)
@@ -1170,7 +1177,7 @@ class _ScanDataset(_Made):
         made = self._function(state, element)
         if not isinstance(made, (tuple, list)) or len(made) != 2:
             raise ValueError("scan_func: expected (state, output)")
-        return _same_state(self.name, made[0], state), _result(self.name, made[1])
+        return _same_state(self.argument, made[0], state), _result(self.argument, made[1])
 
     def _elements(self):
         state = self._state
@@ -1210,21 +1217,26 @@ class _BatchDataset(_Derived):
         self._drops = checks.flag("drop_remainder", drop_remainder)
 
     def _elements(self):
-        source, size = self._source, self._size
-        if source._range is not None:
-            places = source._range
-            end = len(places) - len(places) % size if self._drops else len(places)
-            for start in range(0, end, size):
-                yield source._at(places[start : start + size])
+        return self._of_elements() if self._source._at is None else self._of_places()
+
+    def _of_places(self):
+        source, size, places = self._source, self._size, self._source._range
+        if places is None:
+            for part in self._parts(source._places()):
+                yield source._at(np.array(part))
             return
-        items = source._elements() if source._at is None else source._places()
-        while batch := list(itertools.islice(items, size)):
-            if len(batch) < size and self._drops:
-                return
-            if source._at is None:
-                yield self._batch(batch)
-            else:
-                yield source._at(np.array(batch))
+        end = len(places) - len(places) % size if self._drops else len(places)
+        for start in range(0, end, size):
+            yield source._at(places[start : start + size])
+
+    def _of_elements(self):
+        return map(self._batch, self._parts(self._source._elements()))
+
+    def _parts(self, items):
+        """Lists of as many items as make a batch."""
+        while part := list(itertools.islice(items, self._size)):
+            if len(part) == self._size or not self._drops:
+                yield part
 
     def _batch(self, elements):
         return _stacked(elements)
@@ -1247,14 +1259,10 @@ class _BatchDataset(_Derived):
 class _PaddedBatchDataset(_BatchDataset):
     def __init__(self, source, batch_size, drop_remainder, shapes, values):
         super().__init__(source, batch_size, drop_remainder)
-        self._at = None
         self._shapes, self._values = shapes, values
 
     def _elements(self):
-        items = self._source._elements()
-        while batch := list(itertools.islice(items, self._size)):
-            if len(batch) == self._size or not self._drops:
-                yield self._batch(batch)
+        return self._of_elements()
 
     def _options(self, structure):
         """For each component, the shape and the value to pad it with."""
@@ -1264,6 +1272,7 @@ class _PaddedBatchDataset(_BatchDataset):
         if not is_nested(values):
             value = values
             values = map_structure(lambda _: value, structure)
+        _matched("padding_values", lambda *_: None, structure, values)
         return shapes, values
 
     def _batch(self, elements):
@@ -1281,11 +1290,9 @@ class _PaddedBatchDataset(_BatchDataset):
         size = self._size if self._drops else None
 
         def padded(part, shape):
-            if isinstance(part, DatasetSpec):
-                return part.batched(size)
-            return TensorSpec(part.shape if shape is None else _open(shape), part.dtype).batched(
-                size
-            )
+            if isinstance(part, TensorSpec) and shape is not None:
+                part = TensorSpec(_open(shape), part.dtype)
+            return part.batched(size)
 
         return _matched("padded_shapes", padded, spec, shapes)
 
@@ -1309,9 +1316,14 @@ def _padded(parts, shape, value):
     if value.ndim:
         raise ValueError(f"padding_values: expected numbers, received shape {value.shape}")
     wanted = [None] * rank if shape is None else _open(shape).as_list()
-    if any(part.ndim != rank for part in parts) or len(wanted) != rank:
-        ranks = sorted({part.ndim for part in parts})
-        raise ValueError(f"padded_shapes: expected one size for each of {ranks} axes, got {shape}")
+    if len(wanted) != rank:
+        raise ValueError(
+            f"padded_shapes: expected {rank} sizes, one for each axis, received {shape}"
+        )
+    if ranks := {part.ndim for part in parts} - {rank}:
+        raise ValueError(
+            f"padded_batch: expected arrays of {rank} axes, received one of {min(ranks)}"
+        )
     longest = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
     sizes = [most if size is None else size for size, most in zip(wanted, longest, strict=True)]
     if any(size < most for size, most in zip(sizes, longest, strict=True)):
@@ -1319,10 +1331,8 @@ def _padded(parts, shape, value):
             f"padded_shapes: expected sizes of at least {tuple(longest)}, received {tuple(sizes)}"
         )
     whole = np.full((len(parts), *sizes), value, dtype)
-    for row, part in zip(whole, parts, strict=True) if rank else ():
-        row[tuple(map(slice, part.shape))] = part
-    if not rank:
-        return _stack(parts)
+    for n, part in enumerate(parts):
+        whole[(n, *map(slice, part.shape))] = part
     return _tensor(whole)
 
 
@@ -1352,7 +1362,7 @@ class _UnbatchDataset(_Derived):
 
     @staticmethod
     def _row_spec(spec):
-        if spec.shape.rank is None:
+        if spec.shape.rank is None or isinstance(spec, NoneTensorSpec):
             return spec
         if spec.shape.rank == 0:
             raise ValueError("unbatch: expected arrays of one length, received numbers or strings")
@@ -1366,7 +1376,7 @@ class _WindowDataset(_Derived):
         self._shift = self._size if shift is None else _positive("shift", shift)
         self._stride = _positive("stride", stride)
         self._drops = checks.flag("drop_remainder", drop_remainder)
-        self._span = (self._size - 1) * self._stride + 1
+        self._span = min((self._size - 1) * self._stride + 1, sys.maxsize)
 
     def _elements(self):
         if self._source._range is None:
@@ -1419,7 +1429,7 @@ class _WindowDataset(_Derived):
 
 
 class _GroupDataset(_Made):
-    name = "key_func"
+    argument = "key_func"
 
     def __init__(self, source, key_func, reduce_func, size, size_func):
         super().__init__(source, key_func)

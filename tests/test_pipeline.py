@@ -481,6 +481,22 @@ MISTAKES = {
         lambda d: list(d.batch(3).padded_batch(2, [2])),
         r"padded_shapes: expected sizes of at least \(3,\), received \(2,\)",
     ),
+    "axes": (
+        lambda d: list(d.padded_batch(2, [2])),
+        r"padded_shapes: expected 0 sizes, one for each axis, received \[2\]",
+    ),
+    "padding values": (
+        lambda d: list(d.padded_batch(2, None, (1, 2))),
+        r"padding_values: expected numbers, received shape \(2,\)",
+    ),
+    "more padding values": (
+        lambda d: list(d.enumerate().padded_batch(2, None, (1, 2, 3))),
+        r"padding_values: expected the structure of \(Tensor.*, received \(1, 2, 3\)",
+    ),
+    "padding a string": (
+        lambda d: list(d.padded_batch(2, None, "a")),
+        "padding_values: expected int64, received 'a'",
+    ),
     "generator": (lambda d: generated([1]), "from_generator: expected output_signature"),
     "dtype": (
         lambda d: generated([1.5], output_types=np.int32),

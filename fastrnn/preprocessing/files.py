@@ -46,6 +46,8 @@ def text_dataset_from_directory(
     if class_names is not None and labels != "inferred":
         raise ValueError("class_names: expected None unless labels are 'inferred'")
     _check_split(validation_split, subset, shuffle, seed)
+    if seed is None:
+        seed = np.random.randint(10**6)
     if labels is None or label_mode is None:
         labels = label_mode = None
     names, files, numbers = _index(os.fspath(directory), labels, class_names, follow_links)
