@@ -8,6 +8,7 @@ users' functions without one fastrnn.tape finds it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ import numpy as np
 
 from fastrnn._public import public
 
-from .tape import derivative_of_users
-from .tensors import tensor
+from .tape import Source, Watched, derivative_of_users, of
+from .tensors import as_tensor
 from .utils import deserialize_object, serialize_object
 
 if TYPE_CHECKING:
@@ -39,6 +40,23 @@ _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
 _TABLE: dict[str, Callable] = {}
+
+
+def _step(function: Callable) -> Callable:
+    """A decorator of an activation: it is a step of the tape, and its result has numpy()."""
+
+    @functools.wraps(function)
+    def call(x, *args, **options):
+        if not isinstance(x, (Source, Watched)):
+            return as_tensor(function(x, *args, **options))
+        x = of(x)
+        value = getattr(x, "value", x)
+        y = as_tensor(function(value, *args, **options))
+        if not (isinstance(x, Source) and x.takes_part()):
+            return y
+        return x.then(y, lambda g: call.gradient(value, np.asarray(y), g, *args, **options))
+
+    return call
 
 
 def _gradient(fn: Callable) -> Callable:
@@ -73,7 +91,7 @@ def _(x, y, dy):
     return dy
 
 
-@tensor
+@_step
 def relu(
     x: ArrayLike,
     negative_slope: float = 0.0,
@@ -103,7 +121,7 @@ def _(x, y, dy, negative_slope=0.0, max_value=None, threshold=0.0):
     return np.where(below, negative_slope * dy, dx) if negative_slope else dx
 
 
-@tensor
+@_step
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.2) -> np.ndarray:
     """x where positive, negative_slope * x elsewhere."""
     x = _floating(x)
@@ -115,7 +133,7 @@ def _(x, y, dy, negative_slope=0.2):
     return np.where(x > 0, dy, negative_slope * dy)
 
 
-@tensor
+@_step
 def relu6(x: ArrayLike) -> np.ndarray:
     """x cut to [0, 6]."""
     return np.clip(_floating(x), 0, 6)
@@ -126,7 +144,7 @@ def _(x, y, dy):
     return np.where((x > 0) & (x < 6), dy, 0)
 
 
-@tensor
+@_step
 def sigmoid(x: ArrayLike) -> np.ndarray:
     """1 / (1 + exp(-x))."""
     x = _floating(x)
@@ -139,7 +157,7 @@ def _(x, y, dy):
     return dy * y * (1 - y)
 
 
-@tensor
+@_step
 def hard_sigmoid(x: ArrayLike) -> np.ndarray:
     """x / 6 + 1/2 cut to [0, 1]; Keras 2 had another slope, see `hard_sigmoid_keras2`."""
     return relu6(_floating(x) + 3) / 6
@@ -150,7 +168,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 3, dy / 6, 0)
 
 
-@tensor
+@_step
 def hard_sigmoid_keras2(x: ArrayLike) -> np.ndarray:
     """0.2 * x + 1/2 cut to [0, 1]: what "hard_sigmoid" means in files of Keras before 3."""
     return np.clip(0.2 * _floating(x) + 0.5, 0, 1)
@@ -161,7 +179,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 2.5, 0.2 * dy, 0)
 
 
-@tensor
+@_step
 def sparse_sigmoid(x: ArrayLike) -> np.ndarray:
     """(x + 1) / 2 cut to [0, 1]; Blondel et al., 2019."""
     return np.clip(0.5 * _floating(x) + 0.5, 0, 1)
@@ -172,7 +190,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 1, 0.5 * dy, 0)
 
 
-@tensor
+@_step
 def tanh(x: ArrayLike) -> np.ndarray:
     """The hyperbolic tangent."""
     return np.tanh(_floating(x))
@@ -183,7 +201,7 @@ def _(x, y, dy):
     return dy * (1 - y * y)
 
 
-@tensor
+@_step
 def hard_tanh(x: ArrayLike) -> np.ndarray:
     """x cut to [-1, 1]."""
     return np.clip(_floating(x), -1, 1)
@@ -194,7 +212,7 @@ def _(x, y, dy):
     return np.where(np.abs(x) < 1, dy, 0)
 
 
-@tensor
+@_step
 def tanh_shrink(x: ArrayLike) -> np.ndarray:
     """x - tanh(x)."""
     x = _floating(x)
@@ -206,7 +224,7 @@ def _(x, y, dy):
     return dy * np.square(np.tanh(x))
 
 
-@tensor
+@_step
 def softmax(x: ArrayLike, axis=-1) -> np.ndarray:
     """exp(x) over its sum along `axis` (None: along all)."""
     e = np.exp(_below_max(_floating(x), axis))
@@ -218,7 +236,7 @@ def _(x, y, dy, axis=-1):
     return y * (dy - np.sum(dy * y, axis=axis, keepdims=True))
 
 
-@tensor
+@_step
 def log_softmax(x: ArrayLike, axis=-1) -> np.ndarray:
     """The logarithm of `softmax`."""
     x = _below_max(_floating(x), axis)
@@ -230,7 +248,7 @@ def _(x, y, dy, axis=-1):
     return dy - np.exp(y) * np.sum(dy, axis=axis, keepdims=True)
 
 
-@tensor
+@_step
 def sparsemax(x: ArrayLike, axis: int = -1) -> np.ndarray:
     """The nearest point to x on the probability simplex; Martins and Astudillo, 2016.
 
@@ -262,7 +280,7 @@ def _below_max(x: np.ndarray, axis) -> np.ndarray:
         return x - x.max(axis=axis, keepdims=True)
 
 
-@tensor
+@_step
 def softplus(x: ArrayLike) -> np.ndarray:
     """log(1 + exp(x))."""
     x = _floating(x)
@@ -274,7 +292,7 @@ def _(x, y, dy):
     return dy * sigmoid(x)
 
 
-@tensor
+@_step
 def log_sigmoid(x: ArrayLike) -> np.ndarray:
     """log(1 / (1 + exp(-x)))."""
     return -softplus(-_floating(x))
@@ -285,7 +303,7 @@ def _(x, y, dy):
     return dy * sigmoid(-x)
 
 
-@tensor
+@_step
 def sparse_plus(x: ArrayLike) -> np.ndarray:
     """0 below -1, x above 1 and (x + 1) ** 2 / 4 between."""
     x = _floating(x)
@@ -297,7 +315,7 @@ def _(x, y, dy):
     return dy * sparse_sigmoid(x)
 
 
-@tensor
+@_step
 def squareplus(x: ArrayLike, b: float = 4) -> np.ndarray:
     """(x + sqrt(x ** 2 + b)) / 2, for b > 0; Barron, 2021."""
     x = _floating(x)
@@ -310,7 +328,7 @@ def _(x, y, dy, b=4):
     return dy * y / np.hypot(x, math.sqrt(b))
 
 
-@tensor
+@_step
 def softsign(x: ArrayLike) -> np.ndarray:
     """x / (1 + abs(x))."""
     x = _floating(x)
@@ -322,7 +340,7 @@ def _(x, y, dy):
     return dy * np.square(1 / (1 + np.abs(x)))
 
 
-@tensor
+@_step
 def elu(x: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """x where positive, alpha * (exp(x) - 1) elsewhere; Clevert et al., 2016."""
     x = _floating(x)
@@ -334,7 +352,7 @@ def _(x, y, dy, alpha=1.0):
     return dy * np.where(x > 0, 1, y + alpha)
 
 
-@tensor
+@_step
 def selu(x: ArrayLike) -> np.ndarray:
     """elu with the slope and alpha that keep mean 0 and variance 1; Klambauer et al., 2017."""
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
@@ -345,7 +363,7 @@ def _(x, y, dy):
     return dy * np.where(x > 0, _SELU_SCALE, y + _SELU_SCALE * _SELU_ALPHA)
 
 
-@tensor
+@_step
 def celu(x: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """x where positive, alpha * (exp(x / alpha) - 1) elsewhere; Barron, 2017."""
     x = _floating(x)
@@ -357,7 +375,7 @@ def _(x, y, dy, alpha=1.0):
     return dy * np.exp(np.minimum(x, 0) / alpha)
 
 
-@tensor
+@_step
 def exponential(x: ArrayLike) -> np.ndarray:
     """exp(x); infinite where that is too large for the dtype."""
     with np.errstate(over="ignore"):
@@ -369,7 +387,7 @@ def _(x, y, dy):
     return dy * y
 
 
-@tensor
+@_step
 def gelu(x: ArrayLike, approximate: bool = False) -> np.ndarray:
     """x times the normal distribution function, or its tanh form; Hendrycks and Gimpel, 2016."""
     x = _floating(x)
@@ -400,7 +418,7 @@ def _normal_cdf(x: np.ndarray) -> np.ndarray:
     return ndtr(x).astype(x.dtype, copy=False)
 
 
-@tensor
+@_step
 def silu(x: ArrayLike) -> np.ndarray:
     """x * sigmoid(x); also under the name swish. Ramachandran et al., 2017."""
     x = _floating(x)
@@ -413,7 +431,7 @@ def _(x, y, dy):
     return dy * (s + y * (1 - s))
 
 
-@tensor
+@_step
 def hard_silu(x: ArrayLike) -> np.ndarray:
     """x * hard_sigmoid(x); also under the name hard_swish. Howard et al., 2019."""
     x = _floating(x)
@@ -425,7 +443,7 @@ def _(x, y, dy):
     return dy * np.where(np.abs(x) < 3, np.clip(x, -3, 3) / 3 + 0.5, x > 0)
 
 
-@tensor
+@_step
 def mish(x: ArrayLike) -> np.ndarray:
     """x * tanh(softplus(x)); Misra, 2019."""
     x = _floating(x)
@@ -438,7 +456,7 @@ def _(x, y, dy):
     return dy * (t + x * (1 - t * t) * sigmoid(x))
 
 
-@tensor
+@_step
 def soft_shrink(x: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """x moved towards 0 by `threshold`, not beyond it."""
     x = _floating(x)
@@ -450,7 +468,7 @@ def _(x, y, dy, threshold=0.5):
     return np.where(np.abs(x) > threshold, dy, 0)
 
 
-@tensor
+@_step
 def hard_shrink(x: ArrayLike, threshold: float = 0.5) -> np.ndarray:
     """x where abs(x) > threshold, 0 elsewhere."""
     x = _floating(x)
@@ -462,7 +480,7 @@ def _(x, y, dy, threshold=0.5):
     return np.where(np.abs(x) > threshold, dy, 0)
 
 
-@tensor
+@_step
 def threshold(x: ArrayLike, threshold: float, default_value: float) -> np.ndarray:
     """x where x > threshold, default_value elsewhere."""
     x = _floating(x)
@@ -474,7 +492,7 @@ def _(x, y, dy, threshold, default_value):
     return np.where(x > threshold, dy, 0)
 
 
-@tensor
+@_step
 def glu(x: ArrayLike, axis: int = -1) -> np.ndarray:
     """a * sigmoid(b) for the halves a, b of x along `axis`, of even size; Dauphin et al., 2017."""
     x = _floating(x)

@@ -1,5 +1,7 @@
 """Arrays as the engine takes them."""
 
+import math
+
 import numpy as np
 
 
@@ -22,11 +24,70 @@ def check_range(name: str, path: str | None, array: np.ndarray) -> None:
         )
 
 
+class Shape(tuple):
+    """A shape that scripts written for TensorFlow can call as_list() on."""
+
+    __slots__ = ()
+    rank = ndims = property(len)
+
+    def as_list(self) -> list:
+        return [*self]
+
+    def num_elements(self):
+        return None if None in self else math.prod(self)
+
+
+def check_shape(shape, expected) -> None:
+    """Raise ValueError unless `expected`, with None where anything fits, is the shape."""
+    if len(shape) != len(expected) or any(
+        size not in (None, n) for n, size in zip(shape, expected, strict=True)
+    ):
+        raise ValueError(f"shape: expected {tuple(expected)}, received {tuple(shape)}")
+
+
+class Reference:
+    """An object as a key: equal to another only of the same object."""
+
+    def __init__(self, of):
+        self._of = of
+
+    def deref(self):
+        return self._of
+
+    def __eq__(self, other):
+        return isinstance(other, Reference) and self._of is other._of
+
+    def __hash__(self):
+        return id(self._of)
+
+
 class Array(np.ndarray):
-    """An array that scripts written for TensorFlow can call numpy() on."""
+    """An array that scripts written for TensorFlow can call numpy() on, and on its parts."""
+
+    shape = property(  # type: ignore[assignment]
+        lambda self: Shape(np.ndarray.shape.__get__(self)),
+        lambda self, shape: np.ndarray.shape.__set__(self, shape),
+    )
 
     def numpy(self) -> np.ndarray:
-        return np.asarray(self)
+        return np.asarray(self)[()]
+
+    def __getitem__(self, place):
+        return as_array(super().__getitem__(place))
+
+    def __iter__(self):
+        return map(as_array, super().__iter__())
+
+    def get_shape(self) -> Shape:
+        return self.shape
+
+    def set_shape(self, shape) -> None:
+        """Raises ValueError where the shape, None where anything fits, is another."""
+        check_shape(self.shape, shape)
+
+    def ref(self) -> Reference:
+        """Something that stands for this in a set, or as a key; its deref() is this."""
+        return Reference(self)
 
 
 def as_array(value):

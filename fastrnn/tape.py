@@ -14,12 +14,13 @@ max.
 
 import heapq
 import itertools
+import math
 import threading
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .arrays import Array, as_array
+from .arrays import Array, Reference, Shape, as_array, check_shape
 
 _numbers = itertools.count(1)
 
@@ -152,7 +153,7 @@ class Source(NDArrayOperatorsMixin):
     __hash__ = object.__hash__
     number, sources, pull = 0, (), None
 
-    shape = property(lambda self: self.value.shape)
+    shape = property(lambda self: Shape(self.value.shape))
     ndim = property(lambda self: self.value.ndim)
     size = property(lambda self: self.value.size)
     dtype = property(lambda self: self.value.dtype)
@@ -185,10 +186,11 @@ class Source(NDArrayOperatorsMixin):
         )
 
     def __array_function__(self, function, types, args, options):
-        if function in _FUNCTIONS and any(map(_takes_part, _leaves(args))):
-            return _FUNCTIONS[function](*args, **options)
-        if function not in _FLAT and any(map(_takes_part, _leaves(args))):
-            raise _unknown(function)
+        if any(map(_takes_part, _leaves((args, options)))):
+            if function in _FUNCTIONS:
+                return _FUNCTIONS[function](*args, **options)
+            if function not in _FLAT:
+                raise _unknown(function)
         return as_array(function(*_valued(args), **_valued(options)))
 
     def __array__(self, dtype=None, copy=None):
@@ -240,20 +242,46 @@ class Source(NDArrayOperatorsMixin):
         before = self.dtype
         return self.then(self.value.astype(dtype), lambda g: g.astype(before))
 
+    def get_shape(self):
+        return self.shape
+
+    def set_shape(self, shape):
+        """Raises ValueError where the shape, None where anything fits, is another."""
+        check_shape(self.shape, shape)
+
+    def ref(self):
+        """Something that stands for this in a set, or as a key; its deref() is this."""
+        return Reference(self)
+
+    def tolist(self):
+        return self.value.tolist()
+
+    def copy(self):
+        return +self
+
     def reshape(self, *shape):
         return np.reshape(self, shape[0] if len(shape) == 1 else shape)
 
-    def sum(self, *args, **options):
-        return np.sum(self, *args, **options)
+    def transpose(self, *axes):
+        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def mean(self, *args, **options):
-        return np.mean(self, *args, **options)
+    def flatten(self):
+        return np.ravel(self)
 
-    def max(self, *args, **options):
-        return np.max(self, *args, **options)
 
-    def min(self, *args, **options):
-        return np.min(self, *args, **options)
+def _give_methods():
+    def method_of(function):
+        return lambda self, *args, **options: function(self, *args, **options)
+
+    for name in (
+        "all", "any", "argmax", "argmin", "argsort", "clip", "cumprod", "cumsum", "diagonal", "dot",
+        "max", "mean", "min", "prod", "ravel", "repeat", "round", "squeeze", "std", "sum",
+        "swapaxes", "take", "trace", "var",
+    ):  # fmt: skip
+        setattr(Source, name, method_of(getattr(np, name)))
+
+
+_give_methods()
 
 
 class Traced(Source):
@@ -318,7 +346,7 @@ class Watched(Array):
         return getattr(ufunc, method)(*_unwatched(inputs), **options)
 
     def __array_function__(self, function, types, args, options):
-        return function(*_unwatched(args), **options)
+        return function(*_unwatched(args), **_unwatched(options))
 
     def __getitem__(self, place):
         return _unwatched(self)[place]
@@ -337,12 +365,14 @@ def _unwatched(given):
         return given.leaf if _state.depth else given.view(Array)
     if isinstance(given, (list, tuple)):
         return type(given)(_unwatched(part) for part in given)
+    if isinstance(given, dict):
+        return {key: _unwatched(part) for key, part in given.items()}
     return given
 
 
 def of(given):
     """The Traced that a Watched array stands for; anything else as it is."""
-    return _unwatched(given) if isinstance(given, Watched) else given
+    return given.leaf if isinstance(given, Watched) else given
 
 
 def traced(y, sources):
@@ -372,6 +402,8 @@ def value_of(given):
 def _leaves(given):
     if isinstance(given, (list, tuple)):
         return [leaf for part in given for leaf in _leaves(part)]
+    if isinstance(given, dict):
+        return _leaves([*given.values()])
     return [given]
 
 
@@ -383,17 +415,20 @@ def _valued(given):
     return value_of(given)
 
 
+_WHOLE = tuple(map(np.dtype, ("int32", "int64", "uint32", "uint64")))
+_WIDE = (np.dtype("float64"), *_WHOLE)
+
+
 def _alike(inputs):
-    """The values of a step's inputs; what is float64 beside float32 that is traced becomes such, as
-    TensorFlow's constants do."""
+    """The values of a step's inputs; float64, and whole numbers that would give such, become
+    float32 beside float32 that is traced, as TensorFlow's constants do."""
     values = [value_of(given) for given in inputs]
     if not any(isinstance(x, Source) and x.value.dtype == np.float32 for x in inputs):
         return values
     return [
         value.astype(np.float32)
         if isinstance(value, (np.ndarray, np.generic))
-        and value.dtype == np.float64
-        and not isinstance(given, Source)
+        and value.dtype in (_WIDE if not isinstance(given, Source) else _WHOLE)
         else value
         for given, value in zip(inputs, values, strict=True)
     ]
@@ -467,9 +502,10 @@ def _clip(a, low=None, high=None, **bounds):
 
 def _where(condition, a, b):
     condition = value_of(condition)
-    y = np.where(condition, value_of(a), value_of(b))
+    y = np.where(condition, *_alike((a, b)))
     of_a, of_b = lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g)
-    return traced(y, [(a, of_a), (b, of_b)])
+    pairs = [(a, of_a), (b, of_b)]
+    return traced(y, [(x, _unspread(way, y.shape, x)) for x, way in pairs])
 
 
 def _reshaping(function):
@@ -481,7 +517,7 @@ def _reshaping(function):
 
 
 def _transpose(a, axes=None):
-    back = None if axes is None else np.argsort(axes)
+    back = None if axes is None else np.argsort(np.mod(axes, a.ndim))
     return a.then(np.transpose(a.value, axes), lambda g: np.transpose(g, back))
 
 
@@ -496,7 +532,9 @@ def _rearranging(function, back):
 
 
 def _concatenate(arrays, axis=0):
-    values = [value_of(array) for array in arrays]
+    if axis is None:
+        arrays, axis = [np.ravel(array) for array in arrays], 0
+    values = [np.asarray(value) for value in _alike(arrays)]
     ends = np.cumsum([value.shape[axis] for value in values])
     y = np.concatenate(values, axis)
 
@@ -510,8 +548,8 @@ def _stack(arrays, axis=0):
     return _concatenate([np.expand_dims(array, axis) for array in arrays], axis)
 
 
-def _split(a, indices_or_sections, axis=0):
-    ends = np.cumsum([part.shape[axis] for part in np.split(a.value, indices_or_sections, axis)])
+def _split(a, indices_or_sections, axis=0, split=np.split):
+    ends = np.cumsum([part.shape[axis] for part in split(a.value, indices_or_sections, axis)])
     places = [[slice(None)] * a.ndim for _ in ends]
     for place, begin, end in zip(places, [0, *ends], ends, strict=False):
         place[axis] = slice(int(begin), int(end))
@@ -542,25 +580,41 @@ def _tile(a, repeats):
 
 def _cumsum(a, axis=None, dtype=None):
     if axis is None:
-        raise _unknown(np.cumsum)
+        a, axis = np.ravel(a), 0
     return a.then(
         np.cumsum(a.value, axis, dtype), lambda g: np.flip(np.cumsum(np.flip(g, axis), axis), axis)
     )
 
 
+def _cumprod(a, axis=None, dtype=None):
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    y, x = np.cumprod(a.value, axis, dtype), a.value
+    return a.then(y, lambda g: np.flip(np.cumsum(np.flip(g * y, axis), axis), axis) / x)
+
+
 def _prod(a, axis=None, keepdims=False):
-    y = np.prod(a.value, axis, keepdims=True)
+    x = a.value
+    axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis) % x.ndim)
 
     def pull(g):
-        if not np.all(a.value):
-            raise ValueError("the derivative of a product needs factors that are not 0")
-        return _spread(g, axis, keepdims, a.ndim) * y / a.value
+        last = tuple(range(-len(axes), 0))
+        rows = np.moveaxis(x, axes, last)
+        shape = rows.shape
+        rows = rows.reshape(*shape[: x.ndim - len(axes)], -1)
+        ones = np.ones((*rows.shape[:-1], 1), x.dtype)
+        before = np.cumprod(np.concatenate([ones, rows[..., :-1]], -1), -1)
+        after = np.cumprod(np.concatenate([ones, rows[..., :0:-1]], -1), -1)[..., ::-1]
+        others = np.moveaxis((before * after).reshape(shape), last, axes)
+        return _spread(g, axis, keepdims, x.ndim) * others
 
-    return a.then(y if keepdims else np.prod(a.value, axis), pull)
+    return a.then(np.prod(x, axis, keepdims=keepdims), pull)
 
 
 def _take(a, indices, axis=None):
     indices = np.asarray(value_of(indices)).astype(np.int64)
+    if not isinstance(a, Source):
+        return as_array(np.take(a, indices, axis))
     if axis is None:
         return np.ravel(a)[indices]
     return a[(slice(None),) * (axis % a.ndim) + (indices,)]
@@ -598,15 +652,216 @@ def _matmul(a, b):
 
 
 def _dot(a, b):
-    if np.ndim(value_of(b)) != 2:
-        raise TypeError("no derivative is known of dot but with a matrix on the right")
-    return np.matmul(a, b)
+    if 0 in (np.ndim(a), np.ndim(b)):
+        return np.multiply(a, b)
+    return np.matmul(a, b) if np.ndim(b) < 3 else _tensordot(a, b, (-1, -2))
+
+
+def _tensordot(a, b, axes=2):
+    ranks = np.ndim(a), np.ndim(b)
+    if np.ndim(axes) == 0:
+        axes = range(ranks[0] - axes, ranks[0]), range(axes)
+    summed = [
+        [int(at) % rank for at in np.atleast_1d(part)]
+        for part, rank in zip(axes, ranks, strict=True)
+    ]
+    kept = [
+        [at for at in range(rank) if at not in part]
+        for part, rank in zip(summed, ranks, strict=True)
+    ]
+    rows = np.transpose(a, kept[0] + summed[0])
+    columns = np.transpose(b, summed[1] + kept[1])
+    shape = *np.shape(rows)[: len(kept[0])], *np.shape(columns)[len(summed[1]) :]
+    size = math.prod(np.shape(columns)[: len(summed[1])])
+    return np.reshape(
+        np.matmul(np.reshape(rows, (-1, size)), np.reshape(columns, (size, -1))), shape
+    )
+
+
+def _outer(a, b):
+    return np.multiply(np.ravel(a)[:, None], np.ravel(b))
+
+
+def _inner(a, b):
+    return np.multiply(a, b) if 0 in (np.ndim(a), np.ndim(b)) else _tensordot(a, b, (-1, -1))
+
+
+def _kron(a, b):
+    rank = max(np.ndim(a), np.ndim(b))
+    left, right = ((1,) * (rank - np.ndim(x)) + tuple(np.shape(x)) for x in (a, b))
+    product = np.reshape(a, [n for size in left for n in (size, 1)]) * np.reshape(
+        b, [n for size in right for n in (1, size)]
+    )
+    return np.reshape(product, [n * m for n, m in zip(left, right, strict=True)])
+
+
+def _cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    if np.shape(a)[-1] != 3 or np.shape(b)[-1] != 3:
+        raise _unknown(np.cross)
+    parts = [a[..., i] * b[..., j] - a[..., j] * b[..., i] for i, j in ((1, 2), (2, 0), (0, 1))]
+    return np.moveaxis(np.stack(parts, -1), -1, axisc)
+
+
+def _diff(a, n=1, axis=-1):
+    for _ in range(n):
+        ahead = (slice(None),) * (axis % a.ndim)
+        a = a[(*ahead, slice(1, None))] - a[(*ahead, slice(None, -1))]
+    return a
+
+
+def _diagonal(a, offset=0, axis1=0, axis2=1):
+    a = np.moveaxis(a, (axis1, axis2), (-2, -1))
+    rows = np.arange(np.diagonal(a.value, offset, -2, -1).shape[-1])
+    return a[..., rows - min(offset, 0), rows + max(offset, 0)]
+
+
+def _diag(a, k=0):
+    if a.ndim != 1:
+        return _diagonal(a, k)
+    return a.then(np.diag(a.value, k), lambda g: np.diag(g, k))
+
+
+def _take_along_axis(a, indices, axis=-1):
+    indices = np.asarray(value_of(indices)).astype(np.int64)
+    if not isinstance(a, Source):
+        return as_array(np.take_along_axis(a, indices, axis))
+    if axis is None:
+        return np.ravel(a)[indices]
+    grid = [
+        np.arange(size).reshape(-1, *(1,) * (a.ndim - 1 - at)) for at, size in enumerate(a.shape)
+    ]
+    grid[axis] = indices
+    return a[tuple(grid)]
+
+
+def _sort(a, axis=-1):
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    return _take_along_axis(a, np.argsort(a.value, axis, kind="stable"), axis)
+
+
+def _quantile(a, q, axis=None, *, method="linear", keepdims=False):
+    """That of each q, on a first axis, by numbers beside it in order."""
+    if method != "linear":
+        raise _unknown(np.quantile)
+    q, x = np.asarray(value_of(q)), a.value
+    axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis) % x.ndim)
+    rest = [at for at in range(x.ndim) if at not in axes]
+    rows = np.reshape(np.transpose(a, [*rest, *axes]), [*(x.shape[at] for at in rest), -1])
+    place = q * (rows.shape[-1] - 1)
+    low = np.floor(place).astype(int)
+    share, rows = (place - low).astype(x.dtype), _sort(rows)
+    y = rows[..., low] * (1 - share) + rows[..., np.ceil(place).astype(int)] * share
+    y = np.moveaxis(y, tuple(range(len(rest), y.ndim)), tuple(range(q.ndim)))
+    return np.expand_dims(y, tuple(q.ndim + at for at in axes)) if keepdims else y
+
+
+def _average(a, axis=None, weights=None, *, keepdims=False):
+    if weights is None:
+        return np.mean(a, axis, keepdims=keepdims)
+    if np.ndim(weights) != np.ndim(a):
+        shape = [1] * np.ndim(a)
+        shape[axis] = -1
+        weights = np.reshape(weights, shape)
+    return np.sum(a * weights, axis, keepdims=keepdims) / np.sum(
+        weights * np.ones(np.shape(a), np.float32), axis, keepdims=keepdims
+    )
+
+
+def _broadcast_to(a, shape):
+    before = a.shape
+    return a.then(np.broadcast_to(a.value, shape), lambda g: _summed_to(g, before))
+
+
+def _stacked_along(axis, rank):
+    def rule(arrays):
+        if axis == 0:
+            arrays = [np.reshape(a, (1, -1)) if np.ndim(a) < rank else a for a in arrays]
+        elif rank == 1:
+            arrays = [np.reshape(a, (-1,)) if np.ndim(a) == 0 else a for a in arrays]
+            return _concatenate(arrays, 0 if np.ndim(arrays[0]) == 1 else axis)
+        else:
+            arrays = [np.reshape(a, (1, -1, 1)) if np.ndim(a) < 2 else a for a in arrays]
+            arrays = [a[..., None] if np.ndim(a) == 2 else a for a in arrays]
+        return _concatenate(arrays, axis)
+
+    return rule
+
+
+def _nan_to_num(a, copy=True, nan=0.0, posinf=None, neginf=None):
+    y = np.nan_to_num(a.value, True, nan, posinf, neginf)
+    finite = np.isfinite(a.value)
+    return a.then(y, lambda g: np.where(finite, g, 0))
+
+
+def _without_nans(function, instead):
+    """The function with `instead` in the place of each NaN."""
+    return lambda a, *args, **options: function(np.where(np.isnan(a), instead, a), *args, **options)
+
+
+def _nanmean(a, axis=None, keepdims=False):
+    count = np.sum(~np.isnan(a.value), axis, keepdims=keepdims).astype(a.dtype)
+    return _without_nans(np.sum, 0)(a, axis, keepdims=keepdims) / count
+
+
+def _nanvar(a, axis=None, keepdims=False):
+    apart = np.square(a - _nanmean(a, axis, keepdims=True))
+    return _nanmean(apart, axis, keepdims)
+
+
+def _det(a):
+    y, x = np.linalg.det(a.value), a.value
+    return a.then(y, lambda g: (g * y)[..., None, None] * _turned(np.linalg.inv(x)))
+
+
+def _slogdet(a):
+    x = a.value
+    sign, y = np.linalg.slogdet(x)
+    return as_array(sign), a.then(y, lambda g: g[..., None, None] * _turned(np.linalg.inv(x)))
+
+
+def _inv(a):
+    y = np.linalg.inv(a.value)
+    return a.then(y, lambda g: -_turned(y) @ g @ _turned(y))
+
+
+def _solve(a, b):
+    x, c = _alike((a, b))
+    if np.ndim(c) == 1:
+        return np.squeeze(_solve(a, b[:, None]), -1)
+    y = np.linalg.solve(x, c)
+    back = lambda g: np.linalg.solve(_turned(x), g)  # noqa: E731
+    of_a = lambda g: _summed_to(-back(g) @ _turned(y), np.shape(x))  # noqa: E731
+    of_b = lambda g: _summed_to(back(g), np.shape(c))  # noqa: E731
+    return traced(y, [(a, of_a), (b, of_b)])
+
+
+def _cholesky(a, *, upper=False):
+    y = np.linalg.cholesky(a.value)
+
+    def pull(g):
+        g = np.tril(g)
+        inner = np.tril(_turned(y) @ g)
+        inner = inner - 0.5 * inner * np.eye(y.shape[-1], dtype=y.dtype)
+        back = np.linalg.inv(y)
+        s = _turned(back) @ inner @ back
+        return 0.5 * (s + _turned(s))
+
+    lower = a.then(y, pull)
+    return np.swapaxes(lower, -1, -2) if upper else lower
+
+
+def _turned(x):
+    return np.swapaxes(x, -1, -2)
 
 
 def _einsum(subscripts, *operands, optimize=True):
     names, arrow, out = subscripts.replace(" ", "").partition("->")
     names = names.split(",")
-    values = [np.asarray(value_of(operand)) for operand in operands]
+    values = [np.asarray(value) for value in _alike(operands)]
     if "." in subscripts or not arrow or any(len(set(name)) < len(name) for name in names):
         raise TypeError("no derivative is known of einsum with ..., without -> or with diagonals")
 
@@ -628,14 +883,36 @@ def _einsum(subscripts, *operands, optimize=True):
 _UFUNCS = {
     np.absolute: lambda y, a: [lambda g: g * np.sign(a)],
     np.add: lambda y, a, b: [_same, _same],
+    np.arccos: lambda y, a: [lambda g: -g / np.sqrt(1 - a * a)],
+    np.arccosh: lambda y, a: [lambda g: g / np.sqrt(a * a - 1)],
+    np.arcsin: lambda y, a: [lambda g: g / np.sqrt(1 - a * a)],
+    np.arcsinh: lambda y, a: [lambda g: g / np.sqrt(a * a + 1)],
     np.arctan: lambda y, a: [lambda g: g / (1 + a * a)],
+    np.arctan2: lambda y, a, b: [
+        lambda g: g * (b / (a * a + b * b)),
+        lambda g: g * (-a / (a * a + b * b)),
+    ],
+    np.arctanh: lambda y, a: [lambda g: g / (1 - a * a)],
+    np.cbrt: lambda y, a: [lambda g: g / (3 * y * y)],
+    np.conjugate: lambda y, a: [_same],
     np.cos: lambda y, a: [lambda g: g * -np.sin(a)],
+    np.cosh: lambda y, a: [lambda g: g * np.sinh(a)],
+    np.deg2rad: lambda y, a: [lambda g: g * (math.pi / 180)],
     np.divide: lambda y, a, b: [lambda g: g / b, lambda g: g * (-y / b)],
     np.exp: lambda y, a: [lambda g: g * y],
+    np.exp2: lambda y, a: [lambda g: g * (y * math.log(2))],
     np.expm1: lambda y, a: [lambda g: g * (y + 1)],
+    np.fabs: lambda y, a: [lambda g: g * np.sign(a)],
+    np.fmax: lambda y, a, b: [lambda g: g * (y == a), lambda g: g * (y != a)],
+    np.fmin: lambda y, a, b: [lambda g: g * (y == a), lambda g: g * (y != a)],
+    np.fmod: lambda y, a, b: [_same, lambda g: g * -np.trunc(a / b)],
+    np.hypot: lambda y, a, b: [lambda g: g * (a / y), lambda g: g * (b / y)],
     np.log: lambda y, a: [lambda g: g / a],
+    np.log10: lambda y, a: [lambda g: g / (a * math.log(10))],
     np.log1p: lambda y, a: [lambda g: g / (1 + a)],
+    np.log2: lambda y, a: [lambda g: g / (a * math.log(2))],
     np.logaddexp: lambda y, a, b: [lambda g: g * np.exp(a - y), lambda g: g * np.exp(b - y)],
+    np.logaddexp2: lambda y, a, b: [lambda g: g * np.exp2(a - y), lambda g: g * np.exp2(b - y)],
     np.maximum: lambda y, a, b: [lambda g: g * (a >= b), lambda g: g * (a < b)],
     np.minimum: lambda y, a, b: [lambda g: g * (a <= b), lambda g: g * (a > b)],
     np.multiply: lambda y, a, b: [lambda g: g * b, lambda g: g * a],
@@ -645,30 +922,82 @@ _UFUNCS = {
         lambda g: g * (b * np.power(a, b - 1)),
         lambda g: g * (y * np.log(np.where(a > 0, a, 1))),
     ],
+    np.rad2deg: lambda y, a: [lambda g: g * (180 / math.pi)],
+    np.reciprocal: lambda y, a: [lambda g: g * -(y * y)],
     np.remainder: lambda y, a, b: [_same, lambda g: g * -np.floor(a / b)],
     np.sin: lambda y, a: [lambda g: g * np.cos(a)],
+    np.sinh: lambda y, a: [lambda g: g * np.cosh(a)],
     np.sqrt: lambda y, a: [lambda g: g * (0.5 / y)],
     np.square: lambda y, a: [lambda g: g * (2 * a)],
     np.subtract: lambda y, a, b: [_same, np.negative],
+    np.tan: lambda y, a: [lambda g: g * (1 + y * y)],
     np.tanh: lambda y, a: [lambda g: g * (1 - y * y)],
 }
 _FUNCTIONS = {
+    np.amax: _extreme(np.max),
+    np.amin: _extreme(np.min),
+    np.append: lambda a, b, axis=None: _concatenate((a, b), axis),
+    np.array_split: lambda a, parts, axis=0: _split(a, parts, axis, np.array_split),
+    np.average: _average,
+    np.broadcast_to: _broadcast_to,
     np.clip: _clip,
     np.concatenate: _concatenate,
+    np.copy: np.positive,
+    np.cross: _cross,
+    np.cumprod: _cumprod,
     np.cumsum: _cumsum,
+    np.diag: _diag,
+    np.diagflat: lambda a, k=0: _diag(np.ravel(a), k),
+    np.diagonal: _diagonal,
+    np.diff: _diff,
     np.dot: _dot,
+    np.dsplit: lambda a, parts: _split(a, parts, 2),
+    np.dstack: _stacked_along(2, 3),
     np.einsum: _einsum,
     np.expand_dims: _reshaping(np.expand_dims),
     np.flip: _rearranging(np.flip, np.flip),
+    np.fliplr: _rearranging(np.fliplr, np.fliplr),
+    np.flipud: _rearranging(np.flipud, np.flipud),
+    np.hsplit: lambda a, parts: _split(a, parts, int(a.ndim > 1)),
+    np.hstack: _stacked_along(1, 1),
+    np.inner: _inner,
+    np.kron: _kron,
+    np.linalg.cholesky: _cholesky,
+    np.linalg.det: _det,
+    np.linalg.inv: _inv,
+    np.linalg.slogdet: _slogdet,
+    np.linalg.solve: _solve,
     np.max: _extreme(np.max),
     np.mean: _mean,
+    np.median: lambda a, axis=None, keepdims=False: _quantile(a, 0.5, axis, keepdims=keepdims),
     np.min: _extreme(np.min),
     np.moveaxis: _rearranging(np.moveaxis, lambda g, source, to: np.moveaxis(g, to, source)),
+    np.nan_to_num: _nan_to_num,
+    np.nancumprod: _without_nans(np.cumprod, 1),
+    np.nancumsum: _without_nans(np.cumsum, 0),
+    np.nanmax: _without_nans(np.max, -np.inf),
+    np.nanmean: _nanmean,
+    np.nanmin: _without_nans(np.min, np.inf),
+    np.nanprod: _without_nans(np.prod, 1),
+    np.nanstd: lambda a, axis=None, keepdims=False: np.sqrt(_nanvar(a, axis, keepdims)),
+    np.nansum: _without_nans(np.sum, 0),
+    np.nanvar: _nanvar,
+    np.outer: _outer,
     np.pad: _pad,
+    np.percentile: lambda a, q, *args, **options: _quantile(a, q / 100, *args, **options),
     np.prod: _prod,
+    np.ptp: lambda a, axis=None, keepdims=False: (
+        np.max(a, axis, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
+    ),
+    np.quantile: _quantile,
     np.ravel: _reshaping(np.ravel),
     np.repeat: _repeat,
     np.reshape: _reshaping(np.reshape),
+    np.roll: _rearranging(
+        np.roll, lambda g, shift, axis=None: np.roll(g, np.negative(shift), axis)
+    ),
+    np.rot90: _rearranging(np.rot90, lambda g, k=1, axes=(0, 1): np.rot90(g, -k, axes)),
+    np.sort: _sort,
     np.split: _split,
     np.squeeze: _reshaping(np.squeeze),
     np.stack: _stack,
@@ -676,15 +1005,26 @@ _FUNCTIONS = {
     np.sum: _sum,
     np.swapaxes: _rearranging(np.swapaxes, np.swapaxes),
     np.take: _take,
+    np.take_along_axis: _take_along_axis,
+    np.tensordot: _tensordot,
     np.tile: _tile,
+    np.trace: lambda a, *args, **options: np.sum(_diagonal(a, *args, **options), -1),
     np.transpose: _transpose,
+    np.tril: _rearranging(np.tril, np.tril),
+    np.triu: _rearranging(np.triu, np.triu),
     np.var: _var,
+    np.vdot: lambda a, b: np.sum(np.ravel(a) * np.ravel(b)),
+    np.vsplit: _split,
+    np.vstack: _stacked_along(0, 2),
     np.where: _where,
 }
 _FLAT = {  # of derivative 0, or without one
     *(np.all, np.any, np.argsort, np.floor_divide, np.isinf, np.logical_and, np.logical_not),
-    *(np.logical_or, np.logical_xor),
+    *(np.logical_or, np.logical_xor, np.allclose, np.argpartition, np.argwhere, np.array_equal),
     *(np.argmax, np.argmin, np.ndim, np.ones_like, np.round, np.shape, np.size, np.zeros_like),
     *(np.ceil, np.equal, np.floor, np.greater, np.greater_equal, np.isfinite, np.isnan, np.less),
-    *(np.less_equal, np.not_equal, np.rint, np.sign),
+    *(np.less_equal, np.not_equal, np.rint, np.sign, np.bincount, np.count_nonzero, np.digitize),
+    *(np.empty_like, np.full_like, np.heaviside, np.isclose, np.isin, np.nonzero, np.searchsorted),
+    *(np.nanargmax, np.nanargmin, np.signbit, np.trunc, np.unique, np.invert, np.isneginf),
+    np.isposinf,
 }
