@@ -16,9 +16,10 @@ _HOMES = (
 )  # fmt: skip
 
 
-def public(name: str, lazy=()) -> None:
+def public(name: str, lazy=(), lacking=None) -> None:
     """Give the module of this name its __dir__ and __getattr__; call it at the module's end.
-    lazy: modules in it that are imported when they are first used."""
+    lazy: modules in it that are imported when they are first used; lacking: what there is instead
+    of names that it lacks."""
     module = sys.modules[name]
 
     def __dir__():
@@ -33,9 +34,12 @@ def public(name: str, lazy=()) -> None:
         message = f"module {name!r} has no attribute {missing!r}"
         homes = [path for path in _HOMES if path in sys.modules and path != name]
         places = [f"{path}.{missing}" for path in homes if missing in _offered(path)]
-        if not places:
+        if missing in (lacking or ()):
+            message += f"; {lacking[missing]}"
+        elif not places:
             raise AttributeError(message)
-        message += f"; it is {' or '.join(places[:2])}"
+        else:
+            message += f"; it is {' or '.join(places[:2])}"
         caller = sys._getframe(1)
         if caller.f_code.co_code[caller.f_lasti] == opmap["IMPORT_FROM"]:
             raise ImportError(message, name=name)  # Python would put its own in place of the other

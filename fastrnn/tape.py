@@ -168,6 +168,7 @@ class Source(NDArrayOperatorsMixin):
         return traced(value, [(self, pull)])
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        inputs = [of(given) for given in inputs]
         if ufunc is np.matmul and method == "__call__":
             return _matmul(*inputs)
         values = _alike(inputs)
@@ -186,6 +187,8 @@ class Source(NDArrayOperatorsMixin):
         )
 
     def __array_function__(self, function, types, args, options):
+        if Watched in types:
+            args, options = _unwatched(args), _unwatched(options)
         if any(map(_takes_part, _leaves((args, options)))):
             if function in _FUNCTIONS:
                 return _FUNCTIONS[function](*args, **options)
@@ -392,6 +395,29 @@ def traced(y, sources):
 
 def _takes_part(given):
     return isinstance(given, Source) and given.takes_part()
+
+
+def taken(given):
+    """Arguments as operations take them: what takes part in a recording as it is, the arrays of
+    other weights and steps, and a Watched array's Traced."""
+    if isinstance(given, Watched):
+        return _unwatched(given)
+    if isinstance(given, Source):
+        return given if given.takes_part() else given.value
+    if isinstance(given, (list, tuple)):
+        return type(given)(map(taken, given))
+    if isinstance(given, dict):
+        return {key: taken(part) for key, part in given.items()}
+    return given
+
+
+def joined(given):
+    """One of several that take part, in lists, as NumPy makes an array of lists."""
+    if isinstance(given, (list, tuple)) and any(
+        isinstance(leaf, Source) for leaf in _leaves(given)
+    ):
+        return np.stack([joined(part) for part in given])
+    return given
 
 
 def value_of(given):
