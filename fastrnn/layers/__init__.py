@@ -39,6 +39,7 @@ from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
 from fastrnn.layers.lambda_layer import Lambda
 from fastrnn.layers.layer_normalization import LayerNormalization
+from fastrnn.layers.lookup import IntegerLookup, StringLookup
 from fastrnn.layers.lstm import LSTM, CuDNNLSTM
 from fastrnn.layers.merging import (
     Add,
@@ -77,6 +78,7 @@ from fastrnn.layers.resizing2d import Cropping2D, UpSampling2D, ZeroPadding2D
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.scaling import Normalization, Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
+from fastrnn.layers.text_vectorization import TextVectorization
 from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
 from fastrnn.utils import (
