@@ -106,6 +106,7 @@ def test_a_cnn_below_an_lstm_learns_videos(tmp_path):
     "name, score",
     [
         ("bilstm_crf_tagger.py", 0.95),
+        ("raw_text.py", 0.9),
         ("seq2seq_characters.py", 0.9),
         ("siamese.py", 0.9),
         ("translator.py", 0.9),
@@ -686,6 +687,48 @@ assert tf.config.threading.get_intra_op_parallelism_threads() == 1
 with tf.Session(config=tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))) as session:
     tf.compat.v1.keras.backend.set_session(session)
 assert not tf.test.is_gpu_available()
+""",
+        tmp_path,
+    )
+
+
+def test_text_as_in_the_tutorials(tmp_path):
+    """tf.strings, whose results are those of TensorFlow on these texts."""
+    code(
+        """
+import numpy as np
+import tensorflow as tf
+from tensorflow.keras.layers import IntegerLookup, StringLookup, TextVectorization
+from tensorflow.keras.layers.experimental import preprocessing
+assert preprocessing.TextVectorization is TextVectorization
+assert preprocessing.StringLookup is StringLookup and preprocessing.IntegerLookup is IntegerLookup
+
+text = tf.constant([["\\u00c4 b\\u2003C "], ["x.y"]])
+assert text.numpy().tolist() == [["\\u00c4 b\\u2003C "], ["x.y"]] and text.shape == (2, 1)
+assert tf.constant("a", dtype=tf.string).numpy() == "a" and tf.constant(2.5).numpy() == 2.5
+same = lambda y, expected: np.asarray(y).tolist() == expected or print(y, expected)
+assert same(tf.strings.lower(text), [["\\u00c4 b\\u2003c "], ["x.y"]])
+assert same(tf.strings.lower(text, encoding="utf-8"), [["\\u00e4 b\\u2003c "], ["x.y"]])
+assert same(tf.strings.upper(b"\\xc3\\xa4a"), "\\u00e4A")
+assert same(tf.strings.upper("\\u00e4a", encoding="utf-8"), "\\u00c4A")
+assert same(tf.strings.strip(text), [["\\u00c4 b\\u2003C"], ["x.y"]])
+assert same(tf.strings.length(["\\u00e9", "ab"]), [2, 2])
+assert same(tf.strings.length(["\\u00e9", "ab"], unit="UTF8_CHAR"), [1, 2])
+assert same(tf.strings.regex_replace(["aba", "c"], "(a)", r"<\\1>"), ["<a>b<a>", "c"])
+assert same(tf.strings.regex_replace("aba", "a", "", replace_global=False), "ba")
+assert same(tf.strings.regex_full_match(["aa", "ab"], "a+"), [True, False])
+assert tf.strings.split(["a  b\\u2003c ", ""]) == [["a", "b\\u2003c"], []]
+assert tf.strings.split("a,b,,c", ",") == ["a", "b", "", "c"]
+assert tf.strings.split(["a,b,c"], sep=",", maxsplit=1) == [["a", "b,c"]]
+assert tf.strings.unicode_split(["a\\u00e9", ""], "UTF-8") == [["a", "\\u00e9"], []]
+assert tf.strings.unicode_split("a\\u00e9", "UTF-8") == ["a", "\\u00e9"]
+assert same(tf.strings.join([["a", "b"], "c"], "-"), ["a-c", "b-c"])
+
+layer = TextVectorization(split=lambda x: tf.strings.split(x, "|"), standardize=tf.strings.upper)
+layer.adapt(["a|b", b"b|\\xff"])
+assert layer([["b|a|q"], ["\\udcff".encode(errors="surrogateescape")]]).numpy().tolist() == [
+    [2, 4, 1], [3, 0, 0]
+], layer([["b|a|q"]])
 """,
         tmp_path,
     )

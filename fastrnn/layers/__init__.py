@@ -1,5 +1,6 @@
 """Layers under Keras's names, and their configs (keras.layers)."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,6 +88,7 @@ from fastrnn.utils import (
     get_custom_objects,
     get_registered_name,
     get_registered_object,
+    serialize_object,
 )
 
 CLASSES = {
@@ -125,10 +127,16 @@ def _described(layer: Layer) -> dict[str, Any]:
     """A layer's class and config, for one that is no model or operation of fastrnn."""
     name = getattr(layer, "class_name", type(layer).__name__)
     known = CLASSES.get(name) is type(layer) or hasattr(layer, "class_name")
+    config = layer.get_config()
+    for key, value in config.items():
+        if inspect.isfunction(value):  # the user's, of a TextVectorization
+            described = serialize_object(value, {}, "")
+            described |= {"module": "builtins", "config": get_registered_name(value)}
+            config[key] = {**described, "registered_name": "function"}
     return {
         "module": "keras.layers" if known else None,
         "class_name": name,
-        "config": layer.get_config(),
+        "config": config,
         "registered_name": None if known else get_registered_name(type(layer)),
     }
 

@@ -100,17 +100,8 @@ class IndexLookup(Layer):
     _vocabulary_type = "int64"
     gives_float32 = False
     _hidden_names = Layer._hidden_names | {
-        *(
-            "array_dtype",
-            "assets",
-            "count_rows",
-            "depth",
-            "indices",
-            "load_assets",
-            "restore",
-            "update",
-            "vocabulary",
-        ),
+        *("array_dtype", "assets", "count_rows", "depth", "has_vocabulary", "indices", "kept"),
+        *("load_assets", "restore", "take_whole", "update"),
     }
 
     def __init__(
@@ -186,6 +177,10 @@ class IndexLookup(Layer):
     def vocabulary(self):
         """The list that the constructor was given, or None."""
         return self.input_vocabulary
+
+    @property
+    def has_vocabulary(self):
+        return self._places is not None
 
     def _token(self, name, value):
         """A token as the layer looks it up."""
@@ -594,13 +589,14 @@ class IndexLookup(Layer):
         """A token as JSON holds it."""
         if isinstance(token, np.generic):
             token = token.item()
-        return self._shown(token) if isinstance(token, bytes) else token
+        return token.decode() if isinstance(token, bytes) else token
 
     def _whole(self):
         """The vocabulary and its idf_weights, as the constructor takes them."""
         if self.idf_weights is None:
-            return self.get_vocabulary(False), None
-        return self.get_vocabulary(), self.idf_weights[: self.vocabulary_size()]
+            return self._tokens, None
+        special = [self._mask] * self._first_oov() + [self._oov] * self.num_oov_indices
+        return special + self._tokens, self.idf_weights[: self.vocabulary_size()]
 
     @classmethod
     def from_config(cls, config):
@@ -664,7 +660,7 @@ class IndexLookup(Layer):
 
     def kept(self):
         """For pickles: what `restore` takes."""
-        return self._places is not None, self._tokens, self.idf_weights
+        return self.has_vocabulary, self._tokens, self.idf_weights
 
     def restore(self, known, tokens, idf):
         if known:
@@ -756,8 +752,14 @@ class StringLookup(IndexLookup):
         return token.decode(self.encoding)
 
     def _survives(self):
+        """Also to Keras, which reads the file as UTF-8, whatever the encoding is."""
         try:
-            return super()._survives()
+            as_keras = [self._listed(token) for token in self._tokens]
+        except UnicodeDecodeError:
+            as_keras = None
+        try:
+            shown = self.get_vocabulary(include_special_tokens=False)
+            return super()._survives() and as_keras in (None, shown)
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"vocabulary of layer {self.name!r}: expected text of {self.encoding}, {error}"

@@ -22,7 +22,7 @@ from fastrnn.layers.lookup import (
     encoded,
     mode_of,
 )
-from fastrnn.utils import deserialize_object, serialize_object
+from fastrnn.utils import deserialize_object
 from fastrnn.variable import Array
 
 if TYPE_CHECKING:
@@ -215,6 +215,8 @@ class TextVectorization(Layer):
         shape = x.shape[:-1] if x.ndim > 1 else x.shape
         count = math.prod(shape)
         if self.output_mode != "int":
+            if len(shape) > 1:
+                self.reject_shape("(batch,) or (batch, 1)", x.shape)
             y = np.zeros((count, lookup.depth), lookup.array_dtype)
             for start, rows in enumerate(self._rows(x)):
                 lookup.count_rows([*rows], y[start * _AT_ONCE :][:_AT_ONCE])
@@ -338,8 +340,8 @@ class TextVectorization(Layer):
             **super().get_config(),
             **{name: inner[name] for name in more},
             "max_tokens": inner["max_tokens"],
-            "standardize": _described(self.standardize),
-            "split": _described(self.split),
+            "standardize": self.standardize,
+            "split": self.split,
             "ngrams": self.ngrams,
             "output_mode": self.output_mode,
             "output_sequence_length": self.output_sequence_length,
@@ -412,7 +414,3 @@ def _function_or_name(name, value, known):
             f"{name}: expected one of {[*known]}, a function or None, received {value!r:.80}"
         )
     return value
-
-
-def _described(value):
-    return serialize_object(value, {}, "builtins") if callable(value) else value

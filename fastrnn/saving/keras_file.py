@@ -85,6 +85,8 @@ def _read_assets(model, data, members):
         asset = f"assets/{path}vocabulary.txt"
         if asset not in members:
             asset = f"assets/{path.removesuffix(_LOOKUP)}vocabulary.txt"
+        if asset not in members and layer.has_vocabulary:  # of the config
+            continue
         if asset not in members:
             raise ValueError(f"layer {name!r}: expected {asset} in the .keras file")
         try:
