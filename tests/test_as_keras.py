@@ -704,9 +704,13 @@ assert preprocessing.TextVectorization is TextVectorization
 assert preprocessing.StringLookup is StringLookup and preprocessing.IntegerLookup is IntegerLookup
 
 text = tf.constant([["\\u00c4 b\\u2003C "], ["x.y"]])
-assert text.numpy().tolist() == [["\\u00c4 b\\u2003C "], ["x.y"]] and text.shape == (2, 1)
-assert tf.constant("a", dtype=tf.string).numpy() == "a" and tf.constant(2.5).numpy() == 2.5
-same = lambda y, expected: np.asarray(y).tolist() == expected or print(y, expected)
+texts = lambda y: [texts(part) for part in y] if isinstance(y, list) else (
+    y.decode() if isinstance(y, bytes) else y
+)
+same = lambda y, expected: texts(y if isinstance(y, list) else y.numpy().tolist()) == expected
+assert same(text, [["\\u00c4 b\\u2003C "], ["x.y"]]) and text.shape == (2, 1)
+assert tf.constant("a", dtype=tf.string).numpy() == b"a"
+assert tf.keras.Input((1,), dtype=tf.string).dtype == "string"
 assert same(tf.strings.lower(text), [["\\u00c4 b\\u2003c "], ["x.y"]])
 assert same(tf.strings.lower(text, encoding="utf-8"), [["\\u00e4 b\\u2003c "], ["x.y"]])
 assert same(tf.strings.upper(b"\\xc3\\xa4a"), "\\u00e4A")
@@ -717,11 +721,11 @@ assert same(tf.strings.length(["\\u00e9", "ab"], unit="UTF8_CHAR"), [1, 2])
 assert same(tf.strings.regex_replace(["aba", "c"], "(a)", r"<\\1>"), ["<a>b<a>", "c"])
 assert same(tf.strings.regex_replace("aba", "a", "", replace_global=False), "ba")
 assert same(tf.strings.regex_full_match(["aa", "ab"], "a+"), [True, False])
-assert tf.strings.split(["a  b\\u2003c ", ""]) == [["a", "b\\u2003c"], []]
-assert tf.strings.split("a,b,,c", ",") == ["a", "b", "", "c"]
-assert tf.strings.split(["a,b,c"], sep=",", maxsplit=1) == [["a", "b,c"]]
-assert tf.strings.unicode_split(["a\\u00e9", ""], "UTF-8") == [["a", "\\u00e9"], []]
-assert tf.strings.unicode_split("a\\u00e9", "UTF-8") == ["a", "\\u00e9"]
+assert same(tf.strings.split(["a  b\\u2003c ", ""]), [["a", "b\\u2003c"], []])
+assert same(tf.strings.split("a,b,,c", ","), ["a", "b", "", "c"])
+assert same(tf.strings.split(["a,b,c"], sep=",", maxsplit=1), [["a", "b,c"]])
+assert same(tf.strings.unicode_split(["a\\u00e9", ""], "UTF-8"), [["a", "\\u00e9"], []])
+assert same(tf.strings.unicode_split("a\\u00e9", "UTF-8"), ["a", "\\u00e9"])
 assert same(tf.strings.join([["a", "b"], "c"], "-"), ["a-c", "b-c"])
 
 layer = TextVectorization(split=lambda x: tf.strings.split(x, "|"), standardize=tf.strings.upper)

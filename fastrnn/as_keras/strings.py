@@ -1,4 +1,5 @@
-"""What functions for TextVectorization's standardize and split use of tf.strings, on arrays of str.
+"""What functions for TextVectorization's standardize and split use of tf.strings: arrays of bytes
+from arrays of text, and lists of bytes where TensorFlow has ragged tensors.
 
 Patterns are those of Python's re, which has nearly all of TensorFlow's RE2."""
 
@@ -13,7 +14,6 @@ __all__ = [
     "unicode_split", "upper",
 ]  # fmt: skip
 
-string = "string"  # the dtype
 _LOWER = {n: n + 32 for n in range(ord("A"), ord("Z") + 1)}
 _UPPER = {small: capital for capital, small in _LOWER.items()}
 _SPACE = " \t\n\r\x0b\x0c"
@@ -25,9 +25,26 @@ def _texts(input):
     return [t.decode(errors="surrogateescape") if isinstance(t, bytes) else t for t in texts], array
 
 
-def _each(function, input, dtype=str):
+def _encoded(text):
+    return text.encode(errors="surrogateescape")
+
+
+def _array(texts, shape):
+    return np.fromiter(map(_encoded, texts), object).reshape(shape).view(Array)
+
+
+def _each(function, input, dtype=None):
     texts, array = _texts(input)
-    return np.array([function(text) for text in texts], dtype).reshape(array.shape).view(Array)
+    made = [function(text) for text in texts]
+    if dtype is None:
+        return _array(made, array.shape)
+    return np.array(made, dtype).reshape(array.shape).view(Array)
+
+
+def _lists(function, input):
+    texts, array = _texts(input)
+    words = [[*map(_encoded, function(text))] for text in texts]
+    return words if array.ndim else words[0]
 
 
 def lower(input, encoding: str = "") -> np.ndarray:
@@ -48,7 +65,7 @@ def strip(input) -> np.ndarray:
 def length(input, unit: str = "BYTE") -> np.ndarray:
     """How many bytes, or of unit "UTF8_CHAR" characters, each text has."""
     if unit == "BYTE":
-        return _each(lambda text: len(text.encode(errors="surrogateescape")), input, np.int32)
+        return _each(lambda text: len(_encoded(text)), input, np.int32)
     return _each(len, input, np.int32)
 
 
@@ -66,23 +83,18 @@ def regex_full_match(input, pattern: str) -> np.ndarray:
 
 def split(input, sep: str | None = None, maxsplit: int = -1) -> list:
     """The words of each text, a list for each; sep: what is between them."""
-    texts, array = _texts(input)
     if not sep:  # of ASCII's spaces alone, unlike str.split()
-        words = [re.findall(f"[^{_SPACE}]+", text) for text in texts]
-    else:
-        words = [text.split(sep, maxsplit) for text in texts]
-    return words if array.ndim else words[0]
+        return _lists(lambda text: re.findall(f"[^{_SPACE}]+", text), input)
+    return _lists(lambda text: text.split(sep, maxsplit), input)
 
 
 def unicode_split(input, input_encoding: str = "UTF-8") -> list:
     """The characters of each text, a list for each."""
-    texts, array = _texts(input)
-    return [list(text) for text in texts] if array.ndim else list(texts[0])
+    return _lists(list, input)
 
 
 def join(inputs, separator: str = "") -> np.ndarray:
     """Texts at the same places in several arrays as one."""
     columns = np.broadcast_arrays(*(np.asarray(part) for part in inputs))
     rows = zip(*(_texts(column)[0] for column in columns), strict=True)
-    made = np.array([separator.join(row) for row in rows], str)
-    return made.reshape(columns[0].shape).view(Array)
+    return _array(map(separator.join, rows), columns[0].shape)

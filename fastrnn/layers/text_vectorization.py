@@ -362,7 +362,7 @@ class TextVectorization(Layer):
 
 def _decoded(texts: list[bytes]):
     """An array of str; bytes that are not UTF-8 are in it as lone surrogates."""
-    return np.array([text.decode("utf-8", "surrogateescape") for text in texts], str).view(Array)
+    return np.array([text.decode("utf-8", "surrogateescape") for text in texts], str)
 
 
 def _of_results(name, texts) -> list[bytes]:
