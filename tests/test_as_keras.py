@@ -707,7 +707,8 @@ text = tf.constant([["\\u00c4 b\\u2003C "], ["x.y"]])
 texts = lambda y: [texts(part) for part in y] if isinstance(y, list) else (
     y.decode() if isinstance(y, bytes) else y
 )
-same = lambda y, expected: texts(y if isinstance(y, list) else y.numpy().tolist()) == expected
+plain = lambda y: y if isinstance(y, list) else np.asarray(y.numpy()).tolist()
+same = lambda y, expected: texts(plain(y)) == expected
 assert same(text, [["\\u00c4 b\\u2003C "], ["x.y"]]) and text.shape == (2, 1)
 assert tf.constant("a", dtype=tf.string).numpy() == b"a"
 assert tf.keras.Input((1,), dtype=tf.string).dtype == "string"
@@ -733,6 +734,22 @@ layer.adapt(["a|b", b"b|\\xff"])
 assert layer([["b|a|q"], ["\\udcff".encode(errors="surrogateescape")]]).numpy().tolist() == [
     [2, 4, 1], [3, 0, 0]
 ], layer([["b|a|q"]])
+
+reviews, labels = ["A film.", "b film", "the film", "a b"], [1, 0, 1, 0]
+raw = tf.data.Dataset.from_tensor_slices((reviews, labels)).batch(3)
+vectorize = TextVectorization(output_sequence_length=4)
+vectorize.adapt(raw.map(lambda text, label: text))
+assert vectorize.get_vocabulary() == ["", "[UNK]", "film", "b", "a", "the"]
+rows = [x for x, _ in raw.map(lambda text, label: (vectorize(text), label))]
+assert [row.shape for row in rows] == [(3, 4), (1, 4)] and rows[1].numpy().tolist() == [[4, 3, 0, 0]]
+rows = [x for x, _ in raw.map(lambda text, label: (vectorize(tf.expand_dims(text, -1)), label))]
+assert [row.shape for row in rows] == [(3, 4), (1, 4)]
+model = tf.keras.Sequential([
+    vectorize, tf.keras.layers.Embedding(6, 2), tf.keras.layers.LSTM(2), tf.keras.layers.Dense(1)
+])
+model.compile("adam", "mse")
+model.fit(raw, epochs=2, verbose=0)
+assert np.isfinite(model.evaluate(raw, verbose=0)) and model.predict(raw, verbose=0).shape == (4, 1)
 """,
         tmp_path,
     )
