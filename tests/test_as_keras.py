@@ -741,7 +741,8 @@ vectorize = TextVectorization(output_sequence_length=4)
 vectorize.adapt(raw.map(lambda text, label: text))
 assert vectorize.get_vocabulary() == ["", "[UNK]", "film", "b", "a", "the"]
 rows = [x for x, _ in raw.map(lambda text, label: (vectorize(text), label))]
-assert [row.shape for row in rows] == [(3, 4), (1, 4)] and rows[1].numpy().tolist() == [[4, 3, 0, 0]]
+assert [row.shape for row in rows] == [(3, 4), (1, 4)]
+assert rows[1].numpy().tolist() == [[4, 3, 0, 0]]
 rows = [x for x, _ in raw.map(lambda text, label: (vectorize(tf.expand_dims(text, -1)), label))]
 assert [row.shape for row in rows] == [(3, 4), (1, 4)]
 model = tf.keras.Sequential([
