@@ -345,6 +345,16 @@ def test_a_vocabulary_of_another_size():
     assert layer.get_vocabulary() == ["[UNK]", "y", "x"]
 
 
+class OwnLayer(L.Layer):
+    def call(self, x):
+        return x
+
+
+class OwnModel(fastrnn.Model):
+    def call(self, x):
+        return x
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -365,6 +375,14 @@ def test_a_vocabulary_of_another_size():
         (
             lambda: L.Concatenate()([L.Input((1,), dtype="string"), L.Input((1,))]),
             r"\(Concatenate\): expected numbers, received text",
+        ),
+        (
+            lambda: OwnLayer()(L.Input((1,), dtype="string")),
+            r"\(OwnLayer\): expected numbers, received text",
+        ),
+        (
+            lambda: OwnModel()(np.array([["a"]], object)),
+            r"\(OwnModel\): expected numbers, received text, which Model\(inputs, outputs\)",
         ),
     ],
 )  # fmt: skip

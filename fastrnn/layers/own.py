@@ -16,7 +16,7 @@ import numpy as np
 from fastrnn.arrays import Array, as_array
 from fastrnn.layers import base
 from fastrnn.layers.operation import Argument, filled
-from fastrnn.layers.symbolic import Node, Symbolic
+from fastrnn.layers.symbolic import Node, Symbolic, check_text
 from fastrnn.tape import Source, Traced, gradients, recording, value_of
 
 _SIZES = (2, 3, 4, 6, 8, 12, 24)  # that free axes are tried with
@@ -202,6 +202,7 @@ def _symbolic_call(layer, template, tensors):
                 f"layer {layer.name!r}: expected outputs of layers alone, received {tensor!r:.80} "
                 "among them"
             )
+    check_text(layer, [tensor.dtype for tensor in tensors])
     args, kwargs = template
     training = kwargs.get("training")
     kwargs = {name: part for name, part in kwargs.items() if name != "training"}
