@@ -106,10 +106,10 @@ class Run:
         """Where backward writes a weight's gradient: scratch if the weight is not trained, or if
         its gradient has been written before in this pass."""
         if variable.gradient is None:
-            return self.empty(layer, f"unused gradient of {variable.name}", variable.shape)
+            return self.empty(variable, "unused gradient", variable.shape)
         if self.filled is not None:
             if variable in self.filled:
-                more = self.empty(layer, f"more gradient of {variable.name}", variable.shape)
+                more = self.empty(variable, "more gradient", variable.shape)
                 self._added.append((variable, more))
                 return more
             self.filled.add(variable)
@@ -153,11 +153,10 @@ class TapedRun(Run):
         return array
 
     def gradients_of(self, weights):
-        """What was found for each, None where nothing was."""
-        return [
-            sum(parts[1:], parts[0]) if parts else None
-            for parts in (self._found.get(id(weight)) for weight in weights)
-        ]
+        """What was found for each since the last time, None where nothing was."""
+        found = [self._found.get(id(weight)) for weight in weights]
+        self._found.clear()
+        return [sum(parts[1:], parts[0]) if parts else None for parts in found]
 
 
 class Rooms:

@@ -117,6 +117,13 @@ class Subclassed:
         if self._compiled is not None:
             self._compile_again()
 
+    def build_by_call(self, positional, named):
+        """What a call needs of which the arguments are no structure of inputs."""
+        users = getattr(type(self), "_users_build", None)
+        if users is not None:
+            users(self, *positional, **named)
+        self.built = True
+
     def compute_output_shape(self, input_shape):
         parts = input_shape if self.takes_several else [input_shape]
         key = tuple(map(tuple, parts))
@@ -157,11 +164,6 @@ class Subclassed:
     def __call__(self, *args, **kwargs):
         if not self.built and len(args) == 1 and not {*kwargs} - {"training", "mask"}:
             parts = leaves_of(args[0])
-            if any(isinstance(part, np.ndarray) and part.dtype.kind in "OSTU" for part in parts):
-                raise ValueError(
-                    f"model {self.name!r} ({type(self).__name__}): expected numbers, received text"
-                    ", which Model(inputs, outputs) and Sequential take, for a TextVectorization"
-                )
             if all(isinstance(part, (np.ndarray, Source, Symbolic)) for part in parts):
                 self.look_at(args[0])
                 self._build_for([(None, *part.shape[1:]) for part in parts])

@@ -212,6 +212,9 @@ class Source(NDArrayOperatorsMixin):
         if not self.takes_part():
             return as_array(self.value[place])
         parts = place if isinstance(place, tuple) else (place,)
+        if any(isinstance(part, np.ndarray) for part in parts):  # which may change later
+            parts = tuple(np.array(p) if isinstance(p, np.ndarray) else p for p in parts)
+            place = parts if isinstance(place, tuple) else parts[0]
         basic = all(isinstance(p, (int, slice, type(None), type(Ellipsis))) for p in parts)
         return self.then(self.value[place], lambda g: Piece(place, g, basic))
 
@@ -445,10 +448,17 @@ _WHOLE = tuple(map(np.dtype, ("int32", "int64", "uint32", "uint64")))
 _WIDE = (np.dtype("float64"), *_WHOLE)
 
 
+def _constant(array):
+    """What steps may hold of an array that is not theirs: a copy, as it may change later."""
+    return array.copy() if array.ndim and _state.depth else array
+
+
 def _alike(inputs):
     """The values of a step's inputs; float64, and whole numbers that would give such, become
     float32 beside float32 that is traced, as TensorFlow's constants do."""
-    values = [value_of(given) for given in inputs]
+    values = [
+        _constant(given) if isinstance(given, np.ndarray) else value_of(given) for given in inputs
+    ]
     if not any(isinstance(x, Source) and x.value.dtype == np.float32 for x in inputs):
         return values
     return [
@@ -527,7 +537,7 @@ def _clip(a, low=None, high=None, **bounds):
 
 
 def _where(condition, a, b):
-    condition = value_of(condition)
+    condition = np.array(value_of(condition))
     y = np.where(condition, *_alike((a, b)))
     of_a, of_b = lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g)
     pairs = [(a, of_a), (b, of_b)]

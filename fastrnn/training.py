@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import inspect
 import itertools
 import operator
 import os
@@ -26,6 +27,7 @@ from fastrnn.data import (
     inputs_of,
     packed,
     samples_in,
+    samples_of,
     shape_of,
     targets_of,
     weights_of,
@@ -420,13 +422,14 @@ def _is_regularized(layer):
 
 
 def _need_targets(model, y):
-    if y is None and model._compiled.loss is not None and not model.own_steps:
+    if y is None and model._compiled.loss is not None:
         raise ValueError("y: expected targets for training or evaluating, received None")
 
 
-def _check(model, x, y):
-    """Build the model for a batch, and raise ValueError unless the batch fits it and its loss."""
-    if model.own_steps:
+def _check(model, x, y, step):
+    """Build the model for a batch, and raise ValueError unless the batch fits it and its loss. A
+    step that a user's class says itself sees to that."""
+    if step in model.own_steps:
         return
     _need_targets(model, y)
     model.build(built_for(x))
@@ -552,13 +555,36 @@ def checked_batch(model, data):
     return x, y, weight
 
 
-def _own_step(model, name, x, y, weight):
+def taped_step(model, data, training):
+    """A step by compute_loss and compute_metrics, of which a user's class says one."""
+    parts = data if isinstance(data, tuple) else (data,)
+    x, y, weight = (*parts, None, None)[:3]
+    options = {"x": x, "y": y, "sample_weight": weight}
+    if "training" in inspect.signature(model.compute_loss).parameters:
+        options["training"] = training
+    with optimizers.GradientTape() if training else contextlib.nullcontext() as tape:
+        y_pred = model(x, training=training)
+        loss = model.compute_loss(y_pred=y_pred, **options)
+    model._compiled.trackers()[0].update_state(loss, sample_weight=samples_of(own.leaves(x)))
+    if training and (weights := model.trainable_variables):
+        model.optimizer.apply(tape.gradient(loss, weights), weights)
+    return model.compute_metrics(x, y, y_pred, sample_weight=weight)
+
+
+def _as_given(model, x):
+    """Inputs, copied, in the form in which the model takes them."""
+    x = as_array(each(np.copy, x))
+    if model.takes_several and model.says_call:
+        return packed(model._structures[0], x)
+    if model.takes_several and isinstance(getattr(model, "input", None), dict):
+        return packed(model.input, x)
+    return x
+
+
+def own_step(model, name, x, y, weight):
     """A user's step on a batch."""
-    x, y, weight = (as_array(each(np.copy, part)) for part in (x, y, weight))
-    if model.says_call and model.takes_several:
-        x = packed(model._structures[0], x)
-    elif model.takes_several and isinstance(getattr(model, "input", None), dict):
-        x = packed(model.input, x)
+    x = _as_given(model, x)
+    y, weight = (as_array(each(np.copy, part)) for part in (y, weight))
     data = x if y is None else (x, y) if weight is None else (x, y, weight)
     logs = getattr(model, name)(data)
     if not isinstance(logs, dict):
@@ -569,6 +595,7 @@ def _own_step(model, name, x, y, weight):
 def train_step(model, x, y, sample_weight):
     """One update of the weights; adds to the running loss and metrics."""
     compiled = model._compiled
+    compiled.own_logs = None
     value, y_pred, mask, _ = _gradients(model, x, y, sample_weight)
     compiled.update(value, y, y_pred, sample_weight, mask)
     store, run = compiled.store, compiled.run
@@ -594,6 +621,7 @@ def _infer(model, x, run):
 
 
 def test_step(model, x, y, sample_weight, run):
+    model._compiled.own_logs = None
     found, y_pred, _, mask = _losses(
         model, x, y, sample_weight, run, lambda: _infer(model, x, run), gradient=False
     )
@@ -610,7 +638,7 @@ def loss_and_gradients(model, x, y, sample_weight=None):
     weight, and that of x (None for integer inputs); nothing is updated but batch statistics."""
     compiled = need_compiled(model)
     with only_trainer(model):
-        (x, y, sample_weight), *_ = _one_batch(model, x, y, sample_weight)
+        (x, y, sample_weight), *_ = one_batch(model, x, y, sample_weight)
         compiled.prepare(model)
         need_dx = type(x) is list or x.dtype == np.float32
         value, _, _, dx = _gradients(model, x, y, sample_weight, need_dx)
@@ -621,10 +649,13 @@ def loss_and_gradients(model, x, y, sample_weight=None):
     return value, gradients, each(np.copy, dx)
 
 
-def _one_batch(model, x, y, sample_weight):
-    _need_targets(model, y)
+def one_batch(model, x, y, sample_weight, step=None):
+    """All of the arrays as one batch, checked as the step, by default of no class of the user's,
+    needs it."""
+    if step not in model.own_steps:
+        _need_targets(model, y)
     whole = ArrayBatches(x, y, sample_weight, 2**62, False, model)
-    _check(model, whole.x, whole.y)
+    _check(model, whole.x, whole.y, step)
     return whole
 
 
@@ -642,7 +673,7 @@ def _fit(
     class_weight, sample_weight, initial_epoch, steps_per_epoch, validation_steps,
     validation_batch_size, validation_freq,
 ):  # fmt: skip
-    compiled = need_compiled(model)
+    compiled, own_train = need_compiled(model), "train_step" in model.own_steps
     for name, count in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
             raise ValueError(f"{name}: expected a whole number >= 0, received {count!r}")
@@ -666,21 +697,20 @@ def _fit(
         )
     data = batches(x, y, sample_weight, batch_size, shuffle, model, steps_per_epoch)
     if isinstance(data, ArrayBatches):
-        _need_targets(model, data.y)
-        if not model.own_steps:
+        if not own_train:
+            _need_targets(model, data.y)
             model.build(built_for(data.x))
-        if not model.own_steps:
-            data.sample_weight = class_weights(
-                data.y, class_weight, data.sample_weight, model.output_shape
-            )
-        _check(model, *data.first())
+        data.sample_weight = class_weights(
+            data.y, class_weight, data.sample_weight, model.output_shape
+        )
+        _check(model, *data.first(), "train_step")
         if isinstance(validation, ArrayBatches):
             try:
-                _check(model, *validation.first())
+                _check(model, *validation.first(), "test_step")
             except ValueError as error:
                 raise ValueError(f"validation_data: {error}") from None
         compiled = model._compiled
-        if not model.own_steps:
+        if not own_train:
             compiled.prepare(model)
     steps = steps_per_epoch or data.steps
 
@@ -713,7 +743,7 @@ def _epochs(
     validation_freq,
 ):  # fmt: skip
     """Train from model.initial_epoch on; returns the last epoch's logs."""
-    compiled = model._compiled
+    compiled, own_train = model._compiled, "train_step" in model.own_steps
     wants_logs, group = callbacks.wants_batch_logs, compiled.steps_per_execution
     iterator = None
     logs = {}
@@ -733,18 +763,17 @@ def _epochs(
                     iterator = None
                 break
             batch_x, batch_y, weight = batch
-            if not isinstance(data, ArrayBatches) and not model.own_steps:
-                _check(model, batch_x, batch_y)
+            if not isinstance(data, ArrayBatches):
+                _check(model, batch_x, batch_y, "train_step")
                 compiled = model._compiled
-                compiled.prepare(model)
+                if not own_train:
+                    compiled.prepare(model)
                 weight = class_weights(batch_y, class_weight, weight, model.output_shape)
             if wants_logs and step % group == 0:
                 callbacks.on_train_batch_begin(step)
-            if "train_step" in model.own_steps:
-                _own_step(model, "train_step", batch_x, batch_y, weight)
+            if own_train:
+                own_step(model, "train_step", batch_x, batch_y, weight)
             else:
-                if model.own_steps:
-                    compiled.prepare(model)
                 train_step(model, batch_x, batch_y, weight)
             if wants_logs and (step + 1) % group == 0:
                 callbacks.on_train_batch_end(step, compiled.logs())
@@ -873,13 +902,12 @@ def _evaluate(model, data, steps, callbacks):
     run, group, done = model.take_run(), compiled.steps_per_execution, 0
     for step, (x, y, weight) in enumerate(itertools.islice(data, steps)):
         if step == 0 or not isinstance(data, ArrayBatches):
-            _check(model, x, y)
+            _check(model, x, y, "test_step")
         if step % group == 0:
             callbacks.on_test_batch_begin(step)
         if "test_step" in model.own_steps:
-            _own_step(model, "test_step", x, y, weight)
+            own_step(model, "test_step", x, y, weight)
         else:
-            compiled.own_logs = None
             test_step(model, x, y, weight, run)
         done = step + 1
         if done % group == 0:
@@ -932,20 +960,14 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
         if callbacks and step % group == 0:
             callbacks.on_predict_batch_begin(step)
         if "predict_step" in model.own_steps:
-            y = own.leaves(model.predict_step(as_array(each(np.copy, batch))))
+            y = own.leaves(model.predict_step(_as_given(model, batch)))
             y = [np.asarray(part, np.float32) for part in y]
             y = y if len(y) > 1 else y[0]
         else:
             y, _ = _infer(model, batch, run)
         if isinstance(data, ArrayBatches) and not isinstance(y, list):
             if whole_y is None:
-                whole_y = np.empty((data.samples, *y.shape[1:]), y.dtype)
-            if y.shape[1:] != whole_y.shape[1:]:
-                raise ValueError(
-                    f"predict: expected outputs of one shape in all batches, received "
-                    f"{y.shape[1:]} after {whole_y.shape[1:]}; a TextVectorization with "
-                    "output_sequence_length gives it, and so does one batch of all samples"
-                )
+                whole_y = np.empty((data.samples, *y.shape[1:]), np.float32)
             kept = whole_y[done : done + len(y)]
             kept[...] = y
             done += len(y)

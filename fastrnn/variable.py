@@ -1,5 +1,6 @@
 """Weights: named arrays, the trainable ones of a model side by side in one flat buffer."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -95,13 +96,36 @@ def settled_versions(weights) -> tuple[Version, ...]:
                 return versions
 
 
+class _Kept(threading.local):
+    """Of this thread: the values before assignments that are to be undone, or None; made: how many
+    assignments there were."""
+
+    values, made = None, 0
+
+
+_kept = _Kept()
+
+
+@contextlib.contextmanager
+def undone():
+    """`with undone():` what is assigned is undone in the end."""
+    outer, _kept.values = _kept.values, {}
+    try:
+        yield
+    finally:
+        values, _kept.values = _kept.values, outer
+        with Change([*values]):
+            for variable, value in values.items():
+                variable.value[...] = value
+
+
 def whole(weights, compute, tries=2):
     """What compute() returns when none of the weights changed meanwhile; repeats it where one did,
     at last with other threads' changes kept waiting."""
     for _ in range(tries):
-        versions = settled_versions(weights)
+        versions, made = settled_versions(weights), _kept.made
         result = compute()
-        if settled_versions(weights) == versions:
+        if _kept.made != made or settled_versions(weights) == versions:  # it changed them itself
             return result
     with _changing:
         return compute()
@@ -190,6 +214,9 @@ class Variable(Source):
                 f"received {value.shape}"
             )
         check_range("value", self.path, value)
+        if _kept.values is not None:
+            _kept.values.setdefault(self, self.value.copy())
+        _kept.made += 1
         with Change((self,)):
             self.value[...] = value
         return self

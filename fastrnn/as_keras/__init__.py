@@ -72,7 +72,6 @@ _MODULES = {
     "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
     "tensorflow.logging": "as_keras.messages",
     "tensorflow.math": "as_keras.backend",
-    "tensorflow.strings": "as_keras.strings",
     "tensorflow.test": "as_keras.devices",
 }
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn.arrays import Array, as_array
-from fastrnn.layers import base
+from fastrnn.layers import base, symbolic
 from fastrnn.layers.operation import Argument, filled
-from fastrnn.layers.symbolic import Node, Symbolic, check_text
+from fastrnn.layers.symbolic import Node, Symbolic
 from fastrnn.tape import Source, Traced, gradients, recording, value_of
 
 _SIZES = (2, 3, 4, 6, 8, 12, 24)  # that free axes are tried with
+_KINDS = ((False, np.float32), (True, np.float32), (False, np.int32), (True, np.int32))
 
 
 def adopt(cls) -> None:
@@ -178,12 +180,27 @@ def invoke(layer, args, kwargs, training=None, masks=None):
             kwargs = {**kwargs, name: base.mask_of(value)}
     layer._losses_of_call = []
     with base.in_mode(training):
-        outputs = layer.call(*args, **kwargs)
+        try:
+            outputs = layer.call(*args, **kwargs)
+        except Exception as error:
+            _note(error, layer)
+            raise
+        if outputs is None:
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}), call: expected it to return an "
+                "array, or a list or dict of such, received None"
+            )
         if not isinstance(outputs, (Source, np.ndarray, list, tuple, dict)):
             outputs = as_array(np.asarray(outputs))  # a number
         mask = layer.compute_mask(args[0] if args else None, first)
     base.give_mask(outputs, mask)
     return outputs
+
+
+def _note(error, layer):
+    """Say with an exception, where Python has notes, which layer's `call` it comes from."""
+    if hasattr(error, "add_note"):
+        error.add_note(f"in call of layer {layer.name!r} ({type(layer).__name__})")
 
 
 @functools.cache
@@ -196,14 +213,8 @@ def parameters(cls):
 
 
 def _symbolic_call(layer, template, tensors):
-    for tensor in tensors:
-        if not isinstance(tensor, Symbolic):
-            raise ValueError(
-                f"layer {layer.name!r}: expected outputs of layers alone, received {tensor!r:.80} "
-                "among them"
-            )
-    check_text(layer, [tensor.dtype for tensor in tensors])
-    args, kwargs = template
+    args, kwargs = _with_constants(template, tensors)
+    tensors = [tensor for tensor in tensors if isinstance(tensor, Symbolic)]
     training = kwargs.get("training")
     kwargs = {name: part for name, part in kwargs.items() if name != "training"}
     single = len(tensors) == 1
@@ -221,9 +232,24 @@ def _symbolic_call(layer, template, tensors):
     return [*node.outputs] if node.several else node.outputs[0]
 
 
+def _with_constants(template, tensors):
+    """The arguments of a call with the arrays among the tensors back in their places."""
+    places = itertools.count()
+    return filled_call(
+        template,
+        [
+            Argument(next(places)) if isinstance(tensor, Symbolic) else _as_tensor(tensor)
+            for tensor in tensors
+        ],
+    )
+
+
 def _build(layer, shapes, template):
     """Call the layer's build as Keras does: with the shape of its one tensor, the list of those of
     a list, or with shapes by name."""
+    if hasattr(layer, "build_by_call"):
+        layer.build_by_call(*_shapes_of_call(layer, shapes, template))
+        return
     build, builtin = type(layer).build, layer.as_builtin()
     positional, named = _shapes_of_call(layer, shapes, template)
     if getattr(build, "once", False):
@@ -250,17 +276,26 @@ class Attempt(NamedTuple):
 
 
 def attempt(layer, shapes, args, kwargs) -> Attempt:
-    """Call `call` with zeros of two sizes of what is free, which builds the layers within."""
+    """Call `call` with zeros of two sizes of what is free, which builds the layers within: of what
+    it takes, as it may need a mask, or indices."""
     found, error, outputs = [], None, None
     for size in _SIZES:
         known = [[size if n is None else n for n in shape] for shape in shapes]
-        values = [np.zeros(shape, np.float32).view(Array) for shape in known]
-        try:
-            with np.errstate(all="ignore"), base.trying():
-                filled_args, named = filled_call((args, kwargs), values)
-                outputs = invoke(layer, filled_args, named, False, [None] * len(values))
-        except (ValueError, TypeError, IndexError) as this:
-            error = error or this
+        for masked, dtype in _KINDS:
+            values = [np.zeros(shape, dtype).view(Array) for shape in known]
+            masks = [_all_true(shape) if masked else None for shape in known]
+            for value, mask in zip(values, masks, strict=True):
+                base.give_mask(value, mask)
+            try:
+                with np.errstate(all="ignore"), base.trying():
+                    filled_args, named = filled_call((args, kwargs), values)
+                    outputs = invoke(layer, filled_args, named, False, masks)
+                break
+            except NotImplementedError:
+                raise
+            except Exception as this:
+                error = error or this
+        else:
             continue
         found.append([np.shape(value_of(part)) for part in leaves(outputs)])
         if len(found) == 2 or known == [[*shape] for shape in shapes]:
@@ -273,6 +308,10 @@ def attempt(layer, shapes, args, kwargs) -> Attempt:
     ]
     several = isinstance(outputs, (list, tuple, dict))
     return Attempt(shapes, _emptied(outputs) if several else None)
+
+
+def _all_true(shape):
+    return np.ones(shape[: symbolic.least_of_mask(shape)], bool)
 
 
 def _emptied(structure):

@@ -130,7 +130,8 @@ class TakesStates(Layer):
         if states is not None:
             kwargs["initial_state"] = flat(states)
             if is_recording() and not is_symbolic(inputs):
-                inputs = [inputs, *kwargs.pop("initial_state")]
+                given = kwargs.pop("initial_state")
+                inputs = [inputs, *(given if isinstance(given, (list, tuple)) else [given])]
                 mask = kwargs.get("mask")
                 if mask is not None:
                     kwargs["mask"] = [mask, *[None] * (len(inputs) - 1)]

@@ -68,8 +68,6 @@ _WITHOUT_EFFECT = {
     "optional": (False,),
 }
 
-_OWN_DTYPE = ("IntegerLookup", "StringLookup", "TextVectorization")
-
 
 def major_version(version) -> int:
     """2 for "2.2.4-tf"; 1, of which files say nothing, for None."""
@@ -122,7 +120,7 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
         policy = config.pop("dtype")
         if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
             policy = policy["config"].get("name")
-        if policy not in (None, "float32") and class_name not in _OWN_DTYPE:
+        if policy not in (None, "float32"):
             warnings.warn(
                 f"layer {config.get('name')!r} of dtype {policy} will compute in float32",
                 stacklevel=2,

@@ -3,7 +3,6 @@
 import inspect
 import warnings
 
-from fastrnn.layers.lookup import IndexLookup
 from fastrnn.saving import config, weights
 from fastrnn.variable import unchanging
 
@@ -15,27 +14,20 @@ def reduce(model):
     with unchanging():
         state = model.optimizer.state() if compiled and model.optimizer else {}
         arrays = model.get_weights()
-    found = [layer.kept() for layer in _lookups(model)]
-    return restore, (described, _own_objects(model), arrays, compiled, list(state.values()), found)
+    return restore, (described, _own_objects(model), arrays, compiled, list(state.values()))
 
 
-def restore(described, own, arrays, compiled, state, vocabularies=()):
+def restore(described, own, arrays, compiled, state):
     """The model of `reduce`."""
     loader = config.Loader(own, elements=sum(array.size for array in arrays))
     model = loader.model(described)
     if model.built:
         model.set_weights(arrays)
-    for layer, vocabulary in zip(_lookups(model), vocabularies, strict=False):
-        layer.restore(*vocabulary)
     if compiled is not None:
         loader.compile(model, compiled)
     if state:
         weights.set_optimizer_state(model, state)
     return model
-
-
-def _lookups(model):
-    return [layer for layer in config.within(model) if isinstance(layer, IndexLookup)]
 
 
 def compile_as(clone, model):

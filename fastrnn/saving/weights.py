@@ -20,15 +20,14 @@ _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "l
 _INNER = (  # names of layers within others, in the order in which Keras tries them
     "forward_layer", "backward_layer", "layer", "cell", "query_dense", "key_dense", "value_dense",
     "output_dense", "_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense",
-    "_lookup_layer",
 )  # fmt: skip
 
 _CLASSES = {GroupQueryAttention: "GroupedQueryAttention"}  # as Keras calls them in itself
 
 
 def places(layer, path="", seen=None):
-    """(path of its group, its name, its own variables, itself) of a layer and of all layers in it,
-    of one that is met several times only once; a recurrent layer's cell has no self."""
+    """(path of its group, its name, its own variables) of a layer and of all layers in it, of one
+    that is met several times only once."""
     seen = set() if seen is None else seen
     if layer in seen:
         return
@@ -36,9 +35,9 @@ def places(layer, path="", seen=None):
     own = layer._variables
     if isinstance(layer, OneCell):
         kind = snake_case(type(layer).__name__).removesuffix("1d").removesuffix("2d")
-        yield f"{path}cell/", f"{layer.name}/{kind}_cell", own, None
+        yield f"{path}cell/", f"{layer.name}/{kind}_cell", own
         own = []
-    yield path, layer.name, own, layer
+    yield path, layer.name, own
     counts = {}
     for inner in layer.sublayers:
         if isinstance(layer, (Model, StackedRNNCells)):
@@ -54,14 +53,11 @@ def places(layer, path="", seen=None):
 def write(model, include_optimizer=True, test=None) -> bytes:
     """The bytes of a .weights.h5 file. test: what self_test.make made."""
     file = hdf5_writer.Group()
-    for path, name, variables, layer in places(model):
+    for path, name, variables in places(model):
         group = file.create_group(f"{path}vars")
         group.attributes["name"] = name.rpartition("/")[2]
         for i, variable in enumerate(variables):
             group[str(i)] = variable.value
-        if layer is not None and layer.own_names:
-            for i, array in layer.own_arrays().items():
-                group[i] = array
     if include_optimizer and model.optimizer:
         group = file.create_group("optimizer/vars")
         group.attributes["name"] = model.optimizer.name
@@ -80,18 +76,8 @@ def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
     """
     wanted = optimizer and model.optimizer is not None
     state = _numbered(root, "optimizer/vars") if wanted else None
-    taken, misfits, own = [], [], []
-    for path, name, variables, layer in places(model):
-        if layer is not None and layer.own_names:
-            group = root.find(f"{path}vars")
-            names = [] if group is None else [n for n in layer.own_names if n in group.links]
-            arrays = {name: group.array(name) for name in names}
-            misfit = layer.misfit(arrays)
-            if misfit is None:
-                own.append((layer, arrays))
-            else:
-                misfits.append(f"layer {name!r} (group {path}vars): {misfit}")
-            continue
+    taken, misfits = [], []
+    for path, name, variables in places(model):
         arrays = _numbered(root, f"{path}vars")
         if arrays is None:
             arrays = _numbered(root, f"{path}vars".replace("layers", _BEFORE_2_14))
@@ -101,8 +87,6 @@ def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
         else:
             misfits.append(misfit)
     assign(taken, misfits, skip_mismatch)
-    for layer, arrays in own:
-        layer.load_own_arrays(arrays)
     if state is not None:
         set_optimizer_state(model, state, later)
 

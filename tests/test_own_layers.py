@@ -1,0 +1,465 @@
+"""Layers and models of the user's own: their gradients, their steps, and what mistakes say."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from fastrnn import layers, losses, models, ops, optimizers
+from fastrnn.gradient_tape import GradientTape
+from fastrnn.training import loss_and_gradients
+
+X = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+Y = np.random.default_rng(1).normal(size=(12, 2)).astype(np.float32)
+
+
+def random_weights(model, seed=1):
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(0, 0.3, w.shape) for w in model.get_weights()])
+
+
+def wrong_gradients(model, x, y, step=1e-2):
+    """The weights whose gradient is not the difference of losses about it."""
+    _, gradients, _ = loss_and_gradients(model, x, y)
+    wrong = []
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        for place in list(np.ndindex(weight.shape))[:8]:
+            found, before = [], weight.numpy()
+            for sign in (1, -1):
+                changed = before.copy()
+                changed[place] += sign * step
+                weight.assign(changed)
+                found.append(loss_and_gradients(model, x, y)[0])
+            weight.assign(before)
+            slope = (found[0] - found[1]) / (2 * step)
+            if abs(slope - gradient[place]) > 2e-3 * max(1, abs(slope)):
+                wrong.append((weight.path, place, slope, gradient[place]))
+    return wrong
+
+
+class Linear(layers.Layer):
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+        self.bias = self.add_weight(shape=(self.units,), name="bias")
+
+    def call(self, x):
+        return ops.matmul(x, self.kernel) + self.bias
+
+
+class Inner(models.Model):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = layers.Dense(5, activation="tanh"), layers.Dense(5)
+
+    def call(self, x):
+        return self.b(self.a(x)) + 1
+
+
+class OwnLSTM(layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 12), name="kernel")
+        self.recurrent = self.add_weight(shape=(3, 12), name="recurrent")
+
+    def call(self, x):
+        h = c = np.zeros((x.shape[0], 3), np.float32)
+        steps = []
+        for t in range(x.shape[1]):
+            z = x[:, t] @ self.kernel + h @ self.recurrent
+            i, f, g, o = ops.split(z, 4, axis=-1)
+            c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+            h = ops.sigmoid(o) * ops.tanh(c)
+            steps.append(h)
+        return ops.stack(steps, axis=1)
+
+
+class Shared(layers.Layer):
+    """One weight many times: broadcast, sliced, transposed, squared, and in a product of itself."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], shape[-1]), name="w")
+        self.v = self.add_weight(shape=(shape[-1],), name="v")
+
+    def call(self, x):
+        y = x @ self.w + x @ ops.transpose(self.w)
+        y = y * self.v + self.v * self.v
+        y = y + self.w[1] * self.w[:, 2] + x @ (self.w @ self.w)
+        part = y[:, 1:]
+        part = part[:, ::2]
+        return ops.concatenate([y, part, part], axis=-1)
+
+
+def graph_of(*parts, shape=(5,)):
+    inputs = layers.Input(shape)
+    x = inputs
+    for part in parts:
+        x = part(x)
+    return models.Model(inputs, layers.Dense(2)(x))
+
+
+def twice(layer):
+    return lambda x: layer(layer(x))
+
+
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: graph_of(Linear(3)), (5,)),
+        (lambda: graph_of(Linear(3), ops.tanh, Linear(3)), (5,)),
+        (lambda: graph_of(twice(Linear(5))), (5,)),
+        (lambda: graph_of(Inner()), (5,)),
+        (lambda: graph_of(twice(Inner())), (5,)),
+        (lambda: graph_of(twice(twice(Inner()))), (5,)),
+        (lambda: graph_of(Shared()), (5,)),
+        (lambda: graph_of(OwnLSTM(), layers.GRU(3), shape=(4, 5)), (4, 5)),
+    ],
+    ids=["linear", "two", "twice", "model", "model_twice", "model_4_times", "shared", "lstm"],
+)
+def test_gradients(make, shape):
+    model = make()
+    random_weights(model)
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(2).normal(size=(6, *shape)).astype(np.float32)
+    assert wrong_gradients(model, x, Y[:6]) == []
+
+
+def test_weights_of_one_name_in_a_model_called_twice():
+    """Their gradients were added up in one array."""
+    inner = Inner()
+    model = graph_of(twice(inner))
+    random_weights(model)
+    model.compile("sgd", "mse")
+    _, gradients, _ = loss_and_gradients(model, X, Y)
+    with GradientTape() as tape:
+        loss = losses.MeanSquaredError()(Y, model(X))
+    for one, other in zip(gradients, tape.gradient(loss, model.trainable_weights), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+# --- steps of the user's own ----------------------------------------------------------------------
+
+
+class Counted(models.Model):
+    """Says how often each step was taken, and doubles what it predicts."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.steps = layers.Dense(2), []
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        self.steps.append(("train", len(data)))
+        return super().train_step(data)
+
+    def test_step(self, data):
+        self.steps.append(("test", len(data)))
+        return super().test_step(data)
+
+    def predict_step(self, data):
+        return 2 * self(data, training=False)
+
+
+def test_calls_on_one_batch_take_the_steps_of_the_class():
+    model = Counted()
+    model.compile("sgd", "mse")
+    model.train_on_batch(X, Y)
+    model.test_on_batch(X, Y)
+    model.train_on_batch(X, Y, sample_weight=np.ones(12))
+    assert model.steps == [("train", 2), ("test", 2), ("train", 3)]
+    y = model(X)
+    assert np.allclose(model.predict(X, verbose=0), 2 * y)
+    assert np.allclose(model.predict_on_batch(X), 2 * y)
+
+
+def test_class_weights_come_to_a_train_step_as_sample_weights():
+    seen = []
+
+    class Weighed(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            seen.append(data[2].tolist())
+            return {"loss": 0.0}
+
+    model, labels = Weighed(), np.arange(6) % 3
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(X[:6], labels, class_weight={0: 1.0, 2: 4.0}, shuffle=False, verbose=0)
+    assert seen == [[1, 1, 4, 1, 1, 4]]
+
+
+def test_a_test_step_leaves_the_logs_of_training_alone():
+    class Tested(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2, kernel_initializer="ones")
+
+        def call(self, x):
+            return self.dense(x)
+
+        def test_step(self, data):
+            return {"loss": -1.0}
+
+    plain = models.Sequential([layers.Dense(2, kernel_initializer="ones")])
+    histories = []
+    for model in (Tested(), plain):
+        model.compile("sgd", "mse")
+        found = model.fit(
+            X, Y, validation_data=(X, Y), epochs=3, batch_size=4, shuffle=False, verbose=0
+        )
+        histories.append(found.history)
+    assert histories[0]["val_loss"] == [-1, -1, -1]
+    assert np.allclose(histories[0]["loss"], histories[1]["loss"], atol=1e-6)
+
+
+def test_a_predict_step_alone_leaves_the_checks_of_fit():
+    class Predicts(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def predict_step(self, data):
+            return self(data)
+
+    model = Predicts()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="^y: expected targets"):
+        model.fit(X, verbose=0)
+
+
+def test_compute_loss_is_what_is_trained():
+    class Halved(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return ops.mean(ops.square(y - y_pred)) / 2
+
+    one = Halved()
+    plain = models.Sequential([layers.Dense(2)])
+    one(X), plain(X)
+    random_weights(one), random_weights(plain)
+    one.compile(optimizers.SGD(0.2))
+    plain.compile(optimizers.SGD(0.1), "mse")
+    ours = one.fit(X, Y, epochs=2, batch_size=4, shuffle=False, verbose=0).history["loss"]
+    theirs = plain.fit(X, Y, epochs=2, batch_size=4, shuffle=False, verbose=0).history["loss"]
+    assert np.allclose(2 * np.array(ours), theirs, atol=1e-6)
+    assert all(map(np.allclose, one.get_weights(), plain.get_weights()))
+    assert np.isclose(2 * one.evaluate(X, Y, verbose=0), plain.evaluate(X, Y, verbose=0))
+    assert np.isclose(2 * one.test_on_batch(X, Y), plain.test_on_batch(X, Y))
+
+
+def test_compute_metrics_is_what_logs_show():
+    class Extra(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def compute_metrics(self, x, y, y_pred, sample_weight):
+            return {**super().compute_metrics(x, y, y_pred, sample_weight), "extra": 7.0}
+
+    model = Extra()
+    model.compile("sgd", "mse", metrics=["mae"])
+    logs = model.fit(X, Y, verbose=0).history
+    assert sorted(logs) == ["extra", "loss", "mae"] and logs["extra"] == [7.0]
+    assert [*model.evaluate(X, Y, verbose=0, return_dict=True)] == ["loss", "mae", "extra"]
+
+
+# --- shapes and calls -----------------------------------------------------------------------------
+
+
+def test_trying_a_layer_leaves_its_weights_as_they_are():
+    class Counts(layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x):
+            self.count.assign_add(1.0)
+            return x * 1.0
+
+    layer = Counts()
+    model = graph_of(layer)
+    assert layer.count.numpy() == 0
+    model(X)
+    assert layer.count.numpy() == 1
+
+
+def test_arrays_in_a_call_on_symbolic_tensors_are_constants():
+    class Plus(layers.Layer):
+        def call(self, x, other, scale=1.0):
+            return (x + other) * scale
+
+    inputs = layers.Input((5,))
+    constant = np.arange(5, dtype=np.float32)
+    layer = Plus()
+    for given in ((layer(inputs, constant, scale=2.0)), layer(inputs, other=constant, scale=2.0)):
+        assert np.allclose(models.Model(inputs, given)(X), (X + constant) * 2)
+
+
+def test_a_layer_that_needs_its_mask():
+    class Needs(layers.Layer):
+        def call(self, x, mask=None):
+            return x * np.asarray(mask, np.float32)[..., None]
+
+    inputs = layers.Input((None, 1))
+    model = models.Model(inputs, Needs()(layers.Masking()(inputs)))
+    x = np.array([[[1], [2], [0]]], np.float32)
+    assert np.allclose(model.predict(x, verbose=0), x)
+
+
+def test_a_model_of_several_arguments():
+    class Step(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.gru = layers.GRU(3, return_state=True)
+
+        def call(self, x, state):
+            return self.gru(x, initial_state=state)
+
+    model, x, state = Step(), np.ones((2, 4, 3), np.float32), np.ones((2, 3), np.float32)
+    y, _ = model(x, state)
+    with GradientTape() as tape:
+        again, last = model(x, state)
+        loss = ops.sum(again * last)
+    assert np.allclose(y, again.numpy(), atol=1e-6)
+    assert all(g is not None for g in tape.gradient(loss, model.trainable_weights))
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def layer_saying(call, build=None):
+    members = {"call": call, **({"build": build} if build else {})}
+    return type("Own", (layers.Layer,), members)(name="mine")
+
+
+@pytest.mark.skipif(not hasattr(Exception, "add_note"), reason="Python has no notes")
+def test_an_exception_in_call_is_what_it_was_and_names_the_layer():
+    class Special(Exception):
+        pass
+
+    special = Special("as it was")
+
+    def call(self, x):
+        raise special
+
+    with pytest.raises(Special) as caught:
+        layer_saying(call)(X)
+    assert caught.value is special and str(special) == "as it was"
+    assert special.__notes__ == ["in call of layer 'mine' (Own)"]
+
+
+def test_wrong_arguments_of_a_call():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
+        layer_saying(lambda self, x: x)(X, size=3)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        layer_saying(lambda self, x, y: x)(X)
+
+
+def test_a_wrong_shape_of_a_weight():
+    with pytest.raises(ValueError, match="shape: expected whole numbers >= 0, received"):
+        layers.Layer().add_weight(shape=(2.5,))
+    with pytest.raises(ValueError, match="shape: expected whole numbers >= 0, received"):
+        layers.Layer().add_weight(shape=(None, 3))
+
+
+def test_a_call_that_returns_nothing_says_so():
+    for given in (X, layers.Input((5,))):
+        with pytest.raises(ValueError, match="layer 'mine'.*call: expected .*, received None"):
+            layer_saying(lambda self, x: None)(given)
+
+
+def test_a_train_step_that_returns_nothing():
+    class Nothing(Counted):
+        def train_step(self, data):
+            pass
+
+    model = Nothing()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="train_step: expected a dict of results.*received None"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_fit_without_compile():
+    with pytest.raises(RuntimeError, match="model 'counted.*call compile"):
+        Counted().fit(X, Y, verbose=0)
+
+
+def test_what_numpy_makes_of_inputs_has_no_derivative_and_is_refused():
+    model = graph_of(layer_saying(lambda self, x: ops.sum(np.asarray(x), axis=-1, keepdims=True)))
+    model.compile("sgd", "mse")
+    model.predict(X, verbose=0)
+    with pytest.raises(TypeError, match="must not make an array of what it is given"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_arrays_are_not_changed_in_place():
+    def call(self, x):
+        x[:, 0] = 0
+        return x
+
+    model = graph_of(layer_saying(call))
+    model.compile("sgd", "mse")
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_constants_that_change_after_their_use():
+    """An array that `call` fills again for each step: derivatives are of what it was."""
+
+    def call(self, x):
+        share, y = np.ones(5, np.float32), x * 0
+        for n in range(3):
+            share[...] = n
+            y = y + x * x * share
+        return y
+
+    model = graph_of(layer_saying(call))
+    random_weights(model)
+    model.compile("sgd", "mse")
+    inputs = layers.Input((5,))
+    right = models.Model(inputs, layers.Dense(2)(inputs * inputs * 3.0))
+    right.set_weights(model.get_weights())
+    right.compile("sgd", "mse")
+    _, gradients, dx = loss_and_gradients(model, X, Y)
+    _, expected, expected_dx = loss_and_gradients(right, X, Y)
+    assert np.allclose(dx, expected_dx, atol=1e-5)
+    assert all(map(np.allclose, gradients, expected))
+
+
+def test_two_threads_train_two_models():
+    def train(results, place):
+        model = graph_of(Linear(4), ops.tanh)
+        random_weights(model)
+        model.compile("sgd", "mse")
+        results[place] = model.fit(X, Y, epochs=10, batch_size=4, shuffle=False, verbose=0).history[
+            "loss"
+        ]
+
+    results = [None, None, None]
+    train(results, 2)
+    threads = [threading.Thread(target=train, args=(results, n)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert np.allclose(results[0], results[2]) and np.allclose(results[1], results[2])
