@@ -20,6 +20,7 @@ import threading
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from . import _engine
 from .arrays import Array, Reference, Shape, as_array, check_shape
 
 _numbers = itertools.count(1)
@@ -672,6 +673,8 @@ def _matmul(a, b):
         product = _matmul(a[None] if x.ndim == 1 else a, b[:, None] if y.ndim == 1 else b)
         product = np.squeeze(product, -1) if y.ndim == 1 else product
         return np.squeeze(product, -1 - (y.ndim > 1)) if x.ndim == 1 else product
+    if y.ndim == 2 and x.dtype == y.dtype == np.float32 and x.size * y.shape[1] >= SMALLEST_PRODUCT:
+        return _engine_product(a, b, np.ascontiguousarray(x), np.ascontiguousarray(y))
     if y.ndim == 2 < x.ndim:  # one product
         rows = x.reshape(-1, x.shape[-1])
 
@@ -685,6 +688,32 @@ def _matmul(a, b):
     of_a = lambda g: _summed_to(np.matmul(g, np.swapaxes(y, -1, -2)), x.shape)  # noqa: E731
     of_b = lambda g: _summed_to(np.matmul(np.swapaxes(x, -1, -2), g), y.shape)  # noqa: E731
     return traced(np.matmul(x, y), [(a, of_a), (b, of_b)])
+
+
+SMALLEST_PRODUCT = 2**18  # multiplications, from which the engine is faster than NumPy
+
+
+def _engine_product(a, b, x, w):
+    """x w, (..., k) and (k, m), as one step whose way back is one call of the engine."""
+    linear, packed = _engine.ACTIVATIONS["linear"], _engine.PackedDense(*w.shape)
+    packed.pack(w, None, _takes_part(a))
+    y = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
+    packed.forward(y, x, linear)
+    sources = tuple(part for part in (a, b) if _takes_part(part))
+    if not sources:
+        return as_array(y)
+
+    def pull(g):
+        g, dw = np.ascontiguousarray(g, np.float32), np.empty_like(w)
+        dx = np.empty_like(x) if _is_one_of(a, sources) else None
+        packed.backward(dx, dw, None, g, x, g, linear)
+        return [part for part, source in ((dx, a), (dw, b)) if _is_one_of(source, sources)]
+
+    return Traced(y, sources, pull)
+
+
+def _is_one_of(given, sources):
+    return any(given is source for source in sources)
 
 
 def _dot(a, b):
