@@ -631,7 +631,7 @@ def sort(x, axis=-1):
     return np.sort(x, axis)
 
 
-class TopK(tuple):
+class _TopK(tuple):
     """The greatest numbers and their places."""
 
     __slots__ = ()
@@ -645,7 +645,7 @@ def top_k(x, k, sorted=True):
     if not 0 <= k <= x.shape[-1]:
         raise ValueError(f"k: expected a number up to {x.shape[-1]}, received {k}")
     places = np.argsort(-np.asarray(value_of(x), float), -1, kind="stable")[..., :k]
-    return TopK((np.take_along_axis(x, places, -1), places.astype(np.int32)))
+    return _TopK((np.take_along_axis(x, places, -1), places.astype(np.int32)))
 
 
 @_operation(lambda targets, predictions, k: targets.shape, module="math", tensors=2, result="bool")

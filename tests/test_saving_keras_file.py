@@ -33,6 +33,7 @@ def test_every_layer_has_an_example():
         for name, cls in L.CLASSES.items()
         if cls.__module__.rpartition(".")[2] in ("merging", "attention", "cells")
     }
+    several |= {"Lambda"}  # whose function has to be handed over, see test_lambda.py
     assert {name.split()[0] for name in EXAMPLES} >= set(L.CLASSES) - several  # no chain has these
 
 

@@ -179,16 +179,16 @@ class Loader:
             cls = self.custom.get(registered, self.custom.get(class_name))
             return cls.from_config(config)
         name, config = legacy.update_layer(class_name, config, self.version)
+        if name == "Lambda":
+            if _has_code(config) and config.get("name") not in self.custom:
+                _refuse_code(class_name)
+            return layers.Lambda.from_config(config, self.custom)
         own = get_registered_object(registered or class_name)
         if own is not None and (registered is not None or name not in layers.CLASSES):
             return own.from_config(config)
         if registered is not None or name not in layers.CLASSES:
             if class_name in _HOLDS_CODE:
-                raise ValueError(
-                    f"unknown layer {class_name!r}: it holds code, which is never run from a file; "
-                    f"pass custom_objects={{{class_name!r}: a class of yours}}, or rebuild "
-                    "the model without it and use load_weights"
-                )
+                _refuse_code(class_name)
             raise ValueError(
                 f"unknown layer {class_name!r}; pass custom_objects="
                 f"{{{registered or class_name!r}: the class}}, or rebuild the model without it"
@@ -648,3 +648,19 @@ def _serialize_loss(loss):
     """A loss of the user's own function is that function, as Keras writes it."""
     plain = type(loss) is losses.LossFunctionWrapper and loss.reduction == "sum_over_batch_size"
     return losses.serialize(loss.fn if plain and not loss._fn_options else loss)
+
+
+def _has_code(config):
+    """Is a function in a Lambda's config given by its code?"""
+    parts = [config.get(name) for name in ("function", "output_shape", "mask")]
+    return any(
+        isinstance(part, dict) and part.get("class_name") == "__lambda__" for part in parts
+    ) or isinstance(parts[0], (list, tuple))  # as Keras 2 writes it
+
+
+def _refuse_code(class_name):
+    raise ValueError(
+        f"unknown layer {class_name!r}: it holds code, which is never run from a file; "
+        f"pass custom_objects={{{class_name!r}: a class of yours}}, or rebuild "
+        "the model without it and use load_weights"
+    )
