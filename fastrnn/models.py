@@ -27,7 +27,7 @@ from fastrnn.data import (
 from fastrnn.graph import Graph, masks_nothing
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import MODELS, serialize
-from fastrnn.layers.base import LACKS_AN_AXIS, Layer, unique_name
+from fastrnn.layers.base import LACKS_AN_AXIS, Layer, layers_within, own_class, unique_name
 from fastrnn.layers.cells import Steps
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.embedding import Embedding
@@ -37,7 +37,7 @@ from fastrnn.layers.symbolic import Symbolic, source
 from fastrnn.metrics import Mean, Metric
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
-from fastrnn.utils import snake_case, unknown_arguments
+from fastrnn.utils import custom_object_scope, snake_case, unknown_arguments
 from fastrnn.variable import whole
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ class Model(Layer, metaclass=_Makes):
     ):
         if inputs is not None or outputs is not None:
             kind = type(self)
-            members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-            self.__class__ = type(kind)(kind.__name__, (kind, Functional), members)
+            self.__class__ = _of_graph(kind)
             Functional.__init__(
                 self, inputs, outputs, name or unique_name(snake_case(kind.__name__)), trainable
             )
@@ -172,7 +171,9 @@ class Model(Layer, metaclass=_Makes):
 
     @property
     def sublayers(self):
-        return self._layers
+        if own_class(type(self)) is None:
+            return self._layers
+        return [*dict.fromkeys([*self._layers, *layers_within(vars(self))])]
 
     @property
     def batch_dependent(self):
@@ -711,9 +712,12 @@ class Model(Layer, metaclass=_Makes):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: CustomObjects = None) -> Model:
-        """The model of a functional or sequential model's config."""
+        """The model of a functional or sequential model's config, or of a user's class."""
         from fastrnn.saving.config import Loader
 
+        users = own_class(cls)
+        if users is not None:
+            return Loader(custom_objects).by_default(users, dict(config))
         name = "Functional" if "input_layers" in config else "Sequential"
         return Loader(custom_objects).model({"class_name": name, "config": config})
 
@@ -728,11 +732,23 @@ class Model(Layer, metaclass=_Makes):
 
     def described(self) -> dict[str, Any]:
         """The class and config in the form in which Keras writes them."""
-        raise NotImplementedError
+        return serialize(self)
 
     def to_json(self, **kwargs: Any) -> str:
         """The architecture, without weights, as JSON text; kwargs are json.dumps's."""
-        return json.dumps(self.described(), **kwargs)
+        return json.dumps(serialize(self), **kwargs)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """The arguments of compile in Keras's form, {} where it was not called."""
+        from fastrnn.saving import config
+
+        return config.compile_config(self) or {}
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """Compile the model as get_compile_config said."""
+        from fastrnn.saving.config import Loader
+
+        Loader().compile(self, dict(config))
 
     def save(
         self,
@@ -972,8 +988,8 @@ class Sequential(Model):
         layers = [serialize(layer) for layer in self._layers]
         if self._input_layer is not None:
             layers.insert(0, serialize(self._input_layer))
-        config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
-        config["layers"] = layers
+        config = {**(self._said or {}), "name": self.name, "trainable": self.trainable}
+        config |= {"dtype": "float32", "layers": layers}
         if self.input_shape is not None:
             config["build_input_shape"] = self.input_shape
         return config
@@ -997,6 +1013,9 @@ class Sequential(Model):
         """A model from get_config's dict, Keras's, or the bare list of layers of Keras 1 and 2."""
         from fastrnn.saving.config import Loader
 
+        users = own_class(cls)
+        if users is not None:
+            return Loader(custom_objects).by_default(users, dict(config))
         return Loader(custom_objects).model({"class_name": "Sequential", "config": config})
 
 
@@ -1149,6 +1168,9 @@ class Functional(Model):
     variables, trainable_variables = weights, trainable_weights
 
     def get_config(self) -> dict[str, Any]:
+        users = own_class(type(self))
+        if users is not None and not subclassed.is_made_of_tensors(users):
+            return super().get_config()
         pairs = zip(self.inputs, self.input_names, strict=True)
         where = {tensor: [name, 0, 0] for tensor, name in pairs}
         ends = dict(where)
@@ -1157,7 +1179,7 @@ class Functional(Model):
             nodes[node.layer].append(node)
             for tensor in node.outputs:
                 where[tensor] = [node.layer.name, number, tensor.place]
-                from_1 = isinstance(node.layer, Model) and not isinstance(node.layer, Sequential)
+                from_1 = isinstance(node.layer, Functional)
                 ends[tensor] = [node.layer.name, number + from_1, tensor.place]  # as Keras has it
 
         def described(tensor):
@@ -1171,7 +1193,7 @@ class Functional(Model):
                 args, kwargs = _arguments(node, described)
                 if kwargs.get("training") is False:
                     kwargs["training"] = 0  # Keras 3 writes False where nothing was said
-                inbound.append({"args": written(args), "kwargs": kwargs})
+                inbound.append({"args": written(args), "kwargs": written(kwargs)})
             entries.append({**serialize(layer), "name": layer.name, "inbound_nodes": inbound})
         return {
             "name": self.name,
@@ -1357,6 +1379,12 @@ def clone_model(
     Model(inputs, outputs) gives. recursive: in inner models too. As keras.models.clone_model."""
     if not isinstance(model, Model):
         raise ValueError(f"model: expected a model, received {model!r}")
+    users, changes = own_class(type(model)), (input_tensors, clone_function, call_function)
+    if users is not None:
+        of_graph = isinstance(model, Functional) and subclassed.is_made_of_tensors(users)
+        changed = any(change is not None for change in changes)
+        if not isinstance(model, MODEL_KINDS) or not (of_graph or changed):
+            return _clone_user(model, *changes)
     clones: dict[Layer, Layer] = {}
 
     def clone_of(layer):
@@ -1387,6 +1415,24 @@ def clone_model(
     return clone
 
 
+def _clone_user(model, *changes):
+    """A model that says `call` is made again by its own class."""
+    if any(change is not None for change in changes):
+        raise ValueError(
+            f"model {model.name!r} ({type(model).__name__}): input_tensors, clone_function and "
+            "call_function are of models of a graph; the class says what it computes in call"
+        )
+    from fastrnn.saving import pickling
+
+    with custom_object_scope(pickling.own_objects(model)):
+        clone = type(model).from_config(model.get_config())
+    if model.built and not clone.built:
+        clone.build_from_config(model.get_build_config())
+    if model.compiled:
+        pickling.compile_as(clone, model)
+    return clone
+
+
 def _clone_chain(model, input_tensors, clone_of):
     clone = Sequential(name=model.name, trainable=model.trainable)
     clone._of_tensors = model._of_tensors
@@ -1406,7 +1452,9 @@ def _clone_chain(model, input_tensors, clone_of):
 
 def _clone_graph(model, input_tensors, clone_of, call_function):
     if isinstance(model, Functional):
-        graph, kind = model._graph, Functional
+        users = own_class(type(model))
+        own_way = users is not None and subclassed.is_made_of_tensors(users)
+        graph, kind = model._graph, users if own_way else Functional
         inputs = [model.get_layer(name) for name in model.input_names]
     else:
         graph, kind = Graph.between(model.inputs, model.outputs), Model
@@ -1436,7 +1484,10 @@ def _clone_graph(model, input_tensors, clone_of, call_function):
         )
         found |= zip(node.outputs, leaves_of(outputs), strict=True)
     ends = packed(model.output, [found[tensor] for tensor in model.outputs])
-    return kind(packed(model.input, starts), ends, model.name, model.trainable)
+    clone = kind(packed(model.input, starts), ends, name=model.name)
+    if not model.trainable:
+        clone.trainable = False
+    return clone
 
 
 def _arguments(node, change):
@@ -1447,7 +1498,10 @@ def _arguments(node, change):
         kwargs["mask"] = masks[0] if node.single else masks
     if node.training is not None:
         kwargs["training"] = node.training
-    if isinstance(layer, Operation):
+    if "call" in kwargs:
+        args, kwargs = filled(kwargs.pop("call"), args), kwargs
+        args, kwargs = args[0], {**args[1], **kwargs}
+    elif isinstance(layer, Operation):
         args = [*filled(kwargs.pop("args"), args)]
     elif isinstance(layer, Steps):
         args = [args[0], layer.grouped(args[1:])]
@@ -1459,6 +1513,15 @@ def _arguments(node, change):
     elif not node.single:
         args = [packed(layer.input, args) if isinstance(layer, Functional) else args]
     return args, kwargs
+
+
+def _of_graph(kind):
+    """The class of models of a user's class that are made of inputs and outputs."""
+    if "_class_of_graph" not in vars(kind):
+        members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        members |= {"_made_from": kind, "_class_of_graph": None}
+        kind._class_of_graph = type(kind)(kind.__name__, (kind, Functional), members)
+    return kind._class_of_graph
 
 
 def _copied(layer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class Subclassed:
     input_dtype = None
     _structures: Any = (None, None)  # of inputs and outputs, once they have been seen
     _own_layers = ()
+    gives_float32, varies = True, False
 
     @property
     def _layers(self):
@@ -96,13 +98,17 @@ class Subclassed:
                 f"model {self.name!r}: expected a call on data, or build(input_shape), before its "
                 "shapes and weights are there"
             )
-        if isinstance(input_shape, dict):
-            self._structures = input_shape, None
-        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
-        if isinstance(input_shape, list) and not self.takes_several:
-            self._structures = [None] * len(shapes), None
-        shapes = [tuple(shape) for shape in shapes]
+        structure = _without_shapes(input_shape)
+        shapes = [tuple(shape) for shape in leaves_of(input_shape, paths_in(structure))]
+        if structure is not None and not (self.takes_several and structure == [None] * len(shapes)):
+            self._structures, self.input_dtype = (structure, None), [None] * len(shapes)
         self._build_for(shapes)
+
+    def get_build_config(self):
+        if not self.built:
+            return None
+        several, shapes = self.takes_several, self.input_shape
+        return {"input_shape": packed(self._structures[0], shapes) if several else shapes}
 
     def _build_for(self, shapes, outputs=None):
         template = self._template()
@@ -155,6 +161,19 @@ class Subclassed:
     def plan_unmasked(self, x, steps, run):
         return self.plan(x, steps, run)
 
+    @property
+    def inputs(self):
+        raise AttributeError(
+            f"model {self.name!r} ({type(self).__name__}) says what it computes in call, and has "
+            "no graph of layers: no inputs that it could be exported or cut by"
+        )
+
+    def stream(self, streams=1):
+        raise ValueError(
+            f"stream: model {self.name!r} ({type(self).__name__}) says what it computes in call, "
+            "which may need several time steps at once"
+        )
+
     def logits_layer(self, place=0):
         return None
 
@@ -175,11 +194,6 @@ class Subclassed:
             f"{last.name!r} is no tensor of a graph"
         )
 
-    def described(self):
-        from fastrnn.layers import _described
-
-        return _described(self)
-
     def compute_mask(self, inputs, mask=None):
         return None
 
@@ -192,11 +206,33 @@ def adopt(cls, said) -> None:
     inherited = any("look_at" in vars(base) for base in cls.__mro__[1:])
     for name, member in vars(Subclassed).items():
         own_way = name in said and name not in ("build", "compute_output_shape")
-        if not (own_way or inherited and name not in said or name in _OF_CLASSES):
+        if own_way or name in _OF_CLASSES:
+            continue
+        if not inherited or name in said:
             setattr(cls, name, member)
+        elif name in vars(cls):  # that of a layer; the class above has it as it is for models
+            delattr(cls, name)
+
+
+def _without_shapes(structure):
+    """Lists and dicts of shapes with None in the place of each."""
+    if isinstance(structure, dict):
+        return {key: _without_shapes(part) for key, part in structure.items()}
+    if any(isinstance(part, (list, tuple, dict)) for part in structure):
+        return [*map(_without_shapes, structure)]
+    return None
 
 
 _OF_CLASSES = ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__")
+
+
+def is_made_of_tensors(cls) -> bool:
+    """Does the constructor of a user's class take inputs, outputs and a name, as Model's?"""
+    known = inspect.getfullargspec(cls.__init__)
+    of_fastrnn = cls.__init__.__module__.startswith("fastrnn.")
+    if of_fastrnn or known.args[1:] == ["inputs", "outputs", "name"]:
+        return True
+    return known.varargs is not None and known.varkw is not None
 
 
 def is_users(cls) -> bool:

@@ -1,6 +1,7 @@
 """Weights: named arrays, the trainable ones of a model side by side in one flat buffer."""
 
 import contextlib
+import itertools
 import threading
 
 import numpy as np
@@ -25,6 +26,7 @@ class _Changing(Version):
 
 
 _last_change = Version()
+_numbers = itertools.count()
 
 
 def last_change() -> Version:
@@ -177,6 +179,7 @@ class Variable(Source):
                 dtype = np.int32
         check_range("initializer", name, value)
         self.name = self.path = name or "variable"
+        self.number = next(_numbers)  # those made later have higher ones
         self.value = value.astype(dtype)
         self.gradient = None
         self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint

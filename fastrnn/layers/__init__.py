@@ -11,7 +11,7 @@ from fastrnn.layers.attention import (
     GroupQueryAttention,
     MultiHeadAttention,
 )
-from fastrnn.layers.base import Layer
+from fastrnn.layers.base import Layer, own_class
 from fastrnn.layers.batch_normalization import BatchNormalization
 from fastrnn.layers.cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from fastrnn.layers.conv1d import Conv1D
@@ -114,13 +114,11 @@ public(__name__)
 
 def serialize(layer: Layer) -> dict[str, Any]:
     """A layer's class and config in the form in which Keras writes it."""
+    users = own_class(type(layer))
+    if users is not None:
+        return _described(layer, users)
     if hasattr(layer, "described"):  # models and operations
         return layer.described()
-    return _described(layer)
-
-
-def _described(layer: Layer) -> dict[str, Any]:
-    """A layer's class and config, for one that is no model or operation of fastrnn."""
     name = getattr(layer, "class_name", type(layer).__name__)
     known = CLASSES.get(name) is type(layer) or hasattr(layer, "class_name")
     return {
@@ -129,6 +127,20 @@ def _described(layer: Layer) -> dict[str, Any]:
         "config": layer.get_config(),
         "registered_name": None if known else get_registered_name(type(layer)),
     }
+
+
+def _described(layer, users):
+    """The same for a layer or model of a user's class."""
+    described = {
+        "module": None,
+        "class_name": users.__name__,
+        "config": layer.get_config(),
+        "registered_name": get_registered_name(users),
+    }
+    cls = type(layer)
+    own_way = cls.get_build_config is not Layer.get_build_config
+    shapes = layer.get_build_config() if own_way or hasattr(cls.build, "once") else None
+    return described if shapes is None else {**described, "build_config": shapes}
 
 
 def deserialize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import copy
 import inspect
 import threading
 from collections.abc import Iterable
@@ -252,6 +253,8 @@ class Layer:
     input_dtype = np.float32
     supports_masking = False
     makes_mask = False  # can it mask steps that are not masked below?
+    _said = None  # what a user's class was made with, where that is plain values alone
+    _shapes_built_for = None  # the arguments of a user's build by name
     says_call = False  # does the user's class say what it computes in `call`?
     batch_dependent = False  # does one sample's result in training depend on the others?
     _positional = ()  # what may follow the inputs in a call
@@ -263,6 +266,7 @@ class Layer:
         {
             *("check_call", "check_mask", "has_states", "plan", "repair_rank", "sizes_of_states"),
             *("grouped", "groups_of_states", "states_beside", "sublayers", "takes_several"),
+            "cell_variables",
         }
     )  # what dir() does not show
 
@@ -272,6 +276,12 @@ class Layer:
             from fastrnn.layers import own
 
             own.adopt(cls)
+
+    def __new__(cls, *args, **kwargs):
+        layer = super().__new__(cls)
+        if not cls.__module__.startswith("fastrnn."):
+            layer._said = _said(cls, args, kwargs)
+        return layer
 
     def __init__(
         self,
@@ -849,20 +859,132 @@ class Layer:
     # --- config ---
 
     def get_config(self) -> dict[str, Any]:
+        """What from_config makes a layer like this of. A user's class without one is made again
+        with what it was made with, where that is plain values; others have to say get_config."""
         config = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+        users = own_class(type(self))
+        if users is not None and users.get_config is Layer.get_config:
+            if self._said is None:
+                raise NotImplementedError(
+                    f"layer {self.name!r} ({users.__name__}) cannot be saved: it was made with "
+                    "other than numbers, strings, bools, None and lists and dicts of these, so "
+                    f"{users.__name__} has to say get_config(), whose dict from_config takes"
+                )
+            for name in _not_taken(users):
+                if config[name] is not False:
+                    del config[name]
+            config |= self._said
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         return config
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        if own_class(cls) is None:
+            return cls(**config)
+        more = {name: config[name] for name in _not_taken(cls) if name in config}
+        layer = cls(**{name: value for name, value in config.items() if name not in more})
+        if more.get("trainable") is False:
+            layer.trainable = False
+        return layer
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """What build_from_config builds a layer like this of."""
+        shapes = self._shapes_built_for
+        if shapes is None:
+            return None if self.input_shape is None else {"input_shape": self.input_shape}
+        if len(shapes) == 1:
+            return {"input_shape": next(iter(shapes.values()))}
+        return {"shapes_dict": shapes}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build the layer for the shapes that get_build_config said."""
+        if "input_shape" in config:
+            self.build(config["input_shape"])
+        elif "shapes_dict" in config:
+            self.build(**config["shapes_dict"])
+
+    # --- files ---
+
+    def _own_variables(self):
+        """The weights of the layer that are of no layer within, in the order of files."""
+        return variables_within(self) if self.says_call else self._variables
+
+    cell_variables: Any = ()  # those of them that files have in a group of the cell
+
+    def _filed_variables(self):
+        return [v for v in self._own_variables() if v not in self.cell_variables]
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Put the layer's own weights into a dict: "0", "1", ...; users' classes may override it,
+        with load_own_variables."""
+        for place, variable in enumerate(self._filed_variables()):
+            store[str(place)] = variable.value
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """Take them from such a dict."""
+        variables = self._filed_variables()
+        if len(store) != len(variables):
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}): expected {len(variables)} weights, "
+                f"the file has {len(store)}"
+            )
+        for place, variable in enumerate(variables):
+            variable.assign(store[str(place)])
 
     def __dir__(self):
         return [name for name in super().__dir__() if name not in self._hidden_names]
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def own_class(cls) -> type | None:
+    """The user's class that this is, or that it was made from for a model of a graph; None for a
+    class of fastrnn."""
+    cls = vars(cls).get("_made_from", cls)
+    return None if cls.__module__.startswith("fastrnn.") else cls
+
+
+def _said(cls, args, kwargs):
+    """The arguments of a user's constructor by name with its defaults, or None where they are not
+    plain values."""
+    signature = inspect.signature(cls.__init__)
+    try:
+        bound = signature.bind(None, *args, **kwargs)
+    except TypeError:
+        return None
+    bound.apply_defaults()
+    said = dict(bound.arguments)
+    for place, (name, parameter) in enumerate(signature.parameters.items()):
+        if parameter.kind is parameter.VAR_KEYWORD:
+            said |= said.pop(name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            if said.pop(name):
+                return None
+        elif not place:
+            del said[name]
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            return None
+    for name in ("name", "trainable", "dtype"):
+        said.pop(name, None)
+    return copy.deepcopy(said) if _is_plain(said) else None
+
+
+def _not_taken(cls):
+    """What of the config of all layers a user's constructor does not take."""
+    known = inspect.signature(cls.__init__).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return []
+    return [name for name in ("name", "trainable", "dtype") if name not in known]
+
+
+def _is_plain(value):
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 def layers_within(attributes) -> list[Layer]:
@@ -892,7 +1014,7 @@ def variables_within(layer) -> list[Variable]:
         for part in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(part, Variable):
                 found[part] = None
-    return sorted(found, key=lambda variable: not variable.trainable)
+    return sorted(found, key=lambda variable: (not variable.trainable, variable.number))
 
 
 def _handed_out(array, x):

@@ -165,6 +165,8 @@ def written(args):
     """The arguments of a call in the form in which Keras writes them."""
     if isinstance(args, (list, tuple)):
         return type(args)(written(part) for part in args)
+    if isinstance(args, dict):
+        return {key: written(part) for key, part in args.items()}
     if isinstance(args, slice):
         parts = {"start": args.start, "stop": args.stop, "step": args.step}
         return {"class_name": "__slice__", "config": parts}
@@ -176,12 +178,17 @@ def written(args):
     return args.item() if isinstance(args, (np.generic, np.ndarray)) else args
 
 
-def read(value):
-    """What `written` made of a constant. Raises ValueError for anything else."""
+def read(value, others=False):
+    """What `written` made of a constant. others: also of text and dicts. Raises ValueError for
+    anything else."""
     if isinstance(value, (list, tuple)):
-        return type(value)(read(part) for part in value)
+        return type(value)(read(part, others) for part in value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
+    if others and (isinstance(value, str) or isinstance(value, dict) and "class_name" not in value):
+        if isinstance(value, str):
+            return value
+        return {key: read(part, others) for key, part in value.items()}
     described = value if isinstance(value, dict) else {}
     name, config = described.get("class_name"), described.get("config")
     if name == "__ellipsis__":

@@ -48,7 +48,8 @@ def _built(build):
     """A user's `build`, which runs once, and after which shapes are known."""
     if getattr(build, "once", False):
         return build
-    names = [*inspect.signature(build).parameters][1:]
+    signature = inspect.signature(build)
+    names = [*signature.parameters][1:]
 
     @functools.wraps(build)
     def built(self, *shapes, **named):
@@ -62,6 +63,8 @@ def _built(build):
             self._building = not outermost
         if outermost:
             self.built = True
+            said = signature.bind(self, *shapes, **named).arguments
+            self._shapes_built_for = {name: said[name] for name in names if name in said}
             if len(shapes) == 1 and self.input_shape is None:
                 self.input_shape = shapes[0]
             if self._initial_weights is not None:
@@ -253,8 +256,10 @@ def _build(layer, shapes, template):
     build, builtin = type(layer).build, layer.as_builtin()
     positional, named = _shapes_of_call(layer, shapes, template)
     if getattr(build, "once", False):
-        if named and not {*named} <= {*build.names}:
-            positional, named = (next(iter(named.values())),), {}
+        if named:
+            taken = {name: shape for name, shape in named.items() if name in build.names}
+            positional = () if taken else (next(iter(named.values())),)
+            named = taken
         layer.build(*positional, **named)
         return
     if type(builtin).create_weights is not base.Layer.create_weights:

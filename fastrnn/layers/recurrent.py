@@ -262,7 +262,7 @@ class OneCell(Recurrent):
     masks_each_gate = False  # has each gate a dropout mask of its own where x alone is dropped?
     recurrent_activation = staticmethod(activations.linear)
     _hidden_names = Recurrent._hidden_names | {
-        "cell", "masks_each_gate", "new_recurrence", "state_shape",
+        "cell", "cell_variables", "masks_each_gate", "new_recurrence", "state_shape",
     }  # fmt: skip
 
     kernel_initializer, kernel_regularizer, kernel_constraint = WeightOptions.properties("_kernel")
@@ -318,6 +318,11 @@ class OneCell(Recurrent):
             self.bias = self._bias.add_to(holder, "bias", self._bias_shape(), self._initial_bias)
         codes = engine_activation(self.activation), engine_activation(self.recurrent_activation)
         self._codes = None if None in codes else codes  # None: the layer runs in NumPy
+
+    @property
+    def cell_variables(self):
+        known = [vars(self).get(name) for name in ("kernel", "recurrent_kernel", "bias")]
+        return [variable for variable in known if variable is not None]
 
     def _kernel_shapes(self, input_shape):
         """Those of kernel and recurrent kernel."""

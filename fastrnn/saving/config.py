@@ -17,7 +17,8 @@ from fastrnn.layers.operation import OPERATIONS, read
 from fastrnn.models import Functional, Model, Sequential
 from fastrnn.saving import legacy, tf_operations
 from fastrnn.saving.guard import of_values, values_of
-from fastrnn.utils import get_custom_objects, get_registered_object
+from fastrnn.subclassed import is_made_of_tensors
+from fastrnn.utils import custom_object_scope, get_custom_objects, get_registered_object
 
 MAX_BYTES = 4 << 20  # of JSON
 MAX_LAYERS = 500
@@ -81,22 +82,30 @@ class Loader:
 
     def _model(self, entry, depth):
         class_name, config = _class_and_config(entry)
+        users = self._users_class(entry, class_name)
+        if users is not None:
+            model = self.of_user(users, entry, config, depth)
+            if not isinstance(model, Model):
+                raise ValueError(f"expected a model, received {type(model).__name__}")
+            return model
         if class_name in ("Functional", "Model"):
             return self._functional(config, depth)
         if class_name != "Sequential":
+            name = entry.get("registered_name") or class_name
             raise ValueError(
                 f"model of class {class_name!r}: expected Sequential or Functional; what its class "
-                "computes is not in the file"
+                f"computes is not in the file: pass custom_objects={{{name!r}: the class}}"
             )
+        return self._sequential(entry, config, depth)
+
+    def _sequential(self, entry, config, depth, cls=Sequential):
         if not isinstance(config.get("layers"), list):
             raise ValueError(f"layers: expected a list, received {config.get('layers')!r}")
         name = config.get("name")
-        model = Sequential(
-            name=None if name is None else check_name(name),
-            trainable=bool(config.get("trainable", True)),
-        )
+        model = self._empty(cls, config, None if name is None else check_name(name))
         self.restrict(model)
-        for described in config["layers"]:
+        made = bool(model.layers)  # a user's constructor adds layers itself
+        for described in [] if made else config["layers"]:
             layer = self.layer(described, depth + 1)
             where = f"layer {layer.name!r} ({described['class_name']})"
             with values_of(where, value_errors=False):
@@ -108,7 +117,16 @@ class Loader:
             model.build(tuple(shape))
         return model
 
-    def _functional(self, config, depth):
+    def _empty(self, cls, config, name):
+        if cls is Sequential:
+            return cls(name=name, trainable=bool(config.get("trainable", True)))
+        kept = ("name", "trainable", "dtype", "layers", "build_input_shape")
+        model = cls(name=name, **{k: v for k, v in config.items() if k not in kept})
+        if config.get("trainable") is False:
+            model.trainable = False
+        return model
+
+    def _functional(self, config, depth, cls=Model):
         """The model of a graph of layers."""
         nodes, made = Nodes(config), {}
         for name, entry in nodes.entries.items():
@@ -141,16 +159,22 @@ class Loader:
         ends = []
         for what in ("input_layers", "output_layers"):
             structure = nodes.ends(what)
+            if what == "output_layers":
+                structure = _mapped(lambda place: _from_0(place, nodes, made), structure)
             for place in _places_in(structure):
                 if place not in known:
                     raise ValueError(f"{what}: expected an output of a layer, received {place}")
             ends.append(_mapped(known.__getitem__, structure))
         name = config.get("name")
-        return Model(
-            *ends,
-            name=None if name is None else check_name(name),
-            trainable=bool(config.get("trainable", True)),
-        )
+        name = None if name is None else check_name(name)
+        if cls is Model:
+            return Model(*ends, name=name, trainable=bool(config.get("trainable", True)))
+        kept = ("name", "trainable", "layers", "input_layers", "output_layers")
+        more = {key: value for key, value in config.items() if key not in kept}
+        model = cls(inputs=ends[0], outputs=ends[1], name=name, **more)
+        if config.get("trainable") is False:
+            model.trainable = False
+        return model
 
     def layer(self, entry, depth=0):
         """A layer from {"class_name": ..., "config": ...}."""
@@ -175,17 +199,14 @@ class Loader:
                 raise ValueError(f"unknown operation {class_name!r}")
             options = {k: v if isinstance(v, str) else read(v) for k, v in config.items()}
             return OPERATIONS[class_name](**options)
-        if registered in self.custom or class_name in self.custom:
-            cls = self.custom.get(registered, self.custom.get(class_name))
-            return cls.from_config(config)
+        users = self._users_class(entry, class_name)
+        if users is not None:
+            return self.of_user(users, entry, config, depth)
         name, config = legacy.update_layer(class_name, config, self.version)
         if name == "Lambda":
             if _has_code(config) and config.get("name") not in self.custom:
                 _refuse_code(class_name)
             return layers.Lambda.from_config(config, self.custom)
-        own = get_registered_object(registered or class_name)
-        if own is not None and (registered is not None or name not in layers.CLASSES):
-            return own.from_config(config)
         if registered is not None or name not in layers.CLASSES:
             if class_name in _HOLDS_CODE:
                 _refuse_code(class_name)
@@ -203,6 +224,42 @@ class Loader:
             ):
                 config[key] = self._object(value)
         return layers.CLASSES[name](**config)
+
+    def _users_class(self, entry, class_name):
+        """The caller's own class for this entry, or None."""
+        registered = entry.get("registered_name")
+        if registered in self.custom or class_name in self.custom:
+            return self.custom.get(registered, self.custom.get(class_name))
+        if registered is None and (class_name in layers.CLASSES or class_name in layers.MODELS):
+            return None
+        return get_registered_object(registered or class_name)
+
+    def of_user(self, cls, entry, config, depth=0):
+        """A layer or model of the caller's own class, which its from_config makes; built as its
+        build_config says."""
+        config = legacy.update_own(cls, config, self.version)
+        with custom_object_scope(self.custom):
+            layer = self._of_user(cls, entry, config, depth)
+            shapes = entry.get("build_config")
+            if isinstance(layer, layers.Layer):
+                self.restrict(layer)
+                if isinstance(shapes, dict) and not layer.built and _builds(layer):
+                    layer.build_from_config(_with_tuples(shapes))
+        return layer
+
+    def _of_user(self, cls, entry, config, depth):
+        makes = getattr(cls.from_config, "__func__", None)
+        if makes in (Sequential.from_config.__func__, Model.from_config.__func__):
+            return self.by_default(cls, config, entry, depth)
+        return cls.from_config(config)
+
+    def by_default(self, cls, config, entry=None, depth=0):
+        """A model of a user's class, as its from_config makes it unless the class says its own."""
+        if issubclass(cls, Sequential):
+            return self._sequential(entry or {}, config, depth, cls)
+        if {"layers", "input_layers", "output_layers"} <= {*config} and is_made_of_tensors(cls):
+            return self._functional(config, depth, cls)
+        return layers.Layer.from_config.__func__(cls, config)
 
     def _object(self, value):
         """A name or config, or the caller's own object for it."""
@@ -328,11 +385,11 @@ class Constant:
 
 class Call:
     """A call of a layer in a config. args, named: its tensors by position and by name, each (name
-    of a layer, call, place) or a list of such, and Constants; options: what else it said; mask: as
-    named."""
+    of a layer, call, place) or a list of such, and Constants; options: what else it said; masks:
+    those of named that are masks."""
 
-    def __init__(self, args, named, options, mask=None):
-        self.args, self.named, self.options, self.mask = args, named, options, mask
+    def __init__(self, args, named, options, masks=None):
+        self.args, self.named, self.options, self.masks = args, named, options, masks or {}
 
     def tensors(self):
         for structure in (*self.args, *self.named.values()):
@@ -381,6 +438,8 @@ class Nodes:
             called = _operation_call if _is_operation(entry) else _call
             if entry["class_name"] in tf_operations.CLASSES:
                 called = _tf_call
+            elif called is _call and isinstance(node, dict) and _may_be_own(entry):
+                called = _own_call
             self.calls[name, number] = called(node, name)
 
     def ends(self, what):
@@ -410,7 +469,12 @@ class Nodes:
             elif entry["class_name"] == "Masking":
                 makers[call.args[0]] = entry["config"].get("mask_value", 0)
         for call in self.calls.values():
-            for mask in call.mask if isinstance(call.mask, list) else [call.mask]:
+            each = [
+                (name, part)
+                for name, mask in call.masks.items()
+                for part in (mask if isinstance(mask, list) else [mask])
+            ]
+            for argument, mask in each:
                 if mask is None:
                     continue
                 kind, source, others = masks.get(mask[0], (None, None, None))
@@ -418,7 +482,7 @@ class Nodes:
                     if kind in ("Any", "ConvertToTensor"):
                         kind, source, others = masks.get(source[0], (None, None, None))
                 if kind != "NotEqual" or source not in makers or others != [makers[source]]:
-                    call.named["mask"] = call.mask
+                    call.named[argument] = call.masks[argument]
 
 
 def _is_operation(entry):
@@ -495,7 +559,7 @@ def _call(node, name):
             [_structure(arg, where) for arg in args if arg is not None],
             named,
             _options(kwargs, where),
-            None if mask is None else _each_mask(mask, f"mask of layer {name!r}"),
+            None if mask is None else {"mask": _each_mask(mask, f"mask of layer {name!r}")},
         )
     if not isinstance(node, list) or not node:
         raise ValueError(f"{where}: expected a list, received {node!r:.100}")
@@ -510,6 +574,77 @@ def _call(node, name):
         others |= _options(options, where, kept=["training"])
         tensors.append(_structure(part[:3], where))
     return Call([tensors if len(tensors) > 1 else tensors[0]], named, others)
+
+
+def _may_be_own(entry):
+    """Is this no layer of fastrnn by its name, or the user's own of that name?"""
+    registered, name = entry.get("registered_name"), entry["class_name"]
+    known = name in layers.CLASSES or name in layers.MODELS or name == "Model"
+    return not known or registered not in (None, name)
+
+
+def _own_call(node, name):
+    """A call of a layer of the user's own, with tensors and constants wherever it takes them."""
+    where = f"inputs of layer {name!r}"
+    args, kwargs = node.get("args"), node.get("kwargs") or {}
+    if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+        raise ValueError(f"{where}: expected args and kwargs")
+
+    def part_of(arg, depth=0):
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{where}: more than {MAX_DEPTH} lists in each other")
+        if _is_tensor(arg):
+            return _structure(arg, where)
+        if isinstance(arg, (list, tuple)) and any(map(_holds_tensor, arg)):
+            return [part_of(part, depth + 1) for part in arg]
+        if isinstance(arg, dict) and any(map(_holds_tensor, arg.values())):
+            return {key: part_of(part, depth + 1) for key, part in arg.items()}
+        try:
+            return Constant(read(arg, others=True))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+    masks = {k: v for k, v in kwargs.items() if k.endswith("mask") and _holds_tensor(v)}
+    training = kwargs.get("training")
+    options = {} if training is None else {"training": bool(training)}
+    named = {k: part_of(v) for k, v in kwargs.items() if k not in masks and k != "training"}
+    masks = {k: _each_mask(v, f"{k} of layer {name!r}") for k, v in masks.items()}
+    return Call([part_of(arg) for arg in args], named, options, masks)
+
+
+def _holds_tensor(value, depth=0):
+    if _is_tensor(value):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    listed = isinstance(value, (list, tuple, dict)) and depth <= MAX_DEPTH
+    return listed and any(_holds_tensor(part, depth + 1) for part in parts)
+
+
+def _from_0(place, nodes, made):
+    """The place of an output of a user's model of a graph, whose calls Keras counts from 1."""
+    name, call, at = place
+    if name in nodes.entries and _may_be_own(nodes.entries[name]):
+        if isinstance(made[name], Functional) and call:
+            return name, call - 1, at
+    return place
+
+
+def _builds(layer):
+    """Does a user's class say how it is built? Others are by being called."""
+    cls = type(layer)
+    own_way = cls.build_from_config is not layers.Layer.build_from_config
+    return own_way or isinstance(layer, Model) or hasattr(cls.build, "once")
+
+
+def _with_tuples(shapes):
+    """Shapes as tuples, which JSON has as lists."""
+    if isinstance(shapes, dict):
+        return {key: _with_tuples(shape) for key, shape in shapes.items()}
+    if isinstance(shapes, list):
+        if all(size is None or isinstance(size, int) for size in shapes):
+            return tuple(shapes)
+        return [_with_tuples(shape) for shape in shapes]
+    return shapes
 
 
 def _options(given, where, kept=()):
@@ -597,11 +732,11 @@ def within(layer):
 
 def model_config(model) -> dict:
     """The model as {"class_name": ..., "config": ...} in Keras's form."""
-    if type(model) not in (Sequential, Functional):
+    if not isinstance(model, Model):
         raise ValueError(f"model: expected a model, received {type(model).__name__}")
     for layer in model.layers:
         check_name(layer.name)
-    return model.described()
+    return layers.serialize(model)
 
 
 def compile_config(model) -> dict | None:

@@ -1,5 +1,6 @@
 """Configs and weights of Keras 1 and 2 in today's terms."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -116,21 +117,38 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
     axis = config.get("axis")
     if isinstance(axis, list) and len(axis) == 1:
         config["axis"] = axis[0]
-    if "dtype" in config and class_name != "InputLayer":
-        policy = config.pop("dtype")
-        if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
-            policy = policy["config"].get("name")
-        if policy not in (None, "float32"):
-            warnings.warn(
-                f"layer {config.get('name')!r} of dtype {policy} will compute in float32",
-                stacklevel=2,
-            )
+    if class_name != "InputLayer":
+        _drop_dtype(config)
     for key, value in config.items():
         if version < 3 and key in ("activation", "recurrent_activation"):
             config[key] = _activation(value)
         elif key.endswith("_initializer") and isinstance(value, dict):
             config[key] = _initializer(value)
     return class_name, config
+
+
+def update_own(cls, config: dict, version: int) -> dict:
+    """The config of a layer of a user's class, for its from_config."""
+    config = dict(config)
+    builtin = next((c.__name__ for c in cls.__mro__ if c.__module__.startswith("fastrnn.")), None)
+    if builtin in ("Layer", "Model", "Functional", "Sequential", None):
+        if isinstance(config.get("dtype"), dict):  # a policy
+            _drop_dtype(config)
+        return config
+    taken = inspect.signature(cls.__init__).parameters
+    own = {key: value for key, value in config.items() if key in taken and key != "dtype"}
+    return {**update_layer(builtin, config, version)[1], **own}
+
+
+def _drop_dtype(config):
+    policy = config.pop("dtype", None)
+    if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
+        policy = policy["config"].get("name")
+    if policy not in (None, "float32"):
+        warnings.warn(
+            f"layer {config.get('name')!r} of dtype {policy} will compute in float32",
+            stacklevel=3,
+        )
 
 
 def _activation(value):

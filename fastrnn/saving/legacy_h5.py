@@ -22,7 +22,11 @@ def write(model, include_optimizer=True, test=None) -> bytes:
     file.attributes["keras_version"] = KERAS_VERSION
     file.attributes["backend"] = "tensorflow"
     file.attributes["model_config"] = json.dumps(
-        {"class_name": described["class_name"], "config": described["config"]}
+        {
+            key: described[key]
+            for key in ("class_name", "config", "build_config")
+            if key in described
+        }
     )
     _write_weights(file.create_group("model_weights"), model)
     compiled = config.compile_config(model) if include_optimizer else None
@@ -108,6 +112,12 @@ def read(data: bytes, custom_objects=None, compile=True):
     model = loader.model(described)
     if model.built:
         read_weights(model, group)
+    elif any(_names(group.group(name), "weight_names") for name in _names(group, "layer_names")):
+        raise ValueError(
+            f"model {model.name!r} ({type(model).__name__}): the file has weights, and not for "
+            "which shapes the model is built, as Keras's .h5 files of such models; "
+            "call a new model on data and use load_weights"
+        )
     self_test.replay(model, root)
     if compile and root.has_attribute("training_config"):
         compiled = config.parse(_text(root, "training_config"), "training_config")

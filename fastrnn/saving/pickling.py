@@ -3,6 +3,7 @@
 import inspect
 import warnings
 
+from fastrnn.layers.base import own_class
 from fastrnn.saving import config, weights
 from fastrnn.variable import unchanging
 
@@ -14,7 +15,7 @@ def reduce(model):
     with unchanging():
         state = model.optimizer.state() if compiled and model.optimizer else {}
         arrays = model.get_weights()
-    return restore, (described, _own_objects(model), arrays, compiled, list(state.values()))
+    return restore, (described, own_objects(model), arrays, compiled, list(state.values()))
 
 
 def restore(described, own, arrays, compiled, state):
@@ -36,15 +37,15 @@ def compile_as(clone, model):
         warnings.simplefilter("ignore")
         compiled = config.compile_config(model)
     if compiled is not None:
-        config.Loader(_own_objects(model)).compile(clone, compiled)
+        config.Loader(own_objects(model)).compile(clone, compiled)
 
 
-def _own_objects(model):
+def own_objects(model):
     """name -> the user's own classes and functions in a model, which a pickle only refers to."""
     found = {}
 
     def look(thing, depth):
-        kind = thing if inspect.isfunction(thing) else type(thing)
+        kind = thing if inspect.isfunction(thing) else own_class(type(thing)) or type(thing)
         saved = kind is thing or hasattr(thing, "get_config")
         if saved and kind.__module__.partition(".")[0] != "fastrnn":
             found[kind.__name__] = kind

@@ -81,9 +81,10 @@ def _named(model):
     """name -> variable. Layers go by class and number, as they do in Keras 3's files, since the
     names that they get by themselves differ from one run of a program to the next."""
     named = {}
-    for path, _, variables in weights.places(model):
-        for variable in variables:
-            named[f"{path.replace('layers/', '')}{variable.name}"] = variable
+    for path, _, variables, _ in weights.places(model):
+        for n, variable in enumerate(variables):
+            name = f"{path.replace('layers/', '')}{variable.name}"
+            named[f"{name}_{n}" if name in named else name] = variable
     return named
 
 

@@ -4,16 +4,21 @@ A .weights.h5 file, and the same within a .keras file: each layer's variables un
 `layers/<class in snake case, numbered>/vars/0`, ..., the optimizer's under `optimizer/vars`.
 """
 
+import contextlib
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.layers import GroupQueryAttention, StackedRNNCells
+from fastrnn.layers import GroupQueryAttention
+from fastrnn.layers.base import Layer, own_class
 from fastrnn.layers.recurrent import OneCell
-from fastrnn.models import Model
+from fastrnn.models import MODEL_KINDS, Model
 from fastrnn.saving import hdf5_reader, hdf5_writer, self_test
+from fastrnn.saving.guard import values_of
+from fastrnn.tape import value_of
 from fastrnn.utils import snake_case
-from fastrnn.variable import Change
+from fastrnn.variable import Change, Variable
 
 _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "layers"
 
@@ -22,40 +27,107 @@ _INNER = (  # names of layers within others, in the order in which Keras tries t
     "output_dense", "_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense",
 )  # fmt: skip
 
+_OF_LAYERS = {"_input_layer", "_layer", "_layers", "_stages"}  # which hold layers of others
+
 _CLASSES = {GroupQueryAttention: "GroupedQueryAttention"}  # as Keras calls them in itself
 
 
+class Place(NamedTuple):
+    """Where the weights of a layer itself are: the path of its group, its name there, its own
+    weights, and the layer, None for what is no layer of fastrnn's."""
+
+    path: str
+    name: str
+    variables: list[Variable]
+    layer: Layer | None
+
+
 def places(layer, path="", seen=None):
-    """(path of its group, its name, its own variables) of a layer and of all layers in it, of one
-    that is met several times only once."""
+    """The Places of a layer and of all layers in it, of one that is met several times only once."""
     seen = set() if seen is None else seen
     if layer in seen:
         return
     seen.add(layer)
-    own = layer._variables
     if isinstance(layer, OneCell):
-        kind = snake_case(type(layer).__name__).removesuffix("1d").removesuffix("2d")
-        yield f"{path}cell/", f"{layer.name}/{kind}_cell", own
-        own = []
-    yield path, layer.name, own
-    counts = {}
-    for inner in layer.sublayers:
-        if isinstance(layer, (Model, StackedRNNCells)):
-            name = snake_case(_CLASSES.get(type(inner), type(inner).__name__))
-            counts[name] = counts.get(name, -1) + 1
-            name = f"{name}_{counts[name]}" if counts[name] else name
-            name = f"{'layers' if isinstance(layer, Model) else 'cells'}/{name}"
-        else:
-            name = next(n for n in _INNER if getattr(layer, n, None) is inner)
-        yield from places(inner, f"{path}{name}/", seen)
+        builtin = type(layer.as_builtin()).__name__
+        kind = snake_case(builtin).removesuffix("1d").removesuffix("2d")
+        yield Place(f"{path}cell/", f"{layer.name}/{kind}_cell", layer.cell_variables, None)
+    yield Place(path, layer.name, layer._filed_variables(), layer)
+    for name, part in _parts(layer):
+        if isinstance(part, Layer):
+            yield from places(part, f"{path}{name}/", seen)
+        elif isinstance(part, (list, tuple, dict)):
+            yield from _places_in(part, f"{path}{name}/", seen, [])
+
+
+def _places_in(container, path, seen, above):
+    """Those in a list or dict, whose layers Keras names after their classes."""
+    counts, above = {}, [*above, container]
+    for part in container.values() if isinstance(container, dict) else container:
+        inner = isinstance(part, (list, tuple, dict))
+        if not inner and not isinstance(part, Layer):
+            continue
+        name = "container" if inner else _class_in_files(part)
+        counts[name] = counts.get(name, -1) + 1
+        name = f"{path}{name}_{counts[name]}/" if counts[name] else f"{path}{name}/"
+        if not inner:
+            yield from places(part, name, seen)
+        elif not any(part is one for one in above):
+            yield from _places_in(part, name, seen, above)
+
+
+def _class_in_files(layer):
+    users, cls = own_class(type(layer)), type(layer)
+    name = users.__name__ if users else getattr(layer, "class_name", cls.__name__)
+    return snake_case(_CLASSES.get(cls, name))
+
+
+def _parts(layer):
+    """(name, layer or container of layers) of what is in a layer, in the order in which Keras meets
+    them: that of the names, those with _ at last; of models of a graph, layers first."""
+    is_model = isinstance(layer, Model)
+    if is_model:
+        parts = {"layers": layer.layers}
+    elif hasattr(layer, "cells"):
+        parts = {"cells": layer.cells}
+    else:
+        inner = layer.as_builtin().sublayers
+        parts = {next(n for n in _INNER if getattr(layer, n, None) is one): one for one in inner}
+    users = own_class(type(layer))
+    if users is None:
+        return [*parts.items()]
+    if isinstance(layer, MODEL_KINDS):
+        first, parts = [*parts.items()], {}
+    else:
+        first = []
+    for name in _names_of_user(layer):
+        with contextlib.suppress(Exception):  # of a property
+            parts.setdefault(name, getattr(layer, name))
+    return first + sorted(parts.items(), key=lambda part: (part[0].startswith("_"), part[0]))
+
+
+def _names_of_user(layer):
+    """The names of what a user's class, and nothing of fastrnn, gave a layer."""
+    users, of_fastrnn = set(vars(layer)), set()
+    for cls in type(layer).__mro__:
+        (of_fastrnn if cls.__module__.startswith(("fastrnn.", "builtins")) else users).update(
+            vars(cls)
+        )
+    return {name for name in users - of_fastrnn - _OF_LAYERS if not name.startswith("__")}
 
 
 def write(model, include_optimizer=True, test=None) -> bytes:
     """The bytes of a .weights.h5 file. test: what self_test.make made."""
     file = hdf5_writer.Group()
-    for path, name, variables in places(model):
+    for path, name, variables, layer in places(model):
         group = file.create_group(f"{path}vars")
         group.attributes["name"] = name.rpartition("/")[2]
+        if _says(layer, "save_own_variables"):
+            store = {}
+            layer.save_own_variables(store)
+            for key, array in store.items():
+                group[str(key)] = np.asarray(value_of(array))
+            continue
         for i, variable in enumerate(variables):
             group[str(i)] = variable.value
     if include_optimizer and model.optimizer:
@@ -67,6 +139,11 @@ def write(model, include_optimizer=True, test=None) -> bytes:
     return file.to_bytes()
 
 
+def _says(layer, method):
+    """Has a user's class a method of its own in the place of that of all layers?"""
+    return layer is not None and getattr(type(layer), method) is not getattr(Layer, method)
+
+
 def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
     """Give a built model the weights of a .weights.h5 file, all or none, and the state of its
     optimizer, if it is compiled and the file has one.
@@ -76,17 +153,30 @@ def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
     """
     wanted = optimizer and model.optimizer is not None
     state = _numbered(root, "optimizer/vars") if wanted else None
-    taken, misfits = [], []
-    for path, name, variables in places(model):
+    taken, misfits, own = [], [], []
+    for path, name, variables, layer in places(model):
+        where = f"layer {name!r} (group {path}vars)"
+        if _says(layer, "load_own_variables"):
+            group = root.find(f"{path}vars")
+            own.append((where, layer, {} if group is None else group))
+            continue
         arrays = _numbered(root, f"{path}vars")
         if arrays is None:
             arrays = _numbered(root, f"{path}vars".replace("layers", _BEFORE_2_14))
-        misfit = mismatch(f"layer {name!r} (group {path}vars)", variables, arrays or [])
+        misfit = mismatch(where, variables, arrays or [])
         if misfit is None:
             taken += zip(variables, arrays or [], strict=True)
         else:
+            if layer is not None and not layer.built and not variables:
+                misfit += f"; {type(layer).__name__} is not built: its build, or that of the layer "
+                misfit += "around it, has to make all weights, or say build_from_config"
             misfits.append(misfit)
-    assign(taken, misfits, skip_mismatch)
+    with Change([variable for variable, _ in taken]):
+        assign(taken, misfits, skip_mismatch)
+        for where, layer, group in own:
+            store = {name: group.array(name) for name in (group and group.links)}
+            with values_of(where):
+                layer.load_own_variables(store)
     if state is not None:
         set_optimizer_state(model, state, later)
 
@@ -154,4 +244,6 @@ def _numbered(root, path) -> list[np.ndarray] | None:
 
 
 def is_weights_file(root: hdf5_reader.Group) -> bool:
-    return "layers" in root or _BEFORE_2_14 in root
+    """Has a file the weights where Keras 3 has them, and no names of layers as older ones?"""
+    older = root.has_attribute("layer_names") or root.has_attribute("layer_names0")
+    return not older and "model_weights" not in root and bool(root.links)
