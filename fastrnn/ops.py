@@ -1773,9 +1773,8 @@ def convert_to_numpy(x):
 
 def _tensors(structure):
     """With an array in the place of each number."""
-    return _each(
-        lambda x: x if isinstance(x, (Source, np.ndarray)) else convert_to_tensor(x), structure
-    )
+    numbers = (int, float, np.generic)
+    return _each(lambda x: convert_to_tensor(x) if isinstance(x, numbers) else x, structure)
 
 
 def _each(function, structure, *others):

@@ -23,6 +23,7 @@ class Generator(np.random.Generator):
 
 
 _generator = Generator(np.random.PCG64())
+_restarts = 0
 
 
 def check_seed(seed) -> int:
@@ -38,7 +39,9 @@ def check_seed(seed) -> int:
 
 def set_seed(seed: int) -> None:
     """Restart the global stream from `seed`; generators handed out before restart with it."""
+    global _restarts
     fresh = np.random.default_rng(check_seed(seed))
+    _restarts += 1
     _generator.bit_generator.state = fresh.bit_generator.state
 
 

@@ -380,6 +380,9 @@ def test_the_real_libraries_are_never_imported(tmp_path):
          "ConvLSTM2D"),
         ("import keras.applications", "ModuleNotFoundError", "keras.applications", "layers"),
         ("import tensorflow as tf; tf.Graph", "AttributeError", "tensorflow.Graph", "keras"),
+        ("import tensorflow as tf; tf.reduce_men", "AttributeError", "tensorflow.reduce_men",
+         "reduce_mean"),
+        ("from keras.ops import fft", "ModuleNotFoundError", "keras.ops.fft", "numpy.fft"),
     ],
 )  # fmt: skip
 def test_a_missing_name_says_which_and_what_there_is(tmp_path, statement, kind, name, offer):
@@ -433,6 +436,121 @@ def test_what_fastrnn_has_is_where_keras_has_it(tmp_path):
     missing = code(f"import sys\nsys.stdin = open('names.json')\n{OURS}", tmp_path).split()
     # The first is an initializer in fastrnn.
     assert set(missing) <= {"keras.layers.Identity"}
+
+
+# what is written -> the dtype and the numbers that TensorFlow gives
+TENSORFLOW = {
+    "tf.argmax(f)": ("int64", [1, 1, 1]),
+    "tf.argmax(f, 1, output_type=tf.int32)": ("int32", [2, 2]),
+    "tf.argsort(f, direction='DESCENDING')": ("int32", [2, 1, 0, 2, 1, 0]),
+    "tf.boolean_mask(f, f > 2)": ("float32", [3, 4, 5, 6]),
+    "tf.boolean_mask(f, [True, False])": ("float32", [1, 2, 3]),
+    "tf.cast(2.7, tf.int32)": ("int32", [2]),
+    "tf.clip_by_global_norm([f, f], 2.)[1]": ("float32", [13.490738]),
+    "tf.clip_by_norm(f, 2.)[0]": ("float32", [0.20965695, 0.4193139, 0.62897086]),
+    "tf.cumsum(f)": ("float32", [1, 2, 3, 5, 7, 9]),
+    "tf.cumsum(f, 1, exclusive=True, reverse=True)": ("float32", [5, 3, 0, 11, 6, 0]),
+    "tf.fill([2], 1)": ("int32", [1, 1]),
+    "tf.gather(f, [0, 2], axis=1)": ("float32", [1, 3, 4, 6]),
+    "tf.gather(f, [[0], [2]], batch_dims=1)": ("float32", [1, 6]),
+    "tf.gather_nd(f, [[0, 1], [1, 2]])": ("float32", [2, 6]),
+    "tf.linalg.band_part(f, 0, -1)": ("float32", [1, 2, 3, 0, 5, 6]),
+    "tf.linalg.matvec(f, [1., 2, 3])": ("float32", [14, 32]),
+    "tf.math.confusion_matrix([0, 1], [1, 1])": ("int32", [0, 1, 0, 1]),
+    "tf.math.divide_no_nan(f[0], 0.)": ("float32", [0, 0, 0]),
+    "tf.math.floordiv(i[0], 2)": ("int32", [0, 1, 1]),
+    "tf.math.reduce_logsumexp(f, 1)": ("float32", [3.407606, 6.407606]),
+    "tf.math.reduce_std(f)": ("float32", [1.7078252]),
+    "tf.math.reduce_variance(f, axis=0)": ("float32", [2.25, 2.25, 2.25]),
+    "tf.math.top_k(f, 2).indices": ("int32", [2, 1, 2, 1]),
+    "tf.matmul(f, f, transpose_b=True)": ("float32", [14, 32, 32, 77]),
+    "tf.nn.l2_normalize(f[0])": ("float32", [0.26726124, 0.5345225, 0.8017837]),
+    "tf.nn.leaky_relu(f[0] - 3)": ("float32", [-0.4, -0.2, 0]),
+    "tf.nn.moments(f, [0])[0]": ("float32", [2.5, 3.5, 4.5]),
+    "tf.nn.sigmoid_cross_entropy_with_logits(labels=[1., 0.], logits=[2., 0.])": (
+        "float32",
+        [0.126928, 0.6931472],
+    ),
+    "tf.nn.softmax_cross_entropy_with_logits(labels=[[1., 0, 0]], logits=[[1., 2, 3]])": (
+        "float32",
+        [2.407606],
+    ),
+    "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[2], logits=[[1., 2, 3]])": (
+        "float32",
+        [0.40760595],
+    ),
+    "tf.norm(f)": ("float32", [9.539392]),
+    "tf.norm(f, ord=1, axis=1)": ("float32", [6, 15]),
+    "tf.one_hot([0, 2], 3, on_value=5, off_value=-1)": ("int32", [5, -1, -1, -1, -1, 5]),
+    "tf.pad(f, [[1, 1], [1, 0]], 'REFLECT')[0]": ("float32", [5, 4, 5, 6]),
+    "tf.pad(f, [[1, 0], [0, 0]], constant_values=2)[0]": ("float32", [2, 2, 2]),
+    "tf.range(0, 1, 0.25)": ("float32", [0, 0.25, 0.5, 0.75]),
+    "tf.range(1, 10, 2)": ("int32", [1, 3, 5, 7, 9]),
+    "tf.rank(f)": ("int32", [2]),
+    "tf.reduce_all(i > 1)": ("bool", [False]),
+    "tf.reduce_mean(i)": ("int32", [3]),
+    "tf.reduce_sum(i, 1)": ("int32", [6, 15]),
+    "tf.reverse(f, [0, 1])": ("float32", [6, 5, 4, 3, 2, 1]),
+    "tf.scan(lambda a, x: a + x, f)": ("float32", [1, 2, 3, 5, 7, 9]),
+    "tf.sequence_mask([1, 3], 4, dtype=tf.float32)": ("float32", [1, 0, 0, 0, 1, 1, 1, 0]),
+    "tf.shape(f)": ("int32", [2, 3]),
+    "tf.slice(f, [0, 1], [2, -1])": ("float32", [2, 3, 5, 6]),
+    "tf.split(f, [1, -1], 1)[1]": ("float32", [2, 3, 5, 6]),
+    "tf.unique([3, 1, 3])[0]": ("int32", [3, 1]),
+    "tf.where(f > 4)": ("int64", [1, 1, 1, 2]),
+    "tf.while_loop(lambda n: n < 3, lambda n: (n + 1,), [0])[0]": ("int32", [3]),
+}
+
+
+def test_functions_of_tensorflow(tmp_path):
+    text = f"""
+import numpy as np, tensorflow as tf
+f, i = tf.constant([[1., 2, 3], [4, 5, 6]]), tf.constant([[1, 2, 3], [4, 5, 6]])
+for written, (dtype, numbers) in {TENSORFLOW!r}.items():
+    found = eval(written)
+    assert found.dtype == getattr(tf, dtype) and isinstance(found, tf.Tensor), written
+    np.testing.assert_allclose(found.numpy().ravel(), numbers, rtol=1e-5, err_msg=written)
+
+
+@tf.function(jit_compile=True)
+def summed(x):
+    parts = tf.TensorArray(tf.float32, size=0, dynamic_size=True)
+    for n in tf.range(tf.shape(x)[1]):
+        parts = parts.write(n, x[:, n] * tf.cast(n, tf.float32))
+    return tf.reduce_sum(parts.stack(), axis=0)
+
+
+w = tf.Variable([[1., 2, 3], [4, 5, 6]])
+with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(summed(w)) + tf.reduce_mean([w[0, 0], 3.0])
+assert tape.gradient(loss, w).numpy().tolist() == [[0.5, 1, 2], [0, 1, 2]]
+tf.debugging.assert_equal(f, f, message="same")
+try:
+    tf.debugging.assert_less(f, f)
+except tf.errors.InvalidArgumentError as error:
+    assert "expected x < y" in str(error)
+else:
+    raise SystemExit("no error")
+for _ in range(2):
+    tf.random.set_seed(3)
+    drawn = [tf.random.normal([2, 3]), tf.random.uniform((2,), maxval=5, dtype=tf.int32, seed=1),
+             tf.random.categorical(f, 4), tf.random.shuffle(f), tf.random.truncated_normal([5])]
+    before = drawn if _ == 0 else before
+assert all((a.numpy() == b.numpy()).all() for a, b in zip(before, drawn))
+assert drawn[1].dtype == tf.int32 and drawn[2].shape == (2, 4) and drawn[2].dtype == tf.int64
+kept = tf.nn.dropout(tf.ones([1000]), 0.5).numpy()
+assert set(kept) == {{0, 2}} and 400 < (kept > 0).sum() < 600
+x = tf.keras.Input((4, 3))
+assert tf.reduce_mean(tf.nn.relu(x), axis=1).shape == tf.concat([x, x], 1)[:, 0].shape
+import keras
+same = [keras.random.normal((3,), seed=4), keras.random.normal((3,), seed=4)]
+assert same[0].tolist() == same[1].tolist()
+seeds = keras.random.SeedGenerator(1)
+first, second = (keras.random.uniform((2,), seed=seeds).tolist() for _ in range(2))
+assert first != second
+assert keras.random.randint((100,), 2, 5).numpy().min() == 2
+"""
+    code(text, tmp_path)
 
 
 # --- keras.backend, keras.wrappers and the tutorials' MNIST ---

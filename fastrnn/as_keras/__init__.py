@@ -7,6 +7,7 @@ AttributeError that says what there is. Errors: ImportError if one of the real l
 imported before.
 """
 
+import difflib
 import importlib
 import re
 import sys
@@ -52,12 +53,16 @@ _MODULES = {
     "keras.models": "models",
     "keras.objectives": "losses",
     "keras.ops": "ops",
+    "keras.ops.linalg": "ops",
+    "keras.ops.nn": "ops",
+    "keras.ops.numpy": "ops",
     "keras.optimizers": "optimizers",
     "keras.optimizers.legacy": "optimizers",
     "keras.optimizers.schedules": "schedules",
     "keras.preprocessing": "preprocessing",
     "keras.preprocessing.sequence": "preprocessing.sequence",
     "keras.preprocessing.text": "preprocessing.text",
+    "keras.random": "as_keras.random_numbers",
     "keras.regularizers": "regularizers",
     "keras.saving": "saving",
     "keras.utils": "utils",
@@ -71,7 +76,6 @@ _MODULES = {
     "tensorflow.dtypes": "as_keras.dtypes",
     "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
     "tensorflow.logging": "as_keras.messages",
-    "tensorflow.math": "as_keras.backend",
     "tensorflow.test": "as_keras.devices",
 }
 
@@ -94,31 +98,17 @@ _UTILS = {"clear_session": "layers.base.clear_session"}
 _UTILS["print_summary"] = "summary.print_summary"
 _UTILS["serialize_keras_object"] = "saving.serialize_keras_object"
 _UTILS["deserialize_keras_object"] = "saving.deserialize_keras_object"
-_REDUCTIONS = {
-    f"reduce_{name}": f"as_keras.backend.{name}"
-    for name in ("all", "any", "max", "mean", "min", "prod", "std", "sum")
+_TENSORS = {
+    name: f"as_keras.tensors.{name}"
+    for name in ("constant", "convert_to_tensor", "numpy_function", "py_function")
 }
-_MATH = {"clip_by_value": "as_keras.backend.clip", "get_logger": "as_keras.messages.get_logger"}
-for _name in (
-    "abs", "argmax", "argmin", "cast", "cos", "equal", "exp", "expand_dims", "float32",
-    "float64", "greater", "greater_equal", "int32", "int64", "less", "less_equal", "maximum",
-    "minimum", "not_equal", "ones_like", "pow", "reshape", "round", "sign", "sin", "sqrt", "square",
-    "squeeze", "tanh", "transpose", "where", "zeros_like",
-):  # fmt: skip
-    _MATH[_name] = f"as_keras.backend.{_name}"
-for _name in (
-    "bool", "complex128", "complex64", "double", "float16", "half", "int16", "int8", "string",
-    "uint16", "uint32", "uint64", "uint8",
-):  # fmt: skip
-    _MATH[_name] = f"as_keras.dtypes.{_name}"
-for _name in (
-    "constant", "convert_to_tensor", "fill", "function", "identity", "numpy_function", "one_hot",
-    "ones", "py_function", "range", "rank", "shape", "size", "zeros",
-):  # fmt: skip
-    _MATH[_name] = f"as_keras.tensors.{_name}"
-for _name in ("logical_and", "logical_not", "logical_or", "matmul", "repeat", "stack", "tile"):
-    _MATH[_name] = f"ops.{_name}"
-_MATH |= {"concat": "ops.concatenate", "reverse": "ops.flip"}
+_TENSORS |= {
+    name: f"as_keras.dtypes.{name}"
+    for name in (
+        "bool", "complex128", "complex64", "double", "float16", "float32", "float64", "half",
+        "int16", "int32", "int64", "int8", "string", "uint16", "uint32", "uint64", "uint8",
+    )
+}  # fmt: skip
 _SPECS = {name: f"specs.{name}" for name in ("TensorShape", "TensorSpec")}
 _DATA = {
     name: f"pipeline.{name}" for name in ("AUTOTUNE", "INFINITE_CARDINALITY", "UNKNOWN_CARDINALITY")
@@ -179,9 +169,9 @@ _NAMES = {
     "tensorflow": {
         "GradientTape": "gradient_tape.GradientTape",
         "Variable": "variable.Variable",
+        "get_logger": "as_keras.messages.get_logger",
         "set_random_seed": "random.set_seed",
-        **_MATH,
-        **_REDUCTIONS,
+        **_TENSORS,
         **_SESSION,
         **_SPECS,
     },
@@ -194,7 +184,7 @@ _NAMES = {
     "tensorflow.data": {"DatasetSpec": "specs.DatasetSpec", **_DATA},
     "tensorflow.data.experimental": {"cardinality": "as_keras.tensors.cardinality", **_DATA},
     "tensorflow.keras": {},
-    "tensorflow.math": _REDUCTIONS,
+    **{f"tensorflow.{name}": {} for name in ("debugging", "errors", "linalg", "math", "nn")},
     "tensorflow.python.keras": {},
     "tensorflow.random": _SEED,
 }
@@ -222,6 +212,12 @@ def _paths():
     return found
 
 
+def _module(path):
+    """The module of fastrnn for a path of Keras, or None."""
+    place = "as_keras.tensorflow" if path == "tensorflow" else _MODULES.get(path)
+    return place and importlib.import_module(f"fastrnn.{place}")
+
+
 def _get(place):
     module, _, name = place.rpartition(".")
     return getattr(importlib.import_module(f"fastrnn.{module}"), name)
@@ -244,6 +240,8 @@ def _offered(path):
                 and (getattr(value, "__module__", None) == module.__name__ or name in table)
             )
         }
+    if path.startswith("tensorflow"):
+        found |= _get("as_keras.tensorflow.TABLES").get(path, {})
     return found | {name: _get(place) for name, place in _NAMES.get(path, {}).items()}
 
 
@@ -297,11 +295,20 @@ class _Finder:
     @classmethod
     def lacks(cls, parent, name):
         path = _KERAS.sub("keras", parent)
+        message = f"fastrnn has no {path}.{name}; "
         if f"{path}.{name}" in _INSTEAD:
-            return f"fastrnn has no {path}.{name}; {_INSTEAD[f'{path}.{name}']}"
+            return message + _INSTEAD[f"{path}.{name}"]
+        lacking = getattr(_module(path), "LACKING", {})
+        if name in lacking:
+            return message + lacking[name]
         below = {p.removeprefix(f"{path}.") for p in cls.paths if p.startswith(f"{path}.")}
-        names = {*_offered(path), *(p for p in below if "." not in p)}
-        return f"fastrnn has no {path}.{name}; {path} has {', '.join(sorted(names))}"
+        names = sorted({*_offered(path), *(p for p in below if "." not in p)})
+        if len(names) > 50:
+            near = difflib.get_close_matches(name, names, 5, 0.5)
+            if not near:
+                return f"{message}{path} has {len(names)} others, see dir({path})"
+            return f"{message}the nearest are {', '.join(near)}"
+        return f"{message}{path} has {', '.join(names)}"
 
 
 for _root in _VERSIONS:
