@@ -573,6 +573,20 @@ assert K.mean(K.square(x), axis=-1).tolist() == [5, 10]
 assert K.sum(K.cast(K.equal(K.round(x), x), "float32"), keepdims=True).tolist() == [[4]]
 assert K.int_shape(x) == K.int_shape(x.tolist()) == (2, 2)
 assert K.int_shape(Input((3,))) == (None, 3)
+rng = np.random.default_rng(1)
+a, b = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 4, 5))
+assert np.allclose(K.batch_dot(a, b), a @ b)
+assert np.allclose(K.batch_dot(a, a, axes=2), a @ a.swapaxes(1, 2))
+assert np.allclose(K.batch_dot(a[:, 0], a[:, 1]), (a[:, 0] * a[:, 1]).sum(-1, keepdims=True))
+assert np.allclose(K.batch_dot(a, a[:, 1], axes=[2, 1]), (a * a[:, 1:2]).sum(-1))
+assert np.allclose(K.dot(a, b[0]), a @ b[0])
+assert K.repeat(x, 3).shape == (2, 3, 2) and K.concatenate([x, x]).shape == (2, 4)
+assert K.in_train_phase(lambda: 1, 2, training=True) == 1 and K.in_train_phase(1, 2) == 2
+assert K.permute_dimensions(a, (0, 2, 1)).shape == (2, 4, 3)
+state = K.variable(np.zeros(2))
+K.update_add(state, [1.0, 2.0])
+assert K.get_value(state).tolist() == [1, 2]
+assert K.random_normal((2, 3)).shape == K.random_uniform((2, 3)).shape == (2, 3)
 layer = Dense(2)
 layer.build((None, 3))
 K.set_value(layer.weights[0], np.ones((3, 2)))

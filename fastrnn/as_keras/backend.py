@@ -5,7 +5,8 @@ A loss made of these functions has a derivative (fastrnn.tape)."""
 import numpy as np
 
 from fastrnn import ops
-from fastrnn.layers.base import clear_session
+from fastrnn.as_keras import random_numbers
+from fastrnn.layers.base import clear_session, context
 from fastrnn.models import Model
 from fastrnn.variable import Variable
 
@@ -24,10 +25,19 @@ __all__ = [
     "clear_session", "constant", "epsilon", "eval", "expand_dims", "flatten", "floatx", "function",
     "get_value", "image_data_format", "int_shape", "learning_phase", "pow", "set_epsilon",
     "set_floatx", "set_image_data_format", "set_session", "set_value", "sigmoid", "softplus",
-    "switch", *_NUMPY,
+    "switch", "batch_dot", "batch_flatten", "concatenate", "cumprod", "cumsum", "dot", "dropout",
+    "elu", "eye", "gather", "hard_sigmoid", "in_test_phase", "in_train_phase", "is_tensor",
+    "l2_normalize", "logsumexp", "one_hot", "ones", "permute_dimensions",
+    "random_normal", "random_uniform", "relu", "repeat", "repeat_elements", "reverse", "size",
+    "softmax", "softsign", "sparse_categorical_crossentropy", "stack", "stop_gradient", "tile",
+    "truncated_normal", "update", "update_add", "update_sub", "variable", "zeros", *_NUMPY,
 ]  # fmt: skip
 
 cast, sigmoid, softplus = ops.cast, ops.sigmoid, ops.softplus
+elu, eye, hard_sigmoid, is_tensor = ops.elu, ops.eye, ops.hard_sigmoid, ops.is_tensor
+logsumexp, ones, relu, size, softmax = ops.logsumexp, ops.ones, ops.relu, ops.size, ops.softmax
+softsign, stack, stop_gradient, tile = ops.softsign, ops.stack, ops.stop_gradient, ops.tile
+zeros = ops.zeros
 
 _epsilon = 1e-7
 
@@ -57,21 +67,126 @@ def constant(value, dtype="float32", shape=None) -> np.ndarray:
     return np.full(np.shape(value) if shape is None else shape, value, dtype)
 
 
-def _probabilities(p):
-    return np.clip(p, np.float32(1e-7), np.float32(1 - 1e-7))
+def dot(x, y):
+    """x of n axes times y of two or more: over the last of x and the last but one of y."""
+    return ops.dot(x, y)
+
+
+def batch_dot(x, y, axes=None):
+    """For each sample the sum of products over an axis of x and one of y, counted with it."""
+    ranks = ops.ndim(x), ops.ndim(y)
+    if axes is None:
+        axes = ranks[0] - 1, 1 if ranks[1] == 2 else ranks[1] - 2
+    one, two = (axes, axes) if isinstance(axes, int) else axes
+    letters = "abcdefghijklmnop"
+    left = [*letters[: ranks[0]]]
+    right = ["a", *letters[ranks[0] : ranks[0] + ranks[1] - 1]]
+    right[two % ranks[1]] = summed = left[one % ranks[0]]
+    out = [part for part in left + right[1:] if part != summed]
+    y = ops.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x, y)
+    return ops.expand_dims(y, -1) if len(out) == 1 else y
+
+
+def concatenate(tensors, axis=-1):
+    return ops.concatenate(tensors, axis)
+
+
+def permute_dimensions(x, pattern):
+    return ops.transpose(x, pattern)
+
+
+def reverse(x, axes):
+    return ops.flip(x, axes)
+
+
+def repeat(x, n):
+    """Each row n times, on a new axis after the batch."""
+    return ops.repeat(ops.expand_dims(x, 1), n, axis=1)
+
+
+def repeat_elements(x, rep, axis):
+    return ops.repeat(x, rep, axis=axis)
+
+
+def batch_flatten(x):
+    return ops.reshape(x, (-1, int(np.prod(ops.shape(x)[1:]))))
+
+
+def gather(reference, indices):
+    return ops.take(reference, indices, 0)
+
+
+def cumsum(x, axis=0):
+    return ops.cumsum(x, axis)
+
+
+def cumprod(x, axis=0):
+    return ops.cumprod(x, axis)
+
+
+def one_hot(indices, num_classes):
+    return ops.one_hot(indices, num_classes)
+
+
+def l2_normalize(x, axis=None):
+    squares = ops.sum(ops.square(x), axis, keepdims=True)
+    return ops.multiply(x, ops.rsqrt(ops.maximum(squares, 1e-12)))
+
+
+def dropout(x, level, noise_shape=None, seed=None):
+    return random_numbers.dropout(x, level, noise_shape, seed)
+
+
+def random_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    return random_numbers.normal(shape, mean, stddev, dtype, seed)
+
+
+def random_uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+    return random_numbers.uniform(shape, minval, maxval, dtype, seed)
+
+
+def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    return random_numbers.truncated_normal(shape, mean, stddev, dtype, seed)
+
+
+def variable(value, dtype="float32", name=None, constraint=None):
+    return Variable(np.asarray(value), dtype=dtype, name=name, constraint=constraint)
+
+
+def update(x, new_x):
+    return x.assign(new_x)
+
+
+def update_add(x, increment):
+    return x.assign_add(increment)
+
+
+def update_sub(x, decrement):
+    return x.assign_sub(decrement)
+
+
+def in_train_phase(x, alt, training=None):
+    """x in training, alt elsewhere; either may be a function without arguments."""
+    chosen = x if (context.training if training is None else training) else alt
+    return chosen() if callable(chosen) else chosen
+
+
+def in_test_phase(x, alt, training=None):
+    return in_train_phase(alt, x, training)
 
 
 def binary_crossentropy(target, output, from_logits=False):
     """That of each element."""
-    p = _probabilities(sigmoid(output) if from_logits else output)
+    p = np.clip(sigmoid(output) if from_logits else output, 1e-7, 1 - 1e-7)
     return -(target * np.log(p) + (1 - target) * np.log(1 - p))
 
 
 def categorical_crossentropy(target, output, from_logits=False, axis=-1):
-    if from_logits:
-        output = np.exp(output - np.max(output, axis, keepdims=True))
-    p = _probabilities(output / np.sum(output, axis, keepdims=True))
-    return -np.sum(target * np.log(p), axis)
+    return ops.categorical_crossentropy(target, output, from_logits, axis)
+
+
+def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
+    return ops.sparse_categorical_crossentropy(target, output, from_logits, axis)
 
 
 def function(inputs, outputs):
