@@ -247,6 +247,8 @@ class Source(NDArrayOperatorsMixin):
 
     def astype(self, dtype):
         before = self.dtype
+        if np.dtype(dtype).kind != "f":
+            return as_array(self.value.astype(dtype))
         return self.then(self.value.astype(dtype), lambda g: g.astype(before))
 
     def get_shape(self):
@@ -425,8 +427,12 @@ def joined(given):
 
 
 def value_of(given):
-    """The array of a Traced or of a weight; anything else as it is."""
-    return given.value if isinstance(given, Source) else given
+    """The array of a Traced or of a weight; anything else as it is. Under a GradientTape that of a
+    weight is a copy, as it may be assigned to before the gradient is asked for."""
+    if not isinstance(given, Source):
+        return given
+    changes = _state.depth and not _state.strict and not isinstance(given, Traced)
+    return given.value.copy() if changes else given.value
 
 
 def _leaves(given):

@@ -267,8 +267,8 @@ def test_networks_of_tutorials(tmp_path, name, shape):
 @pytest.mark.parametrize(
     "name, line, message",
     [
-        ("conv_lstm.py", 21, "AttributeError: fastrnn has no keras.layers.Conv3D; keras.layers "
-         "has Activation, "),
+        ("conv_lstm.py", 21, "AttributeError: fastrnn has no keras.layers.Conv3D; the nearest are "
+         "Conv2D, "),
     ],
 )  # fmt: skip
 def test_tutorials_that_need_more_say_what(tmp_path, name, line, message):

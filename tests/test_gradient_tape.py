@@ -89,3 +89,39 @@ def test_a_graph_of_many_steps():
         for _ in range(5000):
             y = y + v * 0.001
     assert np.isclose(tape.gradient(y, v), 6.0, rtol=1e-4)
+
+
+def test_weights_that_are_assigned_before_the_gradient():
+    w, x = Variable(3.0), ops.convert_to_tensor(2.0)
+    with GradientTape() as tape:
+        tape.watch(x)
+        y = w * x
+    w.assign(100.0)
+    assert float(tape.gradient(y, x)) == 3.0
+
+
+def test_whole_numbers_made_of_what_is_traced_have_no_derivative():
+    v = Variable(2.5)
+    with GradientTape() as tape:
+        y = (v * 1.0).astype("int32") * v
+    assert float(tape.gradient(y, v)) == 2.0
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_two_gradients_of_a_recurrent_layer(kind, rng):
+    layer, x = kind(3), rng.normal(size=(2, 4, 3)).astype(np.float32)
+    layer(x)
+    with GradientTape(persistent=True) as tape:
+        y = ops.sum(layer(x, training=True) ** 2)
+    first, again = tape.gradient(y, layer.weights), tape.gradient(y, layer.weights)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    layer.weights[0].assign(layer.weights[0].numpy() + 1)
+    with pytest.raises(RuntimeError, match="a second gradient of one call"):
+        tape.gradient(y, layer.weights)
+    drops = kind(3, dropout=0.5, name="drops")
+    with GradientTape(persistent=True) as tape:
+        y = ops.sum(drops(x, training=True))
+    tape.gradient(y, drops.weights)
+    with pytest.raises(RuntimeError, match="'drops': a second gradient of one call"):
+        tape.gradient(y, drops.weights)

@@ -577,7 +577,7 @@ class Layer:
             named = self._by_position(arguments)
             mask = named.pop("mask", mask)
             kwargs |= named
-        if kwargs:
+        if kwargs or self._tensors_by_name:
             inputs, options = self._inputs_and_options(inputs, kwargs)
         else:
             options = {}
@@ -689,8 +689,10 @@ class Layer:
         several, weights = isinstance(y, list), self.trainable_weights
         needs = [isinstance(s, Source) and s.takes_part() for s in sources]
         shapes = [part.shape for part in y] if several else None
+        versions, passes = settled_versions(self.weights), [run]
 
         def pull(gradient):
+            run = passes.pop() if passes else self._again(x, mask, training, options, versions)
             if run.losses:
                 *gradient, of_losses = gradient
                 run.loss_factor[0] = 0.0 if of_losses is None else float(of_losses)
@@ -726,6 +728,18 @@ class Layer:
         give_mask(outputs, self.compute_mask(x, mask))
         regularize_activity(self, outputs if several else outputs[0])
         return outputs if several else outputs[0]
+
+    def _again(self, x, mask, training, options, versions):
+        """The pass of a recorded call once more, for a gradient that is asked for again."""
+        if settled_versions(self.weights) != versions or (training and _draws(self)):
+            raise RuntimeError(
+                f"layer {self.name!r}: a second gradient of one call was asked for after its "
+                "weights changed, or of a call that drops at random; ask for all in one call, as "
+                "in tape.gradient(loss, [*sources, *others])"
+            )
+        run = TapedRun(bool(training))
+        self.compute(x, run, mask, **options)
+        return run
 
     def _inputs_and_options(self, inputs, arguments):
         """Both taken out of the arguments of a call by name."""
@@ -1015,6 +1029,13 @@ def variables_within(layer) -> list[Variable]:
             if isinstance(part, Variable):
                 found[part] = None
     return sorted(found, key=lambda variable: (not variable.trainable, variable.number))
+
+
+def _draws(layer) -> bool:
+    """Does a call in training draw random numbers?"""
+    rates = ("dropout", "recurrent_dropout", "rate", "stddev")
+    own = any(is_number(value) and value for value in (vars(layer).get(name) for name in rates))
+    return own or any(map(_draws, layer.sublayers))
 
 
 def _handed_out(array, x):
