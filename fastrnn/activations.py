@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -39,10 +39,11 @@ _SELU_SCALE = 1.0507009873554805
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
+F = TypeVar("F", bound=Callable[..., Any])
 _TABLE: dict[str, Callable] = {}
 
 
-def _step(function: Callable) -> Callable:
+def _step(function: F) -> F:
     """A decorator of an activation: it is a step of the tape, and its result has numpy()."""
 
     @functools.wraps(function)
@@ -56,7 +57,7 @@ def _step(function: Callable) -> Callable:
             return y
         return x.then(y, lambda g: call.gradient(value, np.asarray(y), g, *args, **options))
 
-    return call
+    return call  # type: ignore[return-value]
 
 
 def _gradient(fn: Callable) -> Callable:

@@ -1,6 +1,7 @@
 """Arrays as the engine takes them."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -61,12 +62,15 @@ class Reference:
         return id(self._of)
 
 
+_shape: Any = np.ndarray.shape
+
+
 class Array(np.ndarray):
     """An array that scripts written for TensorFlow can call numpy() on, and on its parts."""
 
-    shape = property(  # type: ignore[assignment]
-        lambda self: Shape(np.ndarray.shape.__get__(self)),
-        lambda self, shape: np.ndarray.shape.__set__(self, shape),
+    shape: Any = property(
+        lambda self: Shape(_shape.__get__(self)),
+        lambda self, shape: _shape.__set__(self, shape),
     )
 
     def numpy(self) -> np.ndarray:

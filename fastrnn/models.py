@@ -7,7 +7,7 @@ import itertools
 import json
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -117,11 +117,10 @@ class Model(Layer, metaclass=_Makes):
         if inputs is not None or outputs is not None:
             kind = type(self)
             self.__class__ = _of_graph(kind)
-            Functional.__init__(
-                self, inputs, outputs, name or unique_name(snake_case(kind.__name__)), trainable
-            )
+            name = name or unique_name(snake_case(kind.__name__))
+            Functional.__init__(cast("Functional", self), inputs, outputs, name, trainable)
             return
-        super().__init__(name=name, trainable=trainable, **old)
+        super().__init__(name=name, trainable=trainable, **cast("Any", old))
         self._layers: list[Layer] = []
         self._graph: Any = None
         self._runs = collections.deque()

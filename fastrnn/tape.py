@@ -365,7 +365,7 @@ def watch(array: Array) -> None:
     """Let operations on this very array be remembered."""
     if not isinstance(array, Watched):
         array.__class__ = Watched
-        array.leaf = Traced(np.asarray(array))
+        array.leaf = Traced(np.asarray(array))  # type: ignore[attr-defined]
 
 
 def _unwatched(given):

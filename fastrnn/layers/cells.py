@@ -238,10 +238,12 @@ class StackedRNNCells(Steps):
     twice; for Keras 2's reverse_state_order=True. Source: https://keras.io/api/layers/recurrent_layers/stacked_rnn_cell/
     """
 
-    def __new__(cls, cells: Any = None, **options: Any) -> Any:
-        if cls is StackedRNNCells and is_own(cells):
-            return OwnStackedCells(cells, **options)
-        return super().__new__(cls)
+    if not TYPE_CHECKING:
+
+        def __new__(cls, cells: Any = None, **options: Any) -> Any:
+            if cls is StackedRNNCells and is_own(cells):
+                return OwnStackedCells(cells, **options)
+            return super().__new__(cls)
 
     def __init__(self, cells: Sequence[Cell], **kwargs: Unpack[StackOptions]):
         if kwargs.pop("reverse_state_order", False):

@@ -27,10 +27,12 @@ class RNN(Recurrent):
     cell. Source: https://keras.io/api/layers/recurrent_layers/rnn/
     """
 
-    def __new__(cls, cell: Any = None, *args: Any, **options: Any) -> Any:
-        if cls is RNN and is_own(cell):
-            return OwnRNN(cell, *args, **options)
-        return super().__new__(cls)
+    if not TYPE_CHECKING:
+
+        def __new__(cls, cell: Any = None, *args: Any, **options: Any) -> Any:
+            if cls is RNN and is_own(cell):
+                return OwnRNN(cell, *args, **options)
+            return super().__new__(cls)
 
     def __init__(
         self,

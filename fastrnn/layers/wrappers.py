@@ -43,10 +43,12 @@ class Bidirectional(TakesStates):
     supports_masking = True
     _positional = ("initial_state", "mask")
 
-    def __new__(cls, layer: Any = None, *args: Any, **options: Any) -> Any:
-        if cls is Bidirectional and isinstance(layer, OwnRNN):
-            return OwnBidirectional(layer, *args, **options)
-        return super().__new__(cls)
+    if not TYPE_CHECKING:
+
+        def __new__(cls, layer: Any = None, *args: Any, **options: Any) -> Any:
+            if cls is Bidirectional and isinstance(layer, OwnRNN):
+                return OwnBidirectional(layer, *args, **options)
+            return super().__new__(cls)
 
     def __init__(
         self,

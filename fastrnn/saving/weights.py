@@ -158,7 +158,7 @@ def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
         where = f"layer {name!r} (group {path}vars)"
         if _says(layer, "load_own_variables"):
             group = root.find(f"{path}vars")
-            own.append((where, layer, {} if group is None else group))
+            own.append((where, layer, group))
             continue
         arrays = _numbered(root, f"{path}vars")
         if arrays is None:
@@ -174,7 +174,8 @@ def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
     with Change([variable for variable, _ in taken]):
         assign(taken, misfits, skip_mismatch)
         for where, layer, group in own:
-            store = {name: group.array(name) for name in (group and group.links)}
+            names = () if group is None else group.links
+            store = {name: group.array(name) for name in names}
             with values_of(where):
                 layer.load_own_variables(store)
     if state is not None:

@@ -446,7 +446,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", REFUSED, ids=range(len(REFUSED)))
 def test_both_refuse(name):
     assert not compare(REFUSED[name])
 
