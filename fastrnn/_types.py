@@ -143,6 +143,14 @@ class EmbeddingOptions(ShapeOptions, total=False):
     dropout: float
 
 
+class LookupOptions(ShapeOptions, total=False):
+    trainable: bool
+    dtype: Any
+    autocast: bool
+    vocabulary_size: SupportsIndex | None
+    has_input_vocabulary: bool
+
+
 class NormalizationOptions(LayerOptions, total=False):
     beta_init: Initializer
     gamma_init: Initializer

@@ -39,11 +39,11 @@ _SELU_SCALE = 1.0507009873554805
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., Any])
 _TABLE: dict[str, Callable] = {}
 
 
-def _step(function: F) -> F:
+def _step(function: _F) -> _F:
     """A decorator of an activation: it is a step of the tape, and its result has numpy()."""
 
     @functools.wraps(function)

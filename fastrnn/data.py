@@ -103,12 +103,14 @@ def inputs_of(model, x):
     if not model.takes_several:
         if isinstance(x, dict) and len(x) > 1:
             (x,) = model.parts_of_inputs("x", x)
-        return model.repair_rank(as_input(single(x, "x"), model.input_dtype, "x"))
+        return model.repair_rank(_input_of(x, model.input_dtype))
     parts = model.parts_of_inputs("x", x)
     dtypes = model.input_dtype
-    return model.repair_rank(
-        [as_input(single(a, "x"), dtype, "x") for a, dtype in zip(parts, dtypes, strict=True)]
-    )
+    return model.repair_rank([_input_of(a, t) for a, t in zip(parts, dtypes, strict=True)])
+
+
+def _input_of(x, dtype):
+    return as_input(single(x, "x", of_text=dtype is object), dtype, "x")
 
 
 def targets_of(model, y):
@@ -328,7 +330,7 @@ def only_of(arrays):
     return arrays[0] if one and arrays[0].ndim > 0 else arrays
 
 
-def single(array, name):
+def single(array, name, of_text=False):
     """The one array of a list of one: Keras takes a list of inputs or outputs, we have one each."""
     array = only_of(array)
     if isinstance(array, dict):
@@ -342,16 +344,19 @@ def single(array, name):
                 f"{method}() first"
             )
     if hasattr(array, "iloc"):
-        return _from_pandas(array, name)
+        return _from_pandas(array, name, of_text)
     if hasattr(array, "detach"):  # PyTorch's; NumPy has no bfloat16
         array = array.detach().cpu()
         return (array.float() if array.is_floating_point() else array).numpy()
     return array
 
 
-def _from_pandas(frame, name):
+def _from_pandas(frame, name, of_text=False):
     """A frame as (samples, columns), a series as (samples, 1) as in Keras; weights as they are."""
     dtypes = frame.dtypes if frame.ndim == 2 else [frame.dtype]
+    if of_text:
+        array = frame.to_numpy(object)
+        return array[:, None] if array.ndim == 1 else array
     if any(dtype.kind not in "biuf" for dtype in dtypes):
         raise ValueError(f"{name}: expected columns of numbers, received {[*map(str, dtypes)]}")
     array = frame.to_numpy()

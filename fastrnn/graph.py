@@ -25,11 +25,12 @@ class Call:
     not a list; options: keywords of the layer's methods. masks: slots of masks that the call is
     given in place of the inputs' own, or none; training: the mode that it says, or None. is_model:
     the layer is a graph itself. looks_up: only a recurrent layer sees this Embedding's vectors;
-    with "inference", dropout does so too."""
+    with "inference", dropout does so too. converts: which inputs have to be made
+    float32, or nothing."""
 
     __slots__ = (
-        "inputs", "is_model", "layer", "looks_up", "masks", "number", "options", "outputs",
-        "several", "single", "training",
+        "converts", "inputs", "is_model", "layer", "looks_up", "masks", "number", "options",
+        "outputs", "several", "single", "training",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,7 @@ class Call:
         own = not type(layer).forward.__module__.startswith("fastrnn.")  # the user's
         self.is_model = hasattr(layer, "propagate") and not own
         self.looks_up = ""
+        self.converts = ()
 
     def run_in(self, run):
         """The Run of this call in a pass."""
@@ -64,6 +66,7 @@ class Graph:
         weights = [weight for call in calls for weight in call.layer.weights]
         self.shares = len(set(weights)) < len(weights)
         self._mark_look_ups()
+        self._mark_conversions()
         self.may_be_one_hot = [slot for slot in inputs if self._picks_rows(slot)]
 
     @classmethod
@@ -113,6 +116,17 @@ class Graph:
                 if not drops or layer.activity_regularizer is not None:
                     break
                 above, when = by_input.get(above.outputs[0]), "inference"
+
+    def _mark_conversions(self):
+        others = {s for call in self.calls if not call.layer.gives_float32 for s in call.outputs}
+        for call in self.calls:
+            wanted = call.layer.input_dtype
+            wanted = wanted if isinstance(wanted, list) else [wanted] * len(call.inputs)
+            pairs = zip(call.inputs, wanted, strict=True)
+            flags = [slot in others and dtype is np.float32 for slot, dtype in pairs]
+            call.converts = flags if any(flags) else ()
+        self.gives_float32 = others.isdisjoint(self.outputs)
+        self.varies = any(call.layer.varies for call in self.calls)
 
     def _picks_rows(self, slot):
         """Do only recurrent layers that pick rows of W for one-hot inputs see this slot?"""
@@ -190,6 +204,9 @@ class Graph:
                 x, mask = [values[s] for s in call.inputs], [known[s] for s in call.inputs]
                 if all(m is None for m in mask):
                     mask = None
+            if call.converts:
+                x = _converted(call, [x] if call.single else x)
+                x = x[0] if call.single else x
             if call.masks:
                 mask = _given(call, x, values)
             if call.is_model:
@@ -291,6 +308,8 @@ class Graph:
             xs = [values[slot] for slot in call.inputs]
             if call.inputs[0] in self.may_be_one_hot:
                 xs[0] = as_one_hot(xs[0])
+            if call.converts:
+                xs = _converted(call, xs, steps)
             x = xs[0] if call.single else xs
             if call.looks_up:
                 y = Lookup(layer, as_indices(x, steps))
@@ -328,6 +347,15 @@ class Graph:
                 outer = self.inputs.index(slot) if slot in self.inputs else None
                 found.append((layer, outer))
         return found
+
+
+def _converted(call, xs, steps=None):
+    """Inputs of a call, as float32 where they have to be. In a plan, `steps` do it in each run."""
+    ys = [x.astype(np.float32) if c else x for x, c in zip(xs, call.converts, strict=True)]
+    if steps is not None:
+        pairs = [(y, x) for y, x in zip(ys, xs, strict=True) if y is not x]
+        steps.append(lambda: [np.copyto(*pair) for pair in pairs])
+    return ys
 
 
 def _makes_mask(layer) -> bool:

@@ -317,6 +317,8 @@ class Stepper(Predictor):
         for call in graph.calls:
             parts = [known[slot] for slot in call.inputs]
             here = (*calls, (call.layer, call.number)) if call.number else calls
+            if call.layer.input_dtype is object and not call.is_model:
+                _cannot(call.layer, "takes text; streams take numbers")
             if call.masks:
                 _cannot(call.layer, "is given a mask; streams take no padding")
             if call.training and (call.is_model or isinstance(call.layer, Recurrent)):

@@ -16,6 +16,7 @@ from fastrnn._public import public
 from fastrnn.callbacks import History
 from fastrnn.data import (
     check_batch_size,
+    each,
     inputs_of,
     leaves_of,
     only_of,
@@ -33,7 +34,7 @@ from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.operation import Operation, filled, written
 from fastrnn.layers.recurrent import TakesStates
-from fastrnn.layers.symbolic import Symbolic, source
+from fastrnn.layers.symbolic import Symbolic, check_text, source
 from fastrnn.metrics import Mean, Metric
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
@@ -217,6 +218,14 @@ class Model(Layer, metaclass=_Makes):
             self._graph = Graph.of_chain(self._layers)
         return self._graph
 
+    @property
+    def gives_float32(self):
+        return self.graph.gives_float32
+
+    @property
+    def varies(self):
+        return self.graph.varies
+
     def propagate(self, x, run, mask=None):
         """(output, mask) for a batch that fits the model, or lists of them."""
         if self.takes_several:
@@ -234,6 +243,9 @@ class Model(Layer, metaclass=_Makes):
 
     def plan(self, x, steps, run):
         xs = x if self.takes_several else [x]
+        if self.varies:
+            self._check_plan(x)
+            return super().plan(x, steps, run)
         makers = [] if run.states else self.mask_makers()
         if not makers:
             return self.plan_unmasked(x, steps, run)
@@ -256,6 +268,16 @@ class Model(Layer, metaclass=_Makes):
 
         steps.append(step)
         return y
+
+    def _check_plan(self, x):
+        """Raise ValueError where the outputs have no shape before the values are known."""
+        shape = self.compute_output_shape(each(np.shape, x))
+        if any(None in part for part in (shape if isinstance(shape, list) else [shape])):
+            layer = next(call.layer for call in self.graph.calls if call.layer.varies)
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}): expected output_sequence_length "
+                "for compile_inference, as the shape of the model's output follows the text"
+            )
 
     def plan_unmasked(self, x, steps, run):
         """plan for inputs of which no layer masks a step."""
@@ -476,7 +498,7 @@ class Model(Layer, metaclass=_Makes):
         several; several threads may call it at once."""
         if queues:
             _check_queues(self.predict, queues)
-        plain = not verbose and not callbacks and steps is None and self.built
+        plain = not verbose and not callbacks and steps is None and self.built and not self.varies
         plain = plain and "predict_step" not in self.own_steps
         if plain and _are_few(x if self.takes_several else [x], check_batch_size(batch_size)):
             if self._predictor is None:
@@ -818,6 +840,10 @@ class Sequential(Model):
     def input_dtype(self):
         return self._layers[0].input_dtype if self._layers else np.float32
 
+    @property
+    def output_dtype(self):
+        return self._layers[-1].output_dtype if self._layers else "float32"
+
     def add(self, layer: Layer | Symbolic) -> None:
         """Put a layer on top of the stack."""
         self._between_trainings("add")
@@ -837,7 +863,7 @@ class Sequential(Model):
         if any(layer is other or layer.name == other.name for other in self._layers):
             raise ValueError(f"layer: expected a name of its own, received {layer.name!r} again")
         if not self._layers and self._input_layer is None and layer.batch_input_shape is not None:
-            self._input_layer = InputLayer(batch_shape=layer.batch_input_shape)
+            self._input_layer = _input_of(layer, layer.batch_input_shape)
         if not self._layers and isinstance(layer, Sequential) and layer._input_layer:
             self._input_layer = self._input_layer or layer._input_layer
         was_built = self.built
@@ -871,7 +897,7 @@ class Sequential(Model):
         """What the layer `last` puts out (default: what the model gets), to be given to Model."""
         self.build()
         if self._input_layer is None:
-            self._input_layer = InputLayer(batch_shape=self.input_shape)
+            self._input_layer = _input_of(self, self.input_shape)
         if not self._tensors:
             self._tensors = [source(self._input_layer, self._input_layer.batch_input_shape)]
         wanted = 0 if last is None else self._layers.index(last) + 1
@@ -927,12 +953,15 @@ class Sequential(Model):
 
     def create_weights(self, input_shape):
         shape, below = input_shape, None
+        dtype = (self._input_layer or _input_of(self, input_shape)).output_dtype
         for layer in self._layers:
             if isinstance(shape, list):
                 raise ValueError(
                     f"layer {layer.name!r}: expected one input, received the {len(shape)} outputs "
                     "of the layer below"
                 )
+            check_text(layer, [dtype])
+            dtype = layer.output_dtype
             try:
                 if layer.built:
                     layer.check_input_shape(shape)
@@ -1038,7 +1067,7 @@ class Functional(Model):
         starts = {
             tensor.layer: tensor.layer
             if isinstance(tensor.layer, InputLayer)
-            else InputLayer(batch_shape=tensor.shape)
+            else InputLayer(batch_shape=tensor.shape, dtype=_dtype_of(tensor))
             for tensor in self.inputs
         }
         self._layers = [starts.get(layer, layer) for layer in self._graph.layers]
@@ -1086,12 +1115,17 @@ class Functional(Model):
 
     @property
     def input_dtype(self):
-        """int32 of an input of which all readers take indices."""
+        """Of each input that of its readers, if all take the same; int32 of indices."""
         dtypes = [
-            np.int32 if types == {np.int32} else np.float32
+            next(iter(types)) if len(types) == 1 else np.float32
             for types in (self._graph.dtypes(slot) for slot in self._graph.inputs)
         ]
         return self._inputs_of(dtypes)
+
+    @property
+    def output_dtype(self):
+        dtypes = [tensor.dtype for tensor in self.outputs]
+        return dtypes if self.gives_several else dtypes[0]
 
     def symbolic(self, last):
         """What the layer `last` puts out in its first call."""
@@ -1232,7 +1266,11 @@ def _model_between(
         return Functional(inputs, outputs, name, trainable)
     model = Sequential(name=name or unique_name("functional"), trainable=trainable)
     is_input = isinstance(starts[0].layer, InputLayer)
-    model.add(starts[0] if is_input else InputLayer(batch_shape=starts[0].shape))
+    model.add(
+        starts[0]
+        if is_input
+        else InputLayer(batch_shape=starts[0].shape, dtype=_dtype_of(starts[0]))
+    )
     for tensor in tensors:
         model.add((tensor[0] if isinstance(tensor, list) else tensor).layer)
     if is_input:
@@ -1251,6 +1289,15 @@ def _metrics_within(model):
                     if isinstance(part, Metric):
                         found[part] = None
     return [*found]
+
+
+def _input_of(layer, shape):
+    """An InputLayer for a layer that is the first of a model."""
+    return InputLayer(batch_shape=shape, dtype="string" if layer.input_dtype is object else None)
+
+
+def _dtype_of(tensor):
+    return "string" if tensor.dtype == "string" else None
 
 
 def _repaired(x, declared):

@@ -257,8 +257,7 @@ class Dataset:
 
     def enumerate(self, start: int = 0, name: Any = None) -> Dataset:
         """(number, element), counted from `start`."""
-        start = _whole("start", start)
-        return Dataset.zip(Dataset.range(start, min(start, 0) + sys.maxsize), self)
+        return Dataset.zip(_NumbersDataset(_whole("start", start)), self)
 
     def scan(self, initial_state: Any, scan_func: Callable[..., Any], name: Any = None) -> Dataset:
         """What scan_func(state, element) -> (state, output) puts out."""
@@ -753,6 +752,16 @@ class _RangeDataset(Dataset):
         return TensorSpec((), self._dtype)
 
 
+class _NumbersDataset(_RangeDataset):
+    """Those of enumerate, which has no end of its own."""
+
+    def __init__(self, start):
+        super().__init__([start, min(start, 0) + sys.maxsize], np.int64)
+
+    def _count(self):
+        return INFINITE_CARDINALITY
+
+
 class _CounterDataset(Dataset):
     def __init__(self, start, step, dtype):
         self._start, self._step, self._dtype = start, step, as_dtype("dtype", dtype)
@@ -818,7 +827,7 @@ class _ZipDataset(Dataset):
         if self._at is not None:
             return super()._elements()
         rows = zip(*(member._elements() for member in self._members), strict=False)
-        if type(self._structure) is tuple and len(self._structure) == len(self._members):
+        if type(self._structure) is tuple and not any(map(is_nested, self._structure)):
             return rows
         return (_packed(self._structure, iter(row)) for row in rows)
 
@@ -935,7 +944,7 @@ class _TakeDataset(_Ordered):
     def _count(self):
         count = super()._count()
         if self._limit is None or count == UNKNOWN_CARDINALITY:
-            return count if self._limit != 0 else 0
+            return count
         return self._limit if count < 0 else min(count, self._limit)
 
 
@@ -1252,8 +1261,7 @@ class _BatchDataset(_Derived):
         return map_structure(lambda spec: spec.batched(size), self._source.element_spec)
 
     def _example(self, size):
-        size = self._size if self._drops else size
-        return _repeated(self._source._example(size), size)
+        return _repeated(self._source._example(size), self._size if self._drops else size)
 
 
 class _PaddedBatchDataset(_BatchDataset):
@@ -1332,7 +1340,7 @@ def _padded(parts, shape, value):
         )
     whole = np.full((len(parts), *sizes), value, dtype)
     for n, part in enumerate(parts):
-        whole[(n, *map(slice, part.shape))] = part
+        whole[(n, *map(slice, part.shape), ...)] = part
     return _tensor(whole)
 
 

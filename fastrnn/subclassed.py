@@ -183,6 +183,11 @@ class Subclassed:
     def __call__(self, *args, **kwargs):
         if not self.built and len(args) == 1 and not {*kwargs} - {"training", "mask"}:
             parts = leaves_of(args[0])
+            if any(isinstance(part, np.ndarray) and part.dtype.kind in "OSTU" for part in parts):
+                raise ValueError(
+                    f"model {self.name!r} ({type(self).__name__}): expected numbers, received text"
+                    ", which Model(inputs, outputs) and Sequential take, for a TextVectorization"
+                )
             if all(isinstance(part, (np.ndarray, Source, Symbolic)) for part in parts):
                 self.look_at(args[0])
                 self._build_for([(None, *part.shape[1:]) for part in parts])

@@ -967,7 +967,13 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
             y, _ = _infer(model, batch, run)
         if isinstance(data, ArrayBatches) and not isinstance(y, list):
             if whole_y is None:
-                whole_y = np.empty((data.samples, *y.shape[1:]), np.float32)
+                whole_y = np.empty((data.samples, *y.shape[1:]), y.dtype)
+            if y.shape[1:] != whole_y.shape[1:]:
+                raise ValueError(
+                    f"predict: expected outputs of one shape in all batches, received "
+                    f"{y.shape[1:]} after {whole_y.shape[1:]}; a TextVectorization with "
+                    "output_sequence_length gives it, and so does one batch of all samples"
+                )
             kept = whole_y[done : done + len(y)]
             kept[...] = y
             done += len(y)

@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 
-SEQUENCE, VECTOR, IMAGE, INDICES = (5, 3), (4,), (6, 5, 2), "indices"
+SEQUENCE, VECTOR, IMAGE, INDICES, TEXT = (5, 3), (4,), (6, 5, 2), "indices", "text"
 
 # name, the first word of which is a class -> (layers -> stack, shape of the input without batch)
 EXAMPLES = {
@@ -151,6 +151,14 @@ EXAMPLES = {
         ],
         SEQUENCE,
     ),
+    "IntegerLookup": (
+        lambda L: [L.IntegerLookup(vocabulary=[3, 1, 5], num_oov_indices=2), L.Embedding(5, 3)],
+        INDICES,
+    ),
+    "IntegerLookup adapted": (
+        lambda L: [adapted(L.IntegerLookup(output_mode="count"), [3, 1, 1, 0]), L.Dense(2)],
+        INDICES,
+    ),
     "LayerNormalization": (lambda L: [L.LayerNormalization(), L.LSTM(2)], SEQUENCE),
     "LeakyReLU": (lambda L: [L.LeakyReLU(0.1)], VECTOR),
     "Masking": (lambda L: [L.Masking(0.5), L.LSTM(2)], SEQUENCE),
@@ -206,6 +214,33 @@ EXAMPLES = {
         lambda L: [L.LSTM(3, return_sequences=True), L.TimeDistributed(L.Dense(2, "sigmoid"))],
         SEQUENCE,
     ),
+    "StringLookup": (
+        lambda L: [L.StringLookup(vocabulary=["a b", "b"], output_mode="one_hot"), L.Dense(2)],
+        TEXT,
+    ),
+    "TextVectorization": (
+        lambda L: [
+            adapted(L.TextVectorization(output_sequence_length=4), ["a b", "B c é", "b"]),
+            L.Embedding(6, 3, mask_zero=True),
+            L.LSTM(2),
+        ],
+        TEXT,
+    ),
+    "TextVectorization given": (
+        lambda L: [
+            L.TextVectorization(ngrams=2, vocabulary=["a", "a b"]),
+            L.Embedding(4, 3),
+            L.LSTM(2),
+        ],
+        TEXT,
+    ),
+    "TextVectorization of characters": (
+        lambda L: [
+            adapted(L.TextVectorization(output_mode="tf_idf", split="character"), ["a b", "B"]),
+            L.Dense(2),
+        ],
+        TEXT,
+    ),
     "TimeDistributed norm": (lambda L: [L.TimeDistributed(L.BatchNormalization())], SEQUENCE),
     "UnitNormalization": (lambda L: [L.UnitNormalization(axis=[1, 2]), L.LSTM(2)], SEQUENCE),
     "UpSampling1D": (lambda L: [L.UpSampling1D(3), L.LSTM(2)], SEQUENCE),
@@ -237,24 +272,30 @@ def of_keras(layers):
     return [name for name in available(layers) if name != "CRF"]
 
 
+def adapted(layer, data):
+    layer.adapt(data)
+    return layer
+
+
 def make(library, name):
     """A model of an example, of fastrnn or keras, with weights without symmetry."""
     stack, shape = EXAMPLES[name]
-    shape = (5,) if shape is INDICES else shape
+    dtype = "string" if shape is TEXT else None
+    shape = {INDICES: (5,), TEXT: (1,)}.get(shape, shape)
     kit = types.SimpleNamespace(**vars(library.layers), Sequential=library.Sequential)
-    model = library.Sequential([kit.Input(shape), *stack(kit)])
+    model = library.Sequential([kit.Input(shape, dtype=dtype), *stack(kit)])
     randomise(model)
     return model
 
 
 def randomise(model):
     rng = np.random.default_rng(7)
-    values = []
     for weight in model.weights:
+        if not hasattr(weight, "shape"):
+            continue  # a vocabulary of Keras 2
         value = 0.5 * rng.standard_normal(weight.shape).astype(np.float32)
         value = abs(value) + 0.5 if "variance" in weight.name else value
-        values.append(np.zeros_like(value) if "count" in weight.name else value)
-    model.set_weights(values)
+        weight.assign(np.zeros_like(value) if "count" in weight.name else value)
     for layer in model.layers:
         if hasattr(layer, "finalize_state"):  # Keras's Normalization else goes on as before
             layer.finalize_state()
@@ -265,6 +306,8 @@ def inputs(name):
     shape = EXAMPLES[name][1]
     if shape is INDICES:
         return rng.integers(0, 9, (4, 5)).astype(np.int32)
+    if shape is TEXT:
+        return np.array([["a b, c"], ["c É b a"], [""], ["é é b b b"]], object)
     x = rng.standard_normal((4, *shape)).astype(np.float32)
     if name == "Masking":
         x[1, 3:] = 0.5

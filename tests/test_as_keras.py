@@ -106,6 +106,7 @@ def test_a_cnn_below_an_lstm_learns_videos(tmp_path):
     "name, score",
     [
         ("bilstm_crf_tagger.py", 0.95),
+        ("raw_text.py", 0.9),
         ("seq2seq_characters.py", 0.9),
         ("siamese.py", 0.9),
         ("translator.py", 0.9),
@@ -818,6 +819,70 @@ assert tf.config.threading.get_intra_op_parallelism_threads() == 1
 with tf.Session(config=tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))) as session:
     tf.compat.v1.keras.backend.set_session(session)
 assert not tf.test.is_gpu_available()
+""",
+        tmp_path,
+    )
+
+
+def test_text_as_in_the_tutorials(tmp_path):
+    """tf.strings, whose results are those of TensorFlow on these texts."""
+    code(
+        """
+import numpy as np
+import tensorflow as tf
+from tensorflow.keras.layers import IntegerLookup, StringLookup, TextVectorization
+from tensorflow.keras.layers.experimental import preprocessing
+assert preprocessing.TextVectorization is TextVectorization
+assert preprocessing.StringLookup is StringLookup and preprocessing.IntegerLookup is IntegerLookup
+
+text = tf.constant([["\\u00c4 b\\u2003C "], ["x.y"]])
+texts = lambda y: [texts(part) for part in y] if isinstance(y, list) else (
+    y.decode() if isinstance(y, bytes) else y
+)
+plain = lambda y: y if isinstance(y, list) else np.asarray(y.numpy()).tolist()
+same = lambda y, expected: texts(plain(y)) == expected
+assert same(text, [["\\u00c4 b\\u2003C "], ["x.y"]]) and text.shape == (2, 1)
+assert tf.constant("a", dtype=tf.string).numpy() == b"a"
+assert tf.keras.Input((1,), dtype=tf.string).dtype == "string"
+assert same(tf.strings.lower(text), [["\\u00c4 b\\u2003c "], ["x.y"]])
+assert same(tf.strings.lower(text, encoding="utf-8"), [["\\u00e4 b\\u2003c "], ["x.y"]])
+assert same(tf.strings.upper(b"\\xc3\\xa4a"), "\\u00e4A")
+assert same(tf.strings.upper("\\u00e4a", encoding="utf-8"), "\\u00c4A")
+assert same(tf.strings.strip(text), [["\\u00c4 b\\u2003C"], ["x.y"]])
+assert same(tf.strings.length(["\\u00e9", "ab"]), [2, 2])
+assert same(tf.strings.length(["\\u00e9", "ab"], unit="UTF8_CHAR"), [1, 2])
+assert same(tf.strings.regex_replace(["aba", "c"], "(a)", r"<\\1>"), ["<a>b<a>", "c"])
+assert same(tf.strings.regex_replace("aba", "a", "", replace_global=False), "ba")
+assert same(tf.strings.regex_full_match(["aa", "ab"], "a+"), [True, False])
+assert same(tf.strings.split(["a  b\\u2003c ", ""]), [["a", "b\\u2003c"], []])
+assert same(tf.strings.split("a,b,,c", ","), ["a", "b", "", "c"])
+assert same(tf.strings.split(["a,b,c"], sep=",", maxsplit=1), [["a", "b,c"]])
+assert same(tf.strings.unicode_split(["a\\u00e9", ""], "UTF-8"), [["a", "\\u00e9"], []])
+assert same(tf.strings.unicode_split("a\\u00e9", "UTF-8"), ["a", "\\u00e9"])
+assert same(tf.strings.join([["a", "b"], "c"], "-"), ["a-c", "b-c"])
+
+layer = TextVectorization(split=lambda x: tf.strings.split(x, "|"), standardize=tf.strings.upper)
+layer.adapt(["a|b", b"b|\\xff"])
+assert layer([["b|a|q"], ["\\udcff".encode(errors="surrogateescape")]]).numpy().tolist() == [
+    [2, 4, 1], [3, 0, 0]
+], layer([["b|a|q"]])
+
+reviews, labels = ["A film.", "b film", "the film", "a b"], [1, 0, 1, 0]
+raw = tf.data.Dataset.from_tensor_slices((reviews, labels)).batch(3)
+vectorize = TextVectorization(output_sequence_length=4)
+vectorize.adapt(raw.map(lambda text, label: text))
+assert vectorize.get_vocabulary() == ["", "[UNK]", "film", "b", "a", "the"]
+rows = [x for x, _ in raw.map(lambda text, label: (vectorize(text), label))]
+assert [row.shape for row in rows] == [(3, 4), (1, 4)]
+assert rows[1].numpy().tolist() == [[4, 3, 0, 0]]
+rows = [x for x, _ in raw.map(lambda text, label: (vectorize(tf.expand_dims(text, -1)), label))]
+assert [row.shape for row in rows] == [(3, 4), (1, 4)]
+model = tf.keras.Sequential([
+    vectorize, tf.keras.layers.Embedding(6, 2), tf.keras.layers.LSTM(2), tf.keras.layers.Dense(1)
+])
+model.compile("adam", "mse")
+model.fit(raw, epochs=2, verbose=0)
+assert np.isfinite(model.evaluate(raw, verbose=0)) and model.predict(raw, verbose=0).shape == (4, 1)
 """,
         tmp_path,
     )

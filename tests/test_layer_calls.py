@@ -147,13 +147,17 @@ TAKEN = {  # what is no nonsense there
     ("shared_axes", "[]"),
     ("output_shape", "[]"), ("arguments", "{}"),
     ("dims", "[]"), ("target_shape", "[]"), ("Rescaling scale", -1), ("Rescaling offset", -1),
+    ("mask_token", "'x'"), ("oov_token", "'x'"), ("IntegerLookup mask_token", -1),
+    ("IntegerLookup oov_token", -1), ("StringLookup salt", -1),
     ("GroupNormalization groups", -1), ("attention_axes", -1), ("Normalization axis", "[]"),
 }  # fmt: skip
 
 
 def arguments(cls):
     given = inspect.signature(cls.__init__).parameters
-    return [name for name in given if name not in ("self", "kwargs", "weights", "use_cudnn")]
+    return [
+        name for name in given if name not in ("self", "kwargs", "name", "weights", "use_cudnn")
+    ]
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

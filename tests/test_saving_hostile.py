@@ -194,7 +194,107 @@ def test_a_config_names_no_file(saved):
     """CVE-2025-12058: a vocabulary that is a path or URL."""
     vocabulary = {"name": "v", "vocabulary": "file:///etc/passwd"}
     with_layer(saved, {"class_name": "StringLookup", "config": vocabulary})
-    refused(saved, "unknown layer 'StringLookup'")
+    refused(saved, r"layer 'v' \(StringLookup\): vocabulary: expected a list in a config")
+
+
+@pytest.mark.parametrize("name", ["TextVectorization", "StringLookup", "IntegerLookup"])
+def test_no_config_names_a_vocabulary_file(name, tmp_path):
+    (tmp_path / "secret").write_text("1\n2\n")
+    for place in (str(tmp_path / "secret"), b"secret"):
+        with pytest.raises(ValueError, match="vocabulary: expected a list in a config, received"):
+            getattr(L, name).from_config({"vocabulary": place})
+        described = {"class_name": name, "config": {"vocabulary": place}}
+        with pytest.raises(ValueError, match="vocabulary: expected a list in a config, received"):
+            L.deserialize(described)
+        with pytest.raises(ValueError, match="vocabulary: expected a list in a config, received"):
+            fastrnn.Sequential.from_config({"layers": [described]})
+
+
+VOCABULARY = "assets/layers/text_vectorization/_lookup_layer/vocabulary.txt"
+
+
+@pytest.fixture
+def text_model(tmp_path):
+    layer = L.TextVectorization(output_sequence_length=3)
+    layer.adapt(["a b", "b"])
+    model = fastrnn.Sequential(
+        [L.Input((1,), dtype="string"), layer, L.Embedding(4, 2), L.LSTM(2), L.Dense(1)]
+    )
+    model.save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"\n[UNK]\n\xff\xfe", "vocabulary.txt: expected UTF-8, received"),
+        (b"\n[UNK]\na\nb\na", r"vocabulary.txt: .* each token once, received \['a'\]"),
+        (b"\n[UNK]\na\n\nb", "vocabulary.txt: .* mask_token '' at its start"),
+        (b"\n[UNK]\na\n\n\nb", "vocabulary.txt: .* each token once"),
+        (b"", "vocabulary.txt: .* expected tokens beside the special ones"),
+    ],
+)
+def test_vocabularies(text_model, content, message):
+    with_member(text_model, VOCABULARY, content)
+    refused(text_model, message)
+
+
+def test_a_vocabulary_larger_than_the_file(text_model):
+    with_member(text_model, VOCABULARY, b"a" * 10**6, compress_type=zipfile.ZIP_DEFLATED)
+    refused(text_model, "declare more than 16 times its size")
+
+
+def test_a_vocabulary_that_is_cut_off(text_model):
+    source = text_model.read_bytes()
+    assert source.count(b"\n[UNK]\nb\na") == 2
+    text_model.write_bytes(source.replace(b"\n[UNK]\nb\na", b"\n[UNK]\nc\na"))
+    refused(text_model, "vocabulary.txt cannot be read: Bad CRC-32")
+
+
+def test_no_vocabulary(text_model):
+    with_member(text_model, VOCABULARY, None)
+    load_model(text_model)  # there is a second one
+    with_member(text_model, "assets/layers/text_vectorization/vocabulary.txt", None)
+    refused(text_model, "layer 'string_lookup.*expected assets/.*vocabulary.txt in the .keras file")
+
+
+def test_vocabularies_elsewhere_are_not_read(text_model, tmp_path):
+    (tmp_path / "secret").write_text("\n[UNK]\nstolen")
+    for name in ("../secret", str(tmp_path / "secret"), "vocabulary.txt"):
+        with_member(text_model, name, b"\n[UNK]\nevil")
+    assert load_model(text_model).layers[0].get_vocabulary() == ["", "[UNK]", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("ngrams", 10**12), ("vocabulary_size", 10**12), ("output_sequence_length", 10**12),
+        ("vocabulary_size", -1), ("vocabulary", {}), ("vocabulary", [[]]), ("vocabulary", ["a", 1]),
+        ("standardize", {"class_name": "function", "config": "eval"}), ("split", "os.system"),
+        ("idf_weights", [1]), ("encoding", "\0"), ("max_tokens", 1), ("sparse", True),
+    ],
+)  # fmt: skip
+def test_options_of_vocabularies(text_model, option, value):
+    """No option makes loading take more than its file, and those that fit nothing are refused."""
+
+    def edit(config):
+        config["config"]["layers"][1]["config"][option] = value
+
+    with_config(text_model, edit)
+    if isinstance(value, int) and value == 10**12:
+        tracemalloc.start()
+        load_model(text_model)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        tracemalloc.stop()
+    else:
+        refused(text_model, rf"TextVectorization\): {option}|{option}: expected")
+
+
+@pytest.mark.parametrize("tokens", [10**12, 2**63])
+def test_more_special_tokens_than_memory(text_model, tokens):
+    options = {"name": "v", "num_oov_indices": tokens, "vocabulary": ["a"]}
+    with_layer(text_model, {"class_name": "StringLookup", "config": options})
+    refused(text_model, "expected text, of Input|num_oov_indices")
 
 
 def test_an_argument_that_names_a_file(saved):

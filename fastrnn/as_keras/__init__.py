@@ -76,6 +76,7 @@ _MODULES = {
     "tensorflow.dtypes": "as_keras.dtypes",
     "tensorflow.examples.tutorials.mnist.input_data": "as_keras.input_data",
     "tensorflow.logging": "as_keras.messages",
+    "tensorflow.strings": "as_keras.strings",
     "tensorflow.test": "as_keras.devices",
 }
 

@@ -1,5 +1,6 @@
 """Layers under Keras's names, and their configs (keras.layers)."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
 from fastrnn.layers.lambda_layer import Lambda
 from fastrnn.layers.layer_normalization import LayerNormalization
+from fastrnn.layers.lookup import IntegerLookup, StringLookup
 from fastrnn.layers.lstm import LSTM, CuDNNLSTM
 from fastrnn.layers.merging import (
     Add,
@@ -77,6 +79,7 @@ from fastrnn.layers.resizing2d import Cropping2D, UpSampling2D, ZeroPadding2D
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.scaling import Normalization, Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
+from fastrnn.layers.text_vectorization import TextVectorization
 from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization
 from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
 from fastrnn.utils import (
@@ -85,6 +88,7 @@ from fastrnn.utils import (
     get_custom_objects,
     get_registered_name,
     get_registered_object,
+    serialize_object,
 )
 
 CLASSES = {
@@ -121,10 +125,16 @@ def serialize(layer: Layer) -> dict[str, Any]:
         return layer.described()
     name = getattr(layer, "class_name", type(layer).__name__)
     known = CLASSES.get(name) is type(layer) or hasattr(layer, "class_name")
+    config = layer.get_config()
+    for key, value in config.items():
+        if inspect.isfunction(value):  # the user's, of a TextVectorization
+            described = serialize_object(value, {}, "")
+            described |= {"module": "builtins", "config": get_registered_name(value)}
+            config[key] = {**described, "registered_name": "function"}
     return {
         "module": "keras.layers" if known else None,
         "class_name": name,
-        "config": layer.get_config(),
+        "config": config,
         "registered_name": None if known else get_registered_name(type(layer)),
     }
 

@@ -209,16 +209,29 @@ def as_numbers(given, name) -> np.ndarray:
     return array
 
 
+def as_text(given, name) -> np.ndarray:
+    """An array of objects, of what is text; raise ValueError for numbers."""
+    array = np.array(given, object) if isinstance(given, (list, tuple)) else np.asarray(given)
+    if array.dtype.kind not in "OSTU":
+        raise ValueError(
+            f"{name}: expected an array of text, str or bytes, received dtype {array.dtype}"
+        )
+    return np.asarray(array, object, order="C")
+
+
 def as_input(inputs, dtype, name="inputs") -> np.ndarray:
-    """A C-contiguous array of the dtype that the network computes in; None: float32 for numbers
-    with a fraction, others as they are."""
+    """A C-contiguous array of the dtype that the network computes in, or of text; None: float32 for
+    numbers with a fraction, others as they are."""
+    if dtype == object:  # noqa: E721  as NumPy has it too
+        return as_text(inputs, name)
     array = as_numbers(inputs, name)
     if dtype is None:
         dtype = np.float32 if array.dtype.kind == "f" else array.dtype
-    if dtype == np.int32 and array.dtype != np.int32 and array.size:
+    if dtype in (np.int32, np.int64) and array.dtype != dtype and array.size:
+        bits = 8 * np.dtype(dtype).itemsize
         low, high = array.min().item(), array.max().item()
-        if not (low >= -(2**31) and high < 2**31):  # also refuses NaN
-            raise ValueError(f"{name}: expected indices of 32 bits, received {low} to {high}")
+        if not (low >= -(2 ** (bits - 1)) and high < 2 ** (bits - 1)):  # also refuses NaN
+            raise ValueError(f"{name}: expected indices of {bits} bits, received {low} to {high}")
     return contiguous(array, dtype)
 
 
@@ -250,7 +263,11 @@ class Layer:
     input_shape: Any  # with the batch, None where free; None before the layer is built
     output_shape: Any  # the same, or the list of several outputs
     dtype = compute_dtype = variable_dtype = "float32"
-    input_dtype = np.float32
+    input_dtype: Any = np.float32  # object for text
+    output_dtype: Any = "float32"  # as Keras says it; "string" of text
+    gives_float32 = True  # or do others have to convert what forward gives?
+    varies = False  # does the shape of the output follow the values of the input?
+    own_names: tuple[str, ...] = ()  # of arrays in files that are no weights; see IndexLookup
     supports_masking = False
     makes_mask = False  # can it mask steps that are not masked below?
     _said = None  # what a user's class was made with, where that is plain values alone
@@ -267,6 +284,8 @@ class Layer:
             *("check_call", "check_mask", "has_states", "plan", "repair_rank", "sizes_of_states"),
             *("grouped", "groups_of_states", "states_beside", "sublayers", "takes_several"),
             "cell_variables",
+            *("gives_float32", "load_own_arrays", "misfit", "output_dtype", "own_arrays"),
+            *("own_names", "varies"),
         }
     )  # what dir() does not show
 

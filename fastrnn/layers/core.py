@@ -72,7 +72,8 @@ class InputLayer(Layer):
             )
         kwargs.pop("optional", None)
         super().__init__(name=name, **kwargs)
-        self.dtype = dtype or "float32"
+        is_text = dtype in (str, bytes, object, np.object_)  # which scripts' tf.string is
+        self.dtype = "string" if is_text else dtype or "float32"
         if batch_shape is None:
             batch_shape = (batch_size, *(shape if isinstance(shape, (tuple, list)) else (shape,)))
         self.batch_input_shape = check_shape("shape", batch_shape)
@@ -81,6 +82,10 @@ class InputLayer(Layer):
     @property
     def batch_shape(self):
         return self.batch_input_shape
+
+    @property
+    def output_dtype(self):
+        return "string" if self.dtype == "string" else "float32"
 
     def forward(self, x, run, mask=None):
         return x

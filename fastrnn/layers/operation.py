@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.layers.base import Layer
-from fastrnn.layers.symbolic import Node, Symbolic
+from fastrnn.layers.symbolic import Node, Symbolic, check_text
 from fastrnn.tape import Traced, gradients, recording
 
 OPERATIONS: dict[str, type] = {}  # Keras's classes by name, which fastrnn.ops fills
@@ -54,6 +54,7 @@ class Operation(Layer):
         if not tensors:
             return self.function(*arguments, **self.options)
         shapes = [tensor.shape for tensor in tensors]
+        check_text(self, [tensor.dtype for tensor in tensors])
         single = len(tensors) == 1
         shapes = shapes[0] if single else shapes
         options = {"args": template}

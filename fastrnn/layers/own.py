@@ -17,7 +17,7 @@ import numpy as np
 from fastrnn.arrays import Array, as_array
 from fastrnn.layers import base, symbolic
 from fastrnn.layers.operation import Argument, filled
-from fastrnn.layers.symbolic import Node, Symbolic
+from fastrnn.layers.symbolic import Node, Symbolic, check_text
 from fastrnn.tape import Source, Traced, gradients, recording, value_of
 
 _SIZES = (2, 3, 4, 6, 8, 12, 24)  # that free axes are tried with
@@ -218,6 +218,7 @@ def parameters(cls):
 def _symbolic_call(layer, template, tensors):
     args, kwargs = _with_constants(template, tensors)
     tensors = [tensor for tensor in tensors if isinstance(tensor, Symbolic)]
+    check_text(layer, [tensor.dtype for tensor in tensors])
     training = kwargs.get("training")
     kwargs = {name: part for name, part in kwargs.items() if name != "training"}
     single = len(tensors) == 1

@@ -25,6 +25,11 @@ class Node:
         self.several = isinstance(shape, list)
         shapes = shape if self.several else [shape]
         self.outputs = tuple(Symbolic(self, place, part) for place, part in enumerate(shapes))
+        dtypes = layer.output_dtype
+        if dtypes != "float32":
+            several = isinstance(dtypes, list)
+            for tensor in self.outputs:
+                tensor.dtype = dtypes[tensor.place] if several else dtypes
 
     @property
     def sources(self):
@@ -109,6 +114,7 @@ def call(layer, inputs, arguments, options):
             f"{len(tensors)}"
         )
     shapes = [tensor.shape for tensor in tensors]
+    check_text(layer, [tensor.dtype for tensor in tensors])
     if single:
         (shapes,) = shapes
     if layer.built:
@@ -119,6 +125,21 @@ def call(layer, inputs, arguments, options):
     training = None if training is None else bool(training)
     node = Node(layer, tensors, single, shape, options, masks, training)
     return [*node.outputs] if node.several else node.outputs[0]
+
+
+def check_text(layer, dtypes):
+    """Raise ValueError unless the layer takes text where it gets it, and nowhere else."""
+    wanted = layer.input_dtype
+    for place, dtype in enumerate(dtypes):
+        takes = (
+            wanted[place : place + 1] == [object] if isinstance(wanted, list) else wanted is object
+        )
+        if takes != (dtype == "string"):
+            expected = "text, of Input(..., dtype='string')" if takes else "numbers"
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}): expected {expected}, received "
+                f"{'text' if dtype == 'string' else dtype}"
+            )
 
 
 def _masks(layer, mask, tensors):

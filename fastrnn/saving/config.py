@@ -13,6 +13,7 @@ import warnings
 from fastrnn import layers, losses, metrics, optimizers
 from fastrnn.data import leaves_of
 from fastrnn.layers import symbolic
+from fastrnn.layers.lookup import check_vocabulary
 from fastrnn.layers.operation import OPERATIONS, read
 from fastrnn.models import Functional, Model, Sequential
 from fastrnn.saving import legacy, tf_operations
@@ -40,6 +41,17 @@ def parse(text: bytes | str, what: str) -> dict:
     if not isinstance(config, dict):
         raise ValueError(f"{what}: expected an object, received {type(config).__name__}")
     return config
+
+
+def dumped(config: dict) -> str:
+    """A config as JSON text that `parse` takes."""
+    text = json.dumps(config)
+    if len(text) > MAX_BYTES:
+        raise ValueError(
+            f"config: expected at most {MAX_BYTES} bytes of JSON, the model has {len(text)}; a "
+            ".keras file has vocabularies beside it, if set_vocabulary or adapt gave them"
+        )
+    return text
 
 
 def keras_version(config: dict) -> int:
@@ -219,10 +231,14 @@ class Loader:
                 config[key] = self.layer(value, depth + 1)
             elif key in ("cell", "cells") and isinstance(value, list):
                 config[key] = [self.layer(cell, depth + 1) for cell in value]
+            elif key in ("standardize", "split") and isinstance(value, dict):
+                config[key] = self._object(value)
             elif key == "activation" or key.endswith(
                 ("_activation", "_initializer", "_regularizer", "_constraint")
             ):
                 config[key] = self._object(value)
+        if name in ("IntegerLookup", "StringLookup", "TextVectorization"):
+            check_vocabulary(config)
         return layers.CLASSES[name](**config)
 
     def _users_class(self, entry, class_name):

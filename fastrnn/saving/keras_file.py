@@ -1,10 +1,12 @@
-"""Keras 3's .keras files: a zip of metadata.json, config.json and model.weights.h5."""
+"""Keras 3's .keras files: a zip of metadata.json, config.json, model.weights.h5, and text files of
+vocabularies."""
 
 import io
 import json
 import zipfile
 import zlib
 
+from fastrnn.layers.lookup import IndexLookup, vocabularies_in_configs
 from fastrnn.saving import config, foreign, hdf5_reader, legacy, self_test, weights
 from fastrnn.saving.guard import of_values
 
@@ -17,14 +19,16 @@ _MAX_EXPANSION = 16  # of all members to the file, whose size bounds what readin
 
 def write(model, include_optimizer=True, test=None) -> bytes:
     """The bytes of a .keras file; the same model gives the same bytes."""
-    described = config.model_config(model)
+    with vocabularies_in_configs("needed"):
+        described, assets = config.model_config(model), _assets(model)
     compiled = config.compile_config(model) if include_optimizer else None
     if compiled is not None:
         described["compile_config"] = compiled
     members = {
         _METADATA: json.dumps({"keras_version": KERAS_VERSION}).encode(),
-        _CONFIG: json.dumps(described).encode(),
+        _CONFIG: config.dumped(described).encode(),
         _WEIGHTS: weights.write(model, compiled is not None, test),
+        **assets,
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -56,8 +60,39 @@ def read(data: bytes, custom_objects=None, compile=True):
         loader.compile(model, compiled)
     if model.built:
         weights.read(model, root, optimizer="optimizer" in (compiled or ()), later=True)
+    _read_assets(model, data, members)
     self_test.replay(model, root)
     return model
+
+
+_LOOKUP = "_lookup_layer/"  # within a TextVectorization, whose folder has the same file
+
+
+def _assets(model) -> dict[str, bytes]:
+    """The vocabularies of a model, by the names of their files."""
+    found = {}
+    for path, _, _, layer in weights.places(model):
+        for name, content in layer.assets().items() if isinstance(layer, IndexLookup) else ():
+            found[f"assets/{path}{name}"] = content
+            found[f"assets/{path.removesuffix(_LOOKUP)}{name}"] = content
+    return found
+
+
+def _read_assets(model, data, members):
+    for path, name, _, layer in weights.places(model):
+        if not isinstance(layer, IndexLookup) or layer.input_vocabulary is not None:
+            continue
+        asset = f"assets/{path}vocabulary.txt"
+        if asset not in members:
+            asset = f"assets/{path.removesuffix(_LOOKUP)}vocabulary.txt"
+        if asset not in members and layer.has_vocabulary:  # of the config
+            continue
+        if asset not in members:
+            raise ValueError(f"layer {name!r}: expected {asset} in the .keras file")
+        try:
+            layer.load_assets(_read(data, members[asset]))
+        except ValueError as error:
+            raise ValueError(f"{asset}: {error}") from None
 
 
 def read_weights(model, data: bytes, skip_mismatch=False) -> None:

@@ -69,6 +69,8 @@ _WITHOUT_EFFECT = {
     "optional": (False,),
 }
 
+_OWN_DTYPE = ("IntegerLookup", "StringLookup", "TextVectorization")
+
 
 def major_version(version) -> int:
     """2 for "2.2.4-tf"; 1, of which files say nothing, for None."""
@@ -118,7 +120,7 @@ def update_layer(class_name: str, config: dict, version: int) -> tuple[str, dict
     if isinstance(axis, list) and len(axis) == 1:
         config["axis"] = axis[0]
     if class_name != "InputLayer":
-        _drop_dtype(config)
+        _drop_dtype(config, class_name in _OWN_DTYPE)
     for key, value in config.items():
         if version < 3 and key in ("activation", "recurrent_activation"):
             config[key] = _activation(value)
@@ -140,11 +142,12 @@ def update_own(cls, config: dict, version: int) -> dict:
     return {**update_layer(builtin, config, version)[1], **own}
 
 
-def _drop_dtype(config):
+def _drop_dtype(config, own=False):
+    """own: does the layer have dtypes of its own?"""
     policy = config.pop("dtype", None)
     if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
         policy = policy["config"].get("name")
-    if policy not in (None, "float32"):
+    if policy not in (None, "float32") and not own:
         warnings.warn(
             f"layer {config.get('name')!r} of dtype {policy} will compute in float32",
             stacklevel=3,

@@ -9,6 +9,7 @@ import json
 
 import numpy as np
 
+from fastrnn.layers.lookup import vocabularies_in_configs
 from fastrnn.saving import config, hdf5_reader, hdf5_writer, legacy, self_test, weights
 from fastrnn.saving.keras_file import KERAS_VERSION
 
@@ -18,10 +19,11 @@ _ATTRIBUTE_BYTES = 64512  # HDF5 holds no more in one; longer lists are cut into
 def write(model, include_optimizer=True, test=None) -> bytes:
     """The bytes of a whole model's .h5 file."""
     file = hdf5_writer.Group()
-    described = config.model_config(model)
+    with vocabularies_in_configs("all"):
+        described = config.model_config(model)
     file.attributes["keras_version"] = KERAS_VERSION
     file.attributes["backend"] = "tensorflow"
-    file.attributes["model_config"] = json.dumps(
+    file.attributes["model_config"] = config.dumped(
         {
             key: described[key]
             for key in ("class_name", "config", "build_config")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastrnn.layers.lookup import IndexLookup
 from fastrnn.saving import config, legacy, legacy_h5, weights
 
 
@@ -22,15 +23,20 @@ def from_keras(model, custom_objects=None):
     )
     twin = loader.model(described)
     taken, misfits = [], []
-    holders = [layer for layer in model.layers if layer.weights]
+    holders = [layer for layer in model.layers if _weights(layer)]
     for layer, source in zip([la for la in twin.layers if la.weights], holders, strict=True):
         variables = legacy_h5.layer_weights(layer)
-        arrays = [np.asarray(w.numpy()) for w in legacy_h5.layer_weights(source)]
+        arrays = [np.asarray(w.numpy()) for w in _weights(source)]
         arrays = legacy.update_weights(layer, arrays)
         misfit = weights.mismatch(f"layer {layer.name!r}", variables, arrays)
         taken += zip(variables, arrays, strict=True) if misfit is None else ()
         misfits += [misfit] if misfit else []
     weights.assign(taken, misfits, skip_mismatch=False)
+    lookups = [layer for layer in config.within(twin) if isinstance(layer, IndexLookup)]
+    for layer, source in zip(lookups, _lookups(model), strict=True):
+        if layer.input_vocabulary is None:
+            idf = getattr(source, "idf_weights_const", None)
+            layer.take_whole(source.get_vocabulary(), None if idf is None else idf.numpy())
     compiled = described.get("compile_config")
     if compiled:
         if "optimizer" not in compiled and model.optimizer is not None:  # once saved to .h5
@@ -41,3 +47,15 @@ def from_keras(model, custom_objects=None):
             state = [np.asarray(v.numpy()) for v in model.optimizer.variables]
             weights.set_optimizer_state(twin, state)
     return twin
+
+
+def _weights(layer):
+    """Those of a layer of Keras, without the vocabularies that Keras 2 has among them."""
+    return [w for w in legacy_h5.layer_weights(layer) if hasattr(w, "numpy")]
+
+
+def _lookups(layer):
+    """The layers of Keras in a layer that have vocabularies."""
+    if hasattr(layer, "get_vocabulary"):
+        return [getattr(layer, "_lookup_layer", layer)]
+    return [found for inner in getattr(layer, "layers", ()) for found in _lookups(inner)]

@@ -4,6 +4,7 @@ import inspect
 import warnings
 
 from fastrnn.layers.base import own_class
+from fastrnn.layers.lookup import IndexLookup
 from fastrnn.saving import config, weights
 from fastrnn.variable import unchanging
 
@@ -15,20 +16,27 @@ def reduce(model):
     with unchanging():
         state = model.optimizer.state() if compiled and model.optimizer else {}
         arrays = model.get_weights()
-    return restore, (described, own_objects(model), arrays, compiled, list(state.values()))
+    found = [layer.kept() for layer in _lookups(model)]
+    return restore, (described, own_objects(model), arrays, compiled, list(state.values()), found)
 
 
-def restore(described, own, arrays, compiled, state):
+def restore(described, own, arrays, compiled, state, vocabularies=()):
     """The model of `reduce`."""
     loader = config.Loader(own, elements=sum(array.size for array in arrays))
     model = loader.model(described)
     if model.built:
         model.set_weights(arrays)
+    for layer, vocabulary in zip(_lookups(model), vocabularies, strict=False):
+        layer.restore(*vocabulary)
     if compiled is not None:
         loader.compile(model, compiled)
     if state:
         weights.set_optimizer_state(model, state)
     return model
+
+
+def _lookups(model):
+    return [layer for layer in config.within(model) if isinstance(layer, IndexLookup)]
 
 
 def compile_as(clone, model):

@@ -25,6 +25,7 @@ _BEFORE_2_14 = "_layer_checkpoint_dependencies"  # tf.keras 2.12 and 2.13 for "l
 _INNER = (  # names of layers within others, in the order in which Keras tries them
     "forward_layer", "backward_layer", "layer", "cell", "query_dense", "key_dense", "value_dense",
     "output_dense", "_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense",
+    "_lookup_layer",
 )  # fmt: skip
 
 _OF_LAYERS = {"_input_layer", "_layer", "_layers", "_stages"}  # which hold layers of others
@@ -130,6 +131,9 @@ def write(model, include_optimizer=True, test=None) -> bytes:
             continue
         for i, variable in enumerate(variables):
             group[str(i)] = variable.value
+        if layer is not None and layer.own_names:
+            for i, array in layer.own_arrays().items():
+                group[i] = array
     if include_optimizer and model.optimizer:
         group = file.create_group("optimizer/vars")
         group.attributes["name"] = model.optimizer.name
@@ -153,9 +157,19 @@ def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
     """
     wanted = optimizer and model.optimizer is not None
     state = _numbered(root, "optimizer/vars") if wanted else None
-    taken, misfits, own = [], [], []
+    taken, misfits, own, kept = [], [], [], []
     for path, name, variables, layer in places(model):
         where = f"layer {name!r} (group {path}vars)"
+        if layer is not None and layer.own_names:
+            group = root.find(f"{path}vars")
+            names = [] if group is None else [n for n in layer.own_names if n in group.links]
+            arrays = {name: group.array(name) for name in names}
+            misfit = layer.misfit(arrays)
+            if misfit is None:
+                kept.append((layer, arrays))
+            else:
+                misfits.append(f"{where}: {misfit}")
+            continue
         if _says(layer, "load_own_variables"):
             group = root.find(f"{path}vars")
             own.append((where, layer, group))
@@ -173,6 +187,8 @@ def read(model, root, skip_mismatch=False, optimizer=True, later=False) -> None:
             misfits.append(misfit)
     with Change([variable for variable, _ in taken]):
         assign(taken, misfits, skip_mismatch)
+        for layer, arrays in kept:
+            layer.load_own_arrays(arrays)
         for where, layer, group in own:
             names = () if group is None else group.links
             store = {name: group.array(name) for name in names}

@@ -5,13 +5,14 @@ import os
 
 import numpy as np
 import pytest
-from saving_examples import inputs, make, of_keras
+import saving_examples
+from saving_examples import make, of_keras
 
 import fastrnn
 from fastrnn import layers as L
 from fastrnn.models import load_model
 
-pytest.importorskip("tensorflow", reason="needs tensorflow, to ask the real Keras")
+tf = pytest.importorskip("tensorflow", reason="needs tensorflow, to ask the real Keras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras")
 
@@ -20,6 +21,25 @@ pytestmark = [  # Keras's own
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
 ]
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+
+
+def inputs(name):
+    """As Keras takes them: text as a tensor."""
+    x = saving_examples.inputs(name)
+    return tf.constant(x) if x.dtype.kind == "O" else x
+
+
+def keep_vocabularies(ours, theirs, ending):
+    """Those that adapt found, which Keras leaves out of .h5 files."""
+    for layer, source in zip(ours.layers, theirs.layers, strict=True):
+        if ending == ".h5" and getattr(layer, "vocabulary", 0) is None:
+            assert layer.get_vocabulary() == layer.get_vocabulary()[: layer.vocabulary_size()]
+            layer.set_vocabulary(source.get_vocabulary(), *idf_weights(source))
+
+
+def idf_weights(layer):
+    lookup = getattr(layer, "_lookup_layer", layer)
+    return [lookup.idf_weights.numpy()] if lookup.output_mode == "tf_idf" else []
 
 
 def ask(model, x):
@@ -32,6 +52,7 @@ def test_models_from_keras(name, ending, tmp_path):
     theirs, x = make(keras, name), inputs(name)
     theirs.save(tmp_path / f"m{ending}")
     ours = load_model(tmp_path / f"m{ending}")
+    keep_vocabularies(ours, theirs, ending)
     np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)
     assert [w.shape for w in ours.weights] == [tuple(w.shape) for w in theirs.weights]
     assert [la.trainable for la in ours.layers] == [la.trainable for la in theirs.layers]
@@ -41,7 +62,7 @@ def test_models_from_keras(name, ending, tmp_path):
 @pytest.mark.parametrize("name", of_keras(L))
 def test_models_for_keras(name, ending, tmp_path):
     ours, x = make(fastrnn, name), inputs(name)
-    ours.save(tmp_path / f"m{ending}", self_test=x)
+    ours.save(tmp_path / f"m{ending}", self_test=None if x.dtype == tf.string else x)
     theirs = keras.saving.load_model(tmp_path / f"m{ending}")
     np.testing.assert_allclose(ask(theirs, x), ours.predict(x, verbose=0), **CLOSE)
     assert [la.trainable for la in ours.layers] == [la.trainable for la in theirs.layers]
@@ -365,7 +386,13 @@ def test_models_from_keras_2(name, ending, keras2, tmp_path):
     if name.startswith("RMSNormalization"):
         assert not hasattr(keras2.layers, "RMSNormalization")
         pytest.skip("Keras 2 has no such layer")
+    if name == "TextVectorization of characters":
+        pytest.skip("Keras 2 has its idf_weights among the weights, of no shape")
     theirs, x = make(keras2, name), inputs(name)
+    if ending == ".h5" and not all(hasattr(weight, "shape") for weight in theirs.weights):
+        with pytest.raises(NotImplementedError):  # of a vocabulary that adapt found
+            theirs.save(tmp_path / "m.h5")
+        return
     theirs.save(tmp_path / f"m{ending}", save_format="keras" if ending == ".keras" else "h5")
     ours = load_model(tmp_path / f"m{ending}")
     np.testing.assert_allclose(ours.predict(x, verbose=0), ask(theirs, x), **CLOSE)

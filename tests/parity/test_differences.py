@@ -995,6 +995,117 @@ def test_training_with_several_outputs():
         models[0].fit(x, targets[0], verbose=0)
 
 
+def adapted(library, data, kind="TextVectorization", **options):
+    layer = getattr(library.layers, kind)(**options)
+    layer.adapt(data)
+    return layer
+
+
+def text_model(library, layer):
+    top = [library.layers.Embedding(30, 2), library.layers.LSTM(2)]
+    return library.Sequential([library.Input((1,), dtype="string"), layer, *top])
+
+
+def load(library, path):
+    return library.models.load_model(path)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_vocabularies_in_h5_files(tmp_path):
+    sizes = []
+    for lib in (fastrnn, keras):
+        text_model(lib, adapted(lib, ["a b"])).save(tmp_path / "m.h5")
+        sizes += [
+            load(other, tmp_path / "m.h5").layers[0].vocabulary_size() for other in (lib, keras)
+        ]
+    assert sizes == [4, 4, 2, 2]
+
+
+def test_vocabularies_that_lines_do_not_hold(tmp_path):
+    path = tmp_path / "m.keras"
+    for options in (
+        {"split": "character", "standardize": None},
+        {"output_mode": "tf_idf", "max_tokens": 9, "pad_to_max_tokens": True},
+    ):
+        for lib in (fastrnn, keras):
+            layer = adapted(lib, ["a\n\nb"], **options)
+            lib.Sequential([lib.Input((1,), dtype="string"), layer]).save(path)
+            if lib is keras:
+                with pytest.raises(ValueError, match="could not be loaded"):
+                    load(keras, path)
+                continue
+            for other in (fastrnn, keras):
+                assert load(other, path).layers[0].get_vocabulary() == layer.get_vocabulary()
+
+
+def test_vocabularies_set_after_the_constructor(tmp_path):
+    found = []
+    for lib in (fastrnn, keras):
+        layer = lib.layers.TextVectorization(vocabulary=["a"])
+        layer.set_vocabulary(["b"])
+        text_model(lib, layer).save(tmp_path / "m.keras")
+        found.append(load(lib, tmp_path / "m.keras").layers[0].get_vocabulary()[2:])
+    assert found == [["b"], ["a"]]
+
+
+def test_arrays_of_text():
+    layers = [lib.layers.TextVectorization(vocabulary=["a"]) for lib in (fastrnn, keras)]
+    models = [text_model(*pair) for pair in zip((fastrnn, keras), layers, strict=True)]
+    models[1].set_weights(models[0].get_weights())
+    x = [["a b"], ["b"]]
+    expected = models[1].predict(tf.constant(x), verbose=0)
+    for given in (x, np.array(x), np.array(x, object), np.array(x, bytes), tf.constant(x)):
+        np.testing.assert_allclose(models[0].predict(given, verbose=0), expected, atol=1e-6)
+        if given is x or isinstance(given, np.ndarray):
+            with pytest.raises(ValueError):
+                models[1].predict(given, verbose=0)
+
+
+def test_no_sparse_and_ragged_vocabularies():
+    for name, option in (("StringLookup", "sparse"), ("TextVectorization", "ragged")):
+        options = {option: True, "output_mode": "count" if option == "sparse" else "int"}
+        assert getattr(keras.layers, name)(vocabulary=["a"], **options)(["a"]).shape[0] is not None
+        with pytest.raises(ValueError, match=f"{option}: expected False"):
+            getattr(fastrnn.layers, name)(vocabulary=["a"], **options)
+
+
+def test_counts_along_other_axes():
+    x, options = [[["a", "b"], ["z", "z"]]], {"vocabulary": ["a", "b"], "output_mode": "count"}
+    y = keras.layers.StringLookup(**options)(x)
+    assert y.numpy().tolist() == [[[1, 1, 0], [1, 0, 1]]]
+    with pytest.raises(ValueError, match=r"expected input of shape \(batch, tokens\)"):
+        fastrnn.layers.StringLookup(**options)(x)
+
+
+def test_adapt_to_one_text():
+    assert adapted(keras, "abb").get_vocabulary() == ["", "[UNK]", "b", "a"]
+    with pytest.raises(ValueError, match="data: expected an array, a list or batches"):
+        adapted(fastrnn, "abb")
+
+
+def test_max_tokens_below_the_special_ones():
+    options = {"kind": "StringLookup", "max_tokens": 2, "num_oov_indices": 3}
+    assert adapted(keras, ["a", "b", "b", "c"], **options).get_vocabulary()[3:] == ["b", "c"]
+    with pytest.raises(ValueError, match="max_tokens of layer .*: expected more than the 3 places"):
+        adapted(fastrnn, ["a", "b", "b", "c"], **options)
+
+
+def test_functions_of_text():
+    given = []
+    for lib in (fastrnn, keras):
+        layer = lib.layers.TextVectorization(
+            standardize=lambda x: given.append(x) or x, vocabulary=["a"]
+        )
+        assert layer(["a", "b"]).numpy().tolist() == [[2], [1]]
+    assert given[0].dtype.kind == "U" and given[0].tolist() == ["a", "b"]
+    assert tf.is_tensor(given[1]) and given[1].numpy().tolist() == [b"a", b"b"]
+
+
+def test_nul_in_vocabularies():
+    ends = [adapted(lib, ["a\0"]).get_vocabulary()[2] for lib in (fastrnn, keras)]
+    assert ends == ["a\0", "a"]
+
+
 if __name__ == "__main__":
     page = PAGE.read_text()
     PAGE.write_text(page[: page.index(HEADING)] + missing())

@@ -10,7 +10,7 @@ import fastrnn
 
 keras = pytest.importorskip("keras", reason="compares with Keras: needs the extra 'parity'")
 
-SEQUENCE, VECTOR, IMAGE, INDICES = (6, 4), (5,), (6, 5, 4), "indices"
+SEQUENCE, VECTOR, IMAGE, INDICES, TEXT = (6, 4), (5,), (6, 5, 4), "indices", "text"
 TWO = [SEQUENCE, SEQUENCE]
 PAIR = (SEQUENCE, SEQUENCE)  # two arguments of a call, no list
 STEP = (VECTOR, VECTOR)  # of a cell, which takes states too
@@ -399,6 +399,31 @@ LAYERS = {
         SEQUENCE,
         [lambda m: m.layers.UnitNormalization(), lambda m: m.layers.UnitNormalization((1, 2))],
     ),
+    "IntegerLookup": (
+        INDICES,
+        [
+            lambda m: m.layers.IntegerLookup(vocabulary=[3, 1]),
+            lambda m: m.layers.IntegerLookup(9, 2, 0, vocabulary=[3, 1], oov_method="farmhash"),
+        ],
+    ),
+    "StringLookup": (
+        TEXT,
+        [
+            lambda m: m.layers.StringLookup(),
+            lambda m: m.layers.StringLookup(
+                9, 2, "", "?", ["a"], [0.5], output_mode="tf_idf", salt=[1, 2], name="s"
+            ),
+        ],
+    ),
+    "TextVectorization": (
+        TEXT,
+        [
+            lambda m: m.layers.TextVectorization(),
+            lambda m: m.layers.TextVectorization(
+                9, "lower", "character", (1, 3), "int", 7, vocabulary=np.array(["a"]), name="t"
+            ),
+        ],
+    ),
     "UpSampling1D": (
         SEQUENCE,
         [lambda m: m.layers.UpSampling1D(), lambda m: m.layers.UpSampling1D(3)],
@@ -571,7 +596,7 @@ def pair(make, shape, rng):
 
 @pytest.mark.parametrize("name, shape, make", CASES)
 def test_input_dtypes(name, shape, make, rng, tally):
-    if name == "InputLayer":
+    if name == "InputLayer" or shape is TEXT:
         return
     own, theirs = pair(make, shape, rng)
     for x in inputs(shape, rng):

@@ -292,6 +292,13 @@ STEPS = {
     "skip of endless": lambda D: D.range(3).repeat().skip(7),
     "skip of all that is endless": lambda D: D.range(3).repeat().skip(-1),
     "repeats of a skip": lambda D: D.range(3).skip(-1).repeat(),
+    "zip nested, of filtered": lambda D: D.zip(D.range(3).filter(lambda x: x > 0), (D.range(3),)),
+    "enumerate of endless": lambda D: D.range(3).repeat().enumerate(-2),
+    "padded_batch of strings": lambda D: slices(["a", "b", "c"])(D).padded_batch(2).unbatch(),
+    "none of an unknown number": lambda D: D.range(3).filter(lambda x: x > 0).take(0),
+    "windows of batches of free sizes": lambda D: (
+        D.range(8).batch(2).batch(2, True).window(2).flat_map(lambda w: w.batch(2))
+    ),
     "endless and more": lambda D: D.range(3).repeat().concatenate(D.range(2)),
     "unknown and endless": lambda D: (
         D.range(3).filter(lambda x: x > 1).concatenate(D.range(2).repeat())

@@ -79,6 +79,10 @@ layers.GroupNormalization("4")  # wrong
 layers.GroupNormalization(axes=1)  # wrong
 layers.RMSNormalization(scale=False)  # wrong
 layers.UnitNormalization("last")  # wrong
+layers.TextVectorization(output_mode="hot")  # wrong
+layers.TextVectorization(max_token=9)  # wrong
+layers.StringLookup(vocabulary_size="9")  # wrong
+layers.IntegerLookup(mask_token="")  # wrong
 layers.Add(axis=1)  # wrong
 layers.Concatenate("time")  # wrong
 layers.Dot()  # wrong
