@@ -38,6 +38,7 @@ from fastrnn.layers.symbolic import Symbolic, check_text, source
 from fastrnn.metrics import Mean, Metric
 from fastrnn.run import Run
 from fastrnn.summary import print_summary
+from fastrnn.training import no_loss
 from fastrnn.utils import custom_object_scope, snake_case, unknown_arguments
 from fastrnn.variable import whole
 
@@ -605,8 +606,11 @@ class Model(Layer, metaclass=_Makes):
         training: bool = True,
     ) -> Any:
         """The loss of compile for these outputs, and what regularizers and add_loss add."""
+        added = self.losses
+        if self._compiled.loss is None and not added:
+            raise ValueError(no_loss(self))
         total = self._compiled.loss_of(self, y, y_pred, sample_weight)
-        for term in self.losses:
+        for term in added:
             total = total + term
         return total
 

@@ -363,7 +363,7 @@ def need_compiled(model, optimizer=False):
     """What compile gave the model, a loss at least, and an optimizer too where it says so."""
     compiled = model._compiled
     free = compiled is not None and (model.own_steps or model.says_call)
-    if compiled is None or (compiled.loss is None and not free and not _is_regularized(model)):
+    if compiled is None or (compiled.loss is None and not free and not _has_losses(model)):
         raise RuntimeError(
             f"model {model.name!r}: call compile(optimizer=..., loss=...) before training or "
             "evaluating"
@@ -398,7 +398,7 @@ def only_trainer(model):
 
 
 class _NoLoss:
-    """That of a model compiled without one, which its regularizers train."""
+    """That of a model compiled without one, which what its layers add trains."""
 
     fused_activation = None
 
@@ -412,12 +412,28 @@ class _NoLoss:
         return 0.0, np.zeros_like(y_pred)
 
 
-def _is_regularized(layer):
+def _has_losses(layer):
+    """Whether the layer has regularizers, or a `call` of the user's own, which may add losses."""
     options = (value for value in vars(layer).values() if isinstance(value, WeightOptions))
     return (
-        layer.activity_regularizer is not None
+        layer.says_call
+        or layer.activity_regularizer is not None
         or any(option.regularizer is not None for option in options)
-        or any(_is_regularized(inner) for inner in layer.sublayers)
+        or any(_has_losses(inner) for inner in layer.sublayers)
+    )
+
+
+def _need_loss(model, run):
+    """Raise ValueError where neither compile nor a layer gave a loss."""
+    if model._compiled.loss is None and not run.losses:
+        if all(variable.regularizer is None for variable in model.trainable_weights):
+            raise ValueError(no_loss(model))
+
+
+def no_loss(model):
+    return (
+        f"model {model.name!r}: there is no loss: expected one in compile(loss=...), or that a "
+        "layer's `call` adds one by self.add_loss(...)"
     )
 
 
@@ -524,6 +540,7 @@ def _gradients(model, x, y, sample_weight, need_dx=False):
     value = found[0] if model.gives_several else found
     if model.gives_several and any(part is None for part in dy):
         compiled.store.gradients[...] = 0  # of layers that no loss depends on
+    _need_loss(model, run)
     for term in run.losses:
         value += term
     dx = model.backward(dy, run, need_dx)
@@ -626,6 +643,7 @@ def test_step(model, x, y, sample_weight, run):
         model, x, y, sample_weight, run, lambda: _infer(model, x, run), gradient=False
     )
     run.logits_of = ()
+    _need_loss(model, run)
     more = sum(run.losses) + sum(
         float(v.regularizer(v.value)) for v in model.trainable_weights if v.regularizer is not None
     )

@@ -848,6 +848,26 @@ def test_statistics_that_stay():
     assert model.get_layer("moving").moving_mean.numpy().all()
 
 
+def test_masks_of_symbolic_outputs():
+    words = layers.Input((None,), dtype="int32")
+    embedded = layers.Embedding(9, 4, mask_zero=True)(words)
+    steps = layers.Input((None, 2))
+    masked = layers.Masking()(steps)
+    above = layers.LSTM(3, return_sequences=True)(masked)
+    for output in (embedded, layers.Dense(3)(embedded), masked, above):
+        assert output._keras_mask.shape == (None, None)
+    pooled = layers.GlobalAveragePooling1D()(above)
+    for output in (words, pooled, layers.GRU(2)(above)):
+        assert getattr(output, "_keras_mask", None) is None
+    with pytest.raises(TypeError, match="is found as arrays pass through it"):
+        _ = layers.Add()([above, above])._keras_mask
+    model = models.Model([words, steps], [embedded._keras_mask, above._keras_mask])
+    one, other = model.predict(
+        [np.array([[1, 2, 0]]), np.array([[[0, 1], [0, 0]]], np.float32)], verbose=0
+    )
+    assert one.tolist() == [[1, 1, 0]] and other.tolist() == [[1, 0]]
+
+
 def test_masks_that_calls_are_given():
     x, flags = Input((6, 3)), Input((6,))
     lstm = layers.LSTM(4)

@@ -404,6 +404,43 @@ def test_fit_without_compile():
         Counted().fit(X, Y, verbose=0)
 
 
+class Adds(layers.Layer):
+    """Adds a loss, where it has a rate."""
+
+    def __init__(self, rate=0.0):
+        super().__init__()
+        self.rate = rate
+
+    def call(self, x):
+        if self.rate:
+            self.add_loss(self.rate * ops.mean(x))
+        return x
+
+
+def sequence_of(*parts):
+    return models.Sequential([layers.Dense(3, kernel_initializer="ones"), *parts])
+
+
+def test_a_loss_that_a_layer_adds_is_enough():
+    model = sequence_of(Adds(0.01))
+    model.compile("adam")
+    x = np.ones((2, 3), np.float32)
+    history = model.fit(x, x, verbose=0).history  # Keras's
+    np.testing.assert_allclose(history["loss"], [0.03], rtol=1e-6)
+    np.testing.assert_allclose(model.evaluate(x, x, verbose=0), 0.029960038, rtol=1e-6)
+
+
+@pytest.mark.parametrize("use", ["fit", "evaluate", "train_on_batch", "compute_loss"])
+@pytest.mark.parametrize("make", [lambda: sequence_of(Adds()), Inner])
+def test_without_any_loss(make, use):
+    model = make()
+    model.compile("adam")
+    model(X)
+    options = {"y": Y, "y_pred": Y} if use == "compute_loss" else {}
+    with pytest.raises(ValueError, match="there is no loss: expected one in compile"):
+        getattr(model, use)(X, **(options or {"y": Y}))
+
+
 def test_what_numpy_makes_of_inputs_has_no_derivative_and_is_refused():
     model = graph_of(layer_saying(lambda self, x: ops.sum(np.asarray(x), axis=-1, keepdims=True)))
     model.compile("sgd", "mse")

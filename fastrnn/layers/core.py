@@ -18,8 +18,9 @@ from fastrnn.layers.base import (
     check_size,
     checked_sizes,
 )
+from fastrnn.layers.operation import OPERATIONS
 from fastrnn.layers.spatial import check_data_format
-from fastrnn.layers.symbolic import source
+from fastrnn.layers.symbolic import Symbolic, source
 
 if TYPE_CHECKING:
     from fastrnn._types import (
@@ -353,6 +354,8 @@ class Masking(Layer):
             self.reject_shape("(batch, timesteps, ...)", shape)
 
     def compute_mask(self, inputs, mask=None):
+        if isinstance(inputs, Symbolic):
+            return OPERATIONS["Any"](axis=-1)(inputs != self.mask_value)
         x, value = np.asarray(inputs), np.float32(self.mask_value)
         kept = np.asarray(x[..., 0] != value)
         doubtful = np.flatnonzero(~kept)  # for most steps the first feature tells

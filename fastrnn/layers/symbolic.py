@@ -64,6 +64,15 @@ class Symbolic:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def _keras_mask(self):
+        """The mask of this output, a symbolic tensor too; AttributeError where it has none."""
+        if "mask" not in self.__dict__:
+            self.mask = _mask_of(self.node, self.place)
+        if self.mask is None:
+            raise AttributeError(f"the output of layer {self.layer.name!r} has no mask")
+        return self.mask
+
     def __repr__(self):
         return f"<Symbolic output of layer {self.layer.name!r}, shape={self.shape}>"
 
@@ -74,6 +83,26 @@ class Symbolic:
         )
 
     __array__ = __bool__ = __float__ = __int__ = __iter__ = __len__ = numpy = _no_values
+
+
+def _mask_of(node, place):
+    if not node.inputs:
+        return None
+    layer = node.layer
+    masks = node.masks or [getattr(tensor, "_keras_mask", None) for tensor in node.inputs]
+    if hasattr(layer, "propagate") or sum(mask is not None for mask in masks) > 1:
+        raise TypeError(
+            f"the mask of layer {layer.name!r} is found as arrays pass through it: expected one of "
+            "an Embedding, of Masking, or of a layer of one input above them"
+        )
+    if node.single:
+        found = layer.compute_mask(node.inputs[0], masks[0])
+    else:
+        given = None if all(mask is None for mask in masks) else [*masks]
+        found = layer.compute_mask([*node.inputs], given)
+    if isinstance(found, (list, tuple)):
+        return found[place]
+    return None if place else found
 
 
 def source(layer, shape):
