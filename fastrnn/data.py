@@ -98,7 +98,7 @@ def parts_by_name(name, given, names, paths=()):
 
 def inputs_of(model, x):
     """x as the model takes it: an array, or a list of them."""
-    if model.says_call:
+    if model._says_call:
         model.look_at(x)
     if not model.takes_several:
         if isinstance(x, dict) and len(x) > 1:

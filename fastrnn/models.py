@@ -138,14 +138,14 @@ class Model(Layer, metaclass=_Makes):
         said = dict(vars(cls))
         super().__init_subclass__(**options)
         of_graph = issubclass(cls, MODEL_KINDS)
-        if subclassed.is_users(cls) and cls.says_call and not of_graph:
+        if subclassed.is_users(cls) and cls._says_call and not of_graph:
             subclassed.adopt(cls, said)
         names = ("train_step", "test_step", "predict_step")
-        cls.own_steps = {n for n in names if getattr(cls, n) is not getattr(Model, n)}
+        cls._own_steps = {n for n in names if getattr(cls, n) is not getattr(Model, n)}
         computed = ("compute_loss", "compute_metrics")
         cls._steps_on_tape = any(getattr(cls, n) is not getattr(Model, n) for n in computed)
         if cls._steps_on_tape:
-            cls.own_steps |= {"train_step", "test_step"}
+            cls._own_steps |= {"train_step", "test_step"}
 
     def __call__(self, inputs, *arguments, **kwargs):
         if not self.takes_several:
@@ -155,7 +155,7 @@ class Model(Layer, metaclass=_Makes):
     # --- layers ---
 
     gives_several = False  # is the model trained to give a list of outputs?
-    heads_are_unnamed = False  # a list of a user's model, whose losses name its logs?
+    _heads_are_unnamed = False  # a list of a user's model, whose losses name its logs?
 
     def handed_out(self, outputs):
         """The output, or the list of outputs, in the form in which the model gives it."""
@@ -344,7 +344,7 @@ class Model(Layer, metaclass=_Makes):
         self, optimizer, loss, loss_weights, metrics, weighted_metrics, steps_per_execution
     ):
         self._how_compiled = loss, loss_weights, metrics, weighted_metrics, steps_per_execution
-        if self.says_call and not self.built:  # how many outputs there are is seen later
+        if self._says_call and not self.built:  # how many outputs there are is seen later
             structured = isinstance(loss, (list, tuple, dict)) and len(loss) > 1
             loss, metrics = (None, None) if structured else (loss, metrics)
             loss_weights = None
@@ -411,7 +411,7 @@ class Model(Layer, metaclass=_Makes):
         own = _metrics_within(self)
         if self._compiled is None:
             return own
-        if self.own_steps:
+        if self._own_steps:
             return [*self._compiled.trackers(), *own]
         means = []
         for name, head in self._compiled.losses():
@@ -500,7 +500,7 @@ class Model(Layer, metaclass=_Makes):
         if queues:
             _check_queues(self.predict, queues)
         plain = not verbose and not callbacks and steps is None and self.built and not self.varies
-        plain = plain and "predict_step" not in self.own_steps
+        plain = plain and "predict_step" not in self._own_steps
         if plain and _are_few(x if self.takes_several else [x], check_batch_size(batch_size)):
             if self._predictor is None:
                 self._predictor = Predictor(self)
@@ -537,7 +537,7 @@ class Model(Layer, metaclass=_Makes):
                 y, class_weight, sample_weight, self.output_shape
             )
             compiled = self._compiled
-            if "train_step" in self.own_steps:
+            if "train_step" in self._own_steps:
                 training.own_step(self, "train_step", x, y, sample_weight)
             else:
                 compiled.prepare(self)
@@ -551,7 +551,7 @@ class Model(Layer, metaclass=_Makes):
         (x, y, sample_weight), *_ = training.one_batch(self, x, y, sample_weight, "test_step")
         compiled = self._compiled
         self.reset_metrics()
-        if "test_step" in self.own_steps:
+        if "test_step" in self._own_steps:
             training.own_step(self, "test_step", x, y, sample_weight)
         else:
             run = self.take_run()
@@ -565,12 +565,12 @@ class Model(Layer, metaclass=_Makes):
     def reset_metrics(self) -> None:
         if self._compiled is not None:
             self._compiled.reset()
-        for metric in self.metrics if self.own_steps else ():
+        for metric in self.metrics if self._own_steps else ():
             metric.reset_state()
 
     # --- steps, which users' classes may override ---
 
-    own_steps: Any = frozenset()  # the names of those that a user's class says itself
+    _own_steps: Any = frozenset()  # the names of those that a user's class says itself
     _steps_on_tape = False  # does a user's class say compute_loss or compute_metrics?
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -645,7 +645,7 @@ class Model(Layer, metaclass=_Makes):
     def _results(self, logs, return_dict):
         if return_dict:
             return logs
-        if self.own_steps and self._compiled.own_logs is not None:  # in the order of the metrics
+        if self._own_steps and self._compiled.own_logs is not None:  # in the order of the metrics
             names = [*training.flat_logs({m.name: m.result() for m in self.metrics})]
             names = [name for name in names if name in logs]
             logs = {name: logs[name] for name in [*names, *sorted({*logs} - {*names})]}

@@ -71,7 +71,7 @@ class Subclassed:
     metric_names = output_names = head_names
 
     @property
-    def heads_are_unnamed(self):
+    def _heads_are_unnamed(self):
         return not isinstance(self._structures[1], dict)
 
     @property

@@ -236,7 +236,7 @@ class CompiledSeveral(Compiled):
         self._model = weakref.ref(model)
         names = self.names = model.head_names
         self.prefixes = [f"{name}_" for name in model.metric_names]
-        if len(names) == 1 or model.heads_are_unnamed:
+        if len(names) == 1 or model._heads_are_unnamed:
             self.prefixes = [""] * len(names)
         one = loss is None or isinstance(loss, str) or not isinstance(loss, (list, tuple, dict))
         if isinstance(loss, dict) and "class_name" in loss:
@@ -258,7 +258,7 @@ class CompiledSeveral(Compiled):
                 kinds.append(model.parts_of_outputs(name, given) if given else [None] * len(names))
         self.heads = [Head(*head) for head in zip(parts, *kinds, strict=True)]
         self.loss_names = self.names
-        if model.heads_are_unnamed:  # Keras then calls them after their losses
+        if model._heads_are_unnamed:  # Keras then calls them after their losses
             self.loss_names = _numbered([_name_of(loss) for loss in parts])
         self.loss = [head.loss for head in self.heads] if any(parts) else None
 
@@ -362,7 +362,7 @@ def _flat(entries):
 def need_compiled(model, optimizer=False):
     """What compile gave the model, a loss at least, and an optimizer too where it says so."""
     compiled = model._compiled
-    free = compiled is not None and (model.own_steps or model.says_call)
+    free = compiled is not None and (model._own_steps or model._says_call)
     if compiled is None or (compiled.loss is None and not free and not _has_losses(model)):
         raise RuntimeError(
             f"model {model.name!r}: call compile(optimizer=..., loss=...) before training or "
@@ -416,7 +416,7 @@ def _has_losses(layer):
     """Whether the layer has regularizers, or a `call` of the user's own, which may add losses."""
     options = (value for value in vars(layer).values() if isinstance(value, WeightOptions))
     return (
-        layer.says_call
+        layer._says_call
         or layer.activity_regularizer is not None
         or any(option.regularizer is not None for option in options)
         or any(_has_losses(inner) for inner in layer.sublayers)
@@ -445,7 +445,7 @@ def _need_targets(model, y):
 def _check(model, x, y, step):
     """Build the model for a batch, and raise ValueError unless the batch fits it and its loss. A
     step that a user's class says itself sees to that."""
-    if step in model.own_steps:
+    if step in model._own_steps:
         return
     _need_targets(model, y)
     model.build(built_for(x))
@@ -591,7 +591,7 @@ def taped_step(model, data, training):
 def _as_given(model, x):
     """Inputs, copied, in the form in which the model takes them."""
     x = as_array(each(np.copy, x))
-    if model.takes_several and model.says_call:
+    if model.takes_several and model._says_call:
         return packed(model._structures[0], x)
     if model.takes_several and isinstance(getattr(model, "input", None), dict):
         return packed(model.input, x)
@@ -670,7 +670,7 @@ def loss_and_gradients(model, x, y, sample_weight=None):
 def one_batch(model, x, y, sample_weight, step=None):
     """All of the arrays as one batch, checked as the step, by default of no class of the user's,
     needs it."""
-    if step not in model.own_steps:
+    if step not in model._own_steps:
         _need_targets(model, y)
     whole = ArrayBatches(x, y, sample_weight, 2**62, False, model)
     _check(model, whole.x, whole.y, step)
@@ -691,7 +691,7 @@ def _fit(
     class_weight, sample_weight, initial_epoch, steps_per_epoch, validation_steps,
     validation_batch_size, validation_freq,
 ):  # fmt: skip
-    compiled, own_train = need_compiled(model), "train_step" in model.own_steps
+    compiled, own_train = need_compiled(model), "train_step" in model._own_steps
     for name, count in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
             raise ValueError(f"{name}: expected a whole number >= 0, received {count!r}")
@@ -761,7 +761,7 @@ def _epochs(
     validation_freq,
 ):  # fmt: skip
     """Train from model.initial_epoch on; returns the last epoch's logs."""
-    compiled, own_train = model._compiled, "train_step" in model.own_steps
+    compiled, own_train = model._compiled, "train_step" in model._own_steps
     wants_logs, group = callbacks.wants_batch_logs, compiled.steps_per_execution
     iterator = None
     logs = {}
@@ -923,7 +923,7 @@ def _evaluate(model, data, steps, callbacks):
             _check(model, x, y, "test_step")
         if step % group == 0:
             callbacks.on_test_batch_begin(step)
-        if "test_step" in model.own_steps:
+        if "test_step" in model._own_steps:
             own_step(model, "test_step", x, y, weight)
         else:
             test_step(model, x, y, weight, run)
@@ -977,7 +977,7 @@ def predict(model, x, batch_size, verbose, steps, callbacks):
             model.check_call(shape_of(batch))
         if callbacks and step % group == 0:
             callbacks.on_predict_batch_begin(step)
-        if "predict_step" in model.own_steps:
+        if "predict_step" in model._own_steps:
             y = own.leaves(model.predict_step(_as_given(model, batch)))
             y = [np.asarray(part, np.float32) for part in y]
             y = y if len(y) > 1 else y[0]

@@ -85,9 +85,9 @@ class Attention(Layer):
 
     def create_weights(self, input_shape):
         if self.use_scale:
-            self.scale = self.new_weight("scale", (), "ones")
+            self.scale = self._new_weight("scale", (), "ones")
         if self.score_mode == "concat":
-            self.concat_score_weight = self.new_weight("concat_score_weight", (), "ones")
+            self.concat_score_weight = self._new_weight("concat_score_weight", (), "ones")
 
     def compute_output_shape(
         self, input_shape, return_attention_scores=False, use_causal_mask=False
@@ -236,7 +236,7 @@ class AdditiveAttention(Attention):
 
     def create_weights(self, input_shape):
         if self.use_scale:
-            self.scale = self.new_weight("scale", (input_shape[0][-1],), "glorot_uniform")
+            self.scale = self._new_weight("scale", (input_shape[0][-1],), "glorot_uniform")
 
     def _factors(self, dim):
         return None, np.ones(dim, np.float32) if self.scale is None else self.scale.value

@@ -269,10 +269,10 @@ class Layer:
     varies = False  # does the shape of the output follow the values of the input?
     own_names: tuple[str, ...] = ()  # of arrays in files that are no weights; see IndexLookup
     supports_masking = False
-    makes_mask = False  # can it mask steps that are not masked below?
+    _makes_mask = False  # can it mask steps that are not masked below?
     _said = None  # what a user's class was made with, where that is plain values alone
     _shapes_built_for = None  # the arguments of a user's build by name
-    says_call = False  # does the user's class say what it computes in `call`?
+    _says_call = False  # does the user's class say what it computes in `call`?
     batch_dependent = False  # does one sample's result in training depend on the others?
     _positional = ()  # what may follow the inputs in a call
     takes_several = False  # may the inputs be a list?
@@ -365,10 +365,10 @@ class Layer:
         return [Float(term) for term in terms]
 
     def _losses_of_last_call(self):
-        inner = self.sublayers if self.says_call else ()
+        inner = self.sublayers if self._says_call else ()
         return self._losses_of_call + [t for la in inner for t in la._losses_of_last_call()]
 
-    def new_weight(
+    def _new_weight(
         self, name, shape, initializer, regularizer=None, constraint=None, trainable=True
     ):
         value = initializers.get(initializer)(tuple(shape), dtype="float32")
@@ -425,7 +425,7 @@ class Layer:
             )  # fmt: skip
             self._states = [*getattr(self, "_states", ()), variable]
             return variable
-        return self.new_weight(
+        return self._new_weight(
             name or ("variable" if not self._variables else f"variable_{len(self._variables)}"),
             sizes,
             initializer or ("glorot_uniform" if sizes else "zeros"),
@@ -473,7 +473,7 @@ class Layer:
     @property
     def weights(self) -> list[Variable]:
         inner = [w for layer in self.sublayers for w in layer.weights]
-        if self.says_call:
+        if self._says_call:
             return [*dict.fromkeys(variables_within(self) + inner)]
         return self._variables + inner
 
@@ -482,7 +482,7 @@ class Layer:
         if not self.trainable:
             return []
         inner = [w for layer in self.sublayers for w in layer.trainable_weights]
-        if self.says_call:
+        if self._says_call:
             own = [v for v in variables_within(self) if v.trainable]
             return [*dict.fromkeys(own + inner)]
         return [v for v in self._variables if v.trainable] + inner
@@ -612,9 +612,9 @@ class Layer:
         x, mask = self._arrays_and_masks(inputs, mask)
         run = Run(training=bool(training))
         if training or context.run is not None or self.has_states:
-            outputs = self.compute(x, run, mask, **kwargs)
+            outputs = self._forward_call(x, run, mask, **kwargs)
         else:
-            outputs = whole(self.weights, lambda: self.compute(x, run, mask, **kwargs))
+            outputs = whole(self.weights, lambda: self._forward_call(x, run, mask, **kwargs))
         if run.updates or run.losses:
             self._leave(run)
         elif self._losses_of_call:
@@ -665,7 +665,7 @@ class Layer:
     def _can_be_planned(self):
         ours = type(self).__module__.startswith("fastrnn.")
         plain = self.input_dtype is np.float32 and self.activity_regularizer is None
-        return ours and plain and not self.makes_mask and not self.has_states
+        return ours and plain and not self._makes_mask and not self.has_states
 
     def _arrays_and_masks(self, inputs, mask):
         if mask is None and isinstance(inputs, np.ndarray) and inputs.shape in self._fitting:
@@ -703,7 +703,7 @@ class Layer:
         values = [value_of(source) for source in sources]
         x, mask = self._arrays_and_masks(values if listed else values[0], mask)
         run = TapedRun(bool(training))
-        y = self.compute(x, run, mask, **options)
+        y = self._forward_call(x, run, mask, **options)
         self._leave(run)
         several, weights = isinstance(y, list), self.trainable_weights
         needs = [isinstance(s, Source) and s.takes_part() for s in sources]
@@ -757,7 +757,7 @@ class Layer:
                 "in tape.gradient(loss, [*sources, *others])"
             )
         run = TapedRun(bool(training))
-        self.compute(x, run, mask, **options)
+        self._forward_call(x, run, mask, **options)
         return run
 
     def _inputs_and_options(self, inputs, arguments):
@@ -846,12 +846,12 @@ class Layer:
     def call(self, inputs, *arguments, **kwargs):
         """What the layer computes; users' classes say it, and reach that of a layer of fastrnn
         that they are made from with super().call."""
-        builtin = self.as_builtin()
+        builtin = self._as_builtin()
         if type(builtin) is Layer:
             self._lacks("call(inputs)")
         return builtin(inputs, *arguments, **kwargs)
 
-    def as_builtin(self):
+    def _as_builtin(self):
         """This very layer as one of the class of fastrnn that a user's class is made from."""
         cls = type(self).__mro__
         builtin = next(c for c in cls if c.__module__.startswith("fastrnn."))
@@ -861,7 +861,7 @@ class Layer:
         view.__dict__ = self.__dict__
         return view
 
-    def compute(self, x, run, mask, **options):
+    def _forward_call(self, x, run, mask, **options):
         return self.forward(x, run, mask, **options)
 
     def plan(self, x, steps, run, **options):
@@ -941,7 +941,7 @@ class Layer:
 
     def _own_variables(self):
         """The weights of the layer that are of no layer within, in the order of files."""
-        return variables_within(self) if self.says_call else self._variables
+        return variables_within(self) if self._says_call else self._variables
 
     cell_variables: Any = ()  # those of them that files have in a group of the cell
 
@@ -1166,7 +1166,7 @@ class WeightOptions:
         self.constraint = get_named(constraints, f"{prefix}_constraint", constraint)
 
     def add_to(self, layer, name, shape, initializer=None):
-        return layer.new_weight(
+        return layer._new_weight(
             name, shape, initializer or self.initializer, self.regularizer, self.constraint
         )
 

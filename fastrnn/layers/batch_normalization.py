@@ -87,10 +87,10 @@ class BatchNormalization(Layer):
             self.gamma = self._gamma.add_to(self, "gamma", shape)
         if self.center:
             self.beta = self._beta.add_to(self, "beta", shape)
-        self.moving_mean = self.new_weight(
+        self.moving_mean = self._new_weight(
             "moving_mean", shape, self.moving_mean_initializer, trainable=False
         )
-        self.moving_variance = self.new_weight(
+        self.moving_variance = self._new_weight(
             "moving_variance", shape, self.moving_variance_initializer, trainable=False
         )
 

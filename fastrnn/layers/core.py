@@ -342,7 +342,7 @@ class Masking(Layer):
     Source: https://keras.io/api/layers/core_layers/masking/
     """
 
-    makes_mask = True
+    _makes_mask = True
     supports_masking = True
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Unpack[LayerOptions]):

@@ -31,7 +31,7 @@ def adopt(cls) -> None:
         cls.build = _built(said["build"])
     if "call" not in said or "forward" in said:
         return
-    cls.says_call = cls.takes_several = True
+    cls._says_call = cls.takes_several = True
     cls.forward, cls.backward = forward, backward
     cls.plan = base.Layer.plan
     cls.__call__ = said.get("__call__", __call__)
@@ -254,7 +254,7 @@ def _build(layer, shapes, template):
     if hasattr(layer, "build_by_call"):
         layer.build_by_call(*_shapes_of_call(layer, shapes, template))
         return
-    build, builtin = type(layer).build, layer.as_builtin()
+    build, builtin = type(layer).build, layer._as_builtin()
     positional, named = _shapes_of_call(layer, shapes, template)
     if getattr(build, "once", False):
         if named:

@@ -22,7 +22,7 @@ def is_own(cell) -> bool:
     if isinstance(cell, (list, tuple)):
         return any(map(is_own, cell))
     return isinstance(cell, OwnStackedCells) or (
-        getattr(cell, "says_call", False) and hasattr(cell, "state_size")
+        getattr(cell, "_says_call", False) and hasattr(cell, "state_size")
     )
 
 
@@ -259,7 +259,7 @@ def step(cell, x, states, training):
     """(y, states) of one step of any cell."""
     named = {}
     if training is not None and (
-        not getattr(cell, "says_call", False) or "training" in own.parameters(type(cell))
+        not getattr(cell, "_says_call", False) or "training" in own.parameters(type(cell))
     ):
         named["training"] = training
     return cell(x, states, **named)

@@ -238,7 +238,7 @@ class Recurrent(TakesStates, OfSequences):
     def has_states(self):
         return self.stateful
 
-    def compute(self, x, run, mask, initial_state=None):
+    def _forward_call(self, x, run, mask, initial_state=None):
         if initial_state is not None:
             initial_state = check_states(self, initial_state, x.shape[0])
         return self.forward(x, run, mask, initial_state)

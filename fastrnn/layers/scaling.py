@@ -216,9 +216,9 @@ class Normalization(Layer):
         self._sizes = tuple(input_shape[axis] for axis in self.kept)
         if self._given is None:
             sizes = self._sizes
-            self.adapt_mean = self.new_weight("mean", sizes, "zeros", trainable=False)
-            self.adapt_variance = self.new_weight("variance", sizes, "ones", trainable=False)
-            self.count = self.new_weight("count", (), "zeros", trainable=False)
+            self.adapt_mean = self._new_weight("mean", sizes, "zeros", trainable=False)
+            self.adapt_variance = self._new_weight("variance", sizes, "ones", trainable=False)
+            self.count = self._new_weight("count", (), "zeros", trainable=False)
 
     def adapt(self, data: Any, batch_size: Whole | None = None, steps: Whole | None = None) -> None:
         """Take mean and variance of `data`: an array, or batches, each an array or a tuple that

@@ -102,7 +102,7 @@ class RMSNormalization(_Normalization):
 
     def create_weights(self, input_shape):
         self.axis = sorted(self._listed())  # as Keras
-        self.scale = self.new_weight("scale", input_shape[-len(self.axis) :], "ones")
+        self.scale = self._new_weight("scale", input_shape[-len(self.axis) :], "ones")
 
     def forward(self, x, run, mask=None):
         rows = x.reshape(-1, self.scale.value.size)

@@ -292,7 +292,7 @@ class Bidirectional(TakesStates):
         steps.append(plan_directions(pair, x, run, *self._views(y), *states))
         return [y, *ends] if self.return_state else y
 
-    def compute(self, x, run, mask, initial_state=None):
+    def _forward_call(self, x, run, mask, initial_state=None):
         if initial_state is not None:
             count, half = len(self.sizes_of_states()), self._count
             if len(initial_state) != count:

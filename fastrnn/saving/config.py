@@ -90,7 +90,7 @@ class Loader:
                 return self._model(entry, 0)
         finally:
             for layer in self.restricted:
-                layer.__dict__.pop("new_weight", None)
+                layer.__dict__.pop("_new_weight", None)
 
     def _model(self, entry, depth):
         class_name, config = _class_and_config(entry)
@@ -299,7 +299,7 @@ class Loader:
         if self.elements is None or isinstance(layer, layers.InputLayer):
             return
 
-        def new_weight(name, shape, initializer=None, *args, **kwargs):
+        def _new_weight(name, shape, initializer=None, *args, **kwargs):
             size = math.prod(shape)
             if size > self.elements:
                 raise ValueError(
@@ -307,9 +307,9 @@ class Loader:
                     "the file"
                 )
             self.elements -= size
-            return type(layer).new_weight(layer, name, shape, "zeros", *args, **kwargs)
+            return type(layer)._new_weight(layer, name, shape, "zeros", *args, **kwargs)
 
-        layer.new_weight = new_weight
+        layer._new_weight = _new_weight
         self.restricted.append(layer)
         for inner in layer.sublayers:
             if inner not in self.restricted:

@@ -50,7 +50,7 @@ def places(layer, path="", seen=None):
         return
     seen.add(layer)
     if isinstance(layer, OneCell):
-        builtin = type(layer.as_builtin()).__name__
+        builtin = type(layer._as_builtin()).__name__
         kind = snake_case(builtin).removesuffix("1d").removesuffix("2d")
         yield Place(f"{path}cell/", f"{layer.name}/{kind}_cell", layer.cell_variables, None)
     yield Place(path, layer.name, layer._filed_variables(), layer)
@@ -92,7 +92,7 @@ def _parts(layer):
     elif hasattr(layer, "cells"):
         parts = {"cells": layer.cells}
     else:
-        inner = layer.as_builtin().sublayers
+        inner = layer._as_builtin().sublayers
         parts = {next(n for n in _INNER if getattr(layer, n, None) is one): one for one in inner}
     users = own_class(type(layer))
     if users is None:

@@ -6,7 +6,10 @@ from comparison import keras
 
 import fastrnn
 
-pytestmark = pytest.mark.filterwarnings("ignore:Gradients do not exist")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Gradients do not exist"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+]
 
 OWN = {keras: examples.define(keras), fastrnn: examples.define(fastrnn)}
 

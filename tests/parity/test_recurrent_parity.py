@@ -116,7 +116,7 @@ def fastrnn_results(config, data):
     outputs, states = split(config, layer(data["x"], mask=data["mask"], **call))
     store = Store(layer.trainable_weights)
     run = Run(training=True)
-    layer.compute(data["x"], run, data["mask"], **call)
+    layer._forward_call(data["x"], run, data["mask"], **call)
     dy = [d.copy() for d in data["dy"]]
     dx = layer.backward(dy if len(dy) > 1 else dy[0], run, True)
     return {

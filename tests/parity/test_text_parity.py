@@ -9,6 +9,8 @@ from comparison import keras, tf
 import fastrnn
 from fastrnn import layers as L
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+
 K = keras.layers
 SEED = 9_000_000
 WORDS = [
