@@ -189,6 +189,7 @@ void fr_scale(float *x, float factor, int64_t n);
 void fr_clip(float *x, float bound, int64_t n); /* to [-bound, bound]; NaN stays */
 
 int fr_activate(float *y, const float *x, int64_t n, int activation); /* y may be x */
+int fr_activate_back(float *dx, const float *dy, const float *y, int64_t n, int activation);
 int fr_softmax(float *y, int64_t rows, int64_t columns); /* in place, row by row */
 
 enum fr_loss_kind {

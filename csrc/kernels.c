@@ -57,6 +57,7 @@ const kernel_table TABLE = {
     .scale = pointwise_scale,
     .clip = pointwise_clip,
     .activate = pointwise_activate,
+    .activate_back = pointwise_activate_back,
     .softmax = pointwise_softmax,
     .loss = pointwise_loss,
     .binary_matches = pointwise_binary_matches,

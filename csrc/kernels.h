@@ -82,6 +82,8 @@ typedef struct {
     void (*scale)(float *x, float factor, int64_t begin, int64_t end);
     void (*clip)(float *x, float bound, int64_t begin, int64_t end);
     void (*activate)(int activation, float *y, const float *x, int64_t begin, int64_t end);
+    void (*activate_back)(int activation, float *dx, const float *dy, const float *y, int64_t begin,
+                          int64_t end);
     void (*softmax)(float *y, int64_t columns, int64_t row, int64_t rows);
     double (*loss)(const fr_loss *loss, int64_t row, int64_t rows);
     int64_t (*binary_matches)(float *matches, const float *y_true, const float *y_pred,

@@ -104,6 +104,18 @@ int fr_activate(float *y, const float *x, int64_t n, int activation) {
     return FR_OK;
 }
 
+WORK(activate_back, float *dx; const float *dy, *y; int activation; blocks b;) {
+    const int64_t from = task * w->b.size;
+    fr_kernels()->activate_back(w->activation, w->dx, w->dy, w->y, from, from + length(w->b, task));
+}
+int fr_activate_back(float *dx, const float *dy, const float *y, int64_t n, int activation) {
+    if (!dx || !dy || !y || n < 0) return FR_BAD_SIZE;
+    if ((uint32_t)activation >= FR_ACTIVATIONS) return FR_BAD_ARGUMENT;
+    const blocks b = blocks_of(n, 1);
+    FOR_TASKS(b.count, fr_threads_for(COST * (double)n), activate_back, dx, dy, y, activation, b);
+    return FR_OK;
+}
+
 WORK(softmax, float *y; int64_t columns; blocks b;) {
     fr_kernels()->softmax(w->y, w->columns, task * w->b.size, length(w->b, task));
 }

@@ -247,6 +247,14 @@ static void pointwise_activate(int activation, float *y, const float *x, int64_t
     }
 }
 
+static void pointwise_activate_back(int activation, float *dx, const float *dy, const float *y,
+                                    int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += V) {
+        const int64_t n = lanes(end - i);
+        store_n(dx + i, load_n(dy + i, n) * slope(activation, load_n(y + i, n)), n);
+    }
+}
+
 static void pointwise_softmax(float *y, int64_t columns, int64_t row, int64_t rows) {
     const vi lane = lane_numbers();
     for (float *z = y + row * columns; rows > 0; rows--, z += columns) {

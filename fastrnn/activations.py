@@ -17,7 +17,8 @@ import numpy as np
 
 from fastrnn._public import public
 
-from .tape import Source, Watched, derivative_of_users, of
+from . import _engine
+from .tape import Source, Watched, activated, activated_back, derivative_of_users, of
 from .tensors import as_tensor
 from .utils import deserialize_object, serialize_object
 
@@ -43,20 +44,32 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _TABLE: dict[str, Callable] = {}
 
 
+# Which of them the engine does faster than NumPy where arrays are large.
+SLOW = {"elu", "hard_sigmoid", "hard_sigmoid_keras2", "selu", "sigmoid", "softsign", "tanh"}
+
+
 def _step(function: _F) -> _F:
     """A decorator of an activation: it is a step of the tape, and its result has numpy()."""
+
+    code = _engine.ACTIVATIONS.get(function.__name__) if function.__name__ in SLOW else None
+
+    @functools.wraps(function)
+    def compute(x, *args, **options):
+        y = None if code is None or args or options else activated(code, x)
+        return function(x, *args, **options) if y is None else y
 
     @functools.wraps(function)
     def call(x, *args, **options):
         if not isinstance(x, (Source, Watched)):
-            return as_tensor(function(x, *args, **options))
+            return as_tensor(compute(x, *args, **options))
         x = of(x)
         value = getattr(x, "value", x)
-        y = as_tensor(function(value, *args, **options))
+        y = as_tensor(compute(value, *args, **options))
         if not (isinstance(x, Source) and x.takes_part()):
             return y
         return x.then(y, lambda g: call.gradient(value, np.asarray(y), g, *args, **options))
 
+    call.code = code  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 
@@ -65,7 +78,13 @@ def _gradient(fn: Callable) -> Callable:
     _TABLE[fn.__name__] = fn
 
     def attach(gradient: Callable) -> Callable:
-        fn.gradient = gradient
+        code = getattr(fn, "code", None)
+
+        def compute(x, y, dy, *args, **options):
+            dx = None if code is None or args or options else activated_back(code, dy, y)
+            return gradient(x, y, dy, *args, **options) if dx is None else dx
+
+        fn.gradient = gradient if code is None else compute
         return gradient
 
     return attach

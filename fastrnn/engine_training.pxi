@@ -28,6 +28,8 @@ cdef extern from "engine.h" nogil:
     void fr_scale(float *x, float factor, int64_t n)
     void fr_clip(float *x, float bound, int64_t n)
     int fr_loss_value(double *value, const fr_loss *loss)
+    int fr_activate(float *y, const float *x, int64_t n, int activation)
+    int fr_activate_back(float *dx, const float *dy, const float *y, int64_t n, int activation)
     int fr_softmax(float *y, int64_t rows, int64_t columns)
     int64_t fr_binary_matches(float *matches, const float *y_true, const float *y_pred,
                               float threshold, int64_t n)
@@ -131,6 +133,29 @@ def scale(x, double factor):
     cdef PyThreadState *gil = let_go(1.0 * n)
     fr_scale(data, factor, n)
     take_back(gil)
+
+
+def activate(y, x, int activation):
+    """y = act(x), of ACTIVATIONS, for contiguous float32 arrays; y may be x."""
+    cdef float *to = <float *>writable("y", y, -1)
+    cdef int64_t n = cnp.PyArray_SIZE(y)
+    cdef const float *data = <const float *>contiguous("x", x, cnp.NPY_FLOAT32, n)
+    cdef PyThreadState *gil = let_go(20.0 * n)
+    cdef int status = fr_activate(to, data, n, activation)
+    take_back(gil)
+    raise_status(status)
+
+
+def activate_back(dx, dy, y, int activation):
+    """dx = dy * act'(x), where y = act(x), for contiguous float32 arrays; dx may be dy."""
+    cdef float *to = <float *>writable("dx", dx, -1)
+    cdef int64_t n = cnp.PyArray_SIZE(dx)
+    cdef const float *given = <const float *>contiguous("dy", dy, cnp.NPY_FLOAT32, n)
+    cdef const float *outputs = <const float *>contiguous("y", y, cnp.NPY_FLOAT32, n)
+    cdef PyThreadState *gil = let_go(20.0 * n)
+    cdef int status = fr_activate_back(to, given, outputs, n, activation)
+    take_back(gil)
+    raise_status(status)
 
 
 def clip(x, double bound):

@@ -179,7 +179,9 @@ class Source(NDArrayOperatorsMixin):
             if not any(map(_takes_part, inputs)):
                 return as_array(getattr(ufunc, method)(*values, **options))
             raise _unknown(ufunc)
-        y = ufunc(*values, **options)
+        y = None if options or ufunc is not np.tanh else activated(TANH, *values)
+        if y is None:
+            y = ufunc(*values, **options)
         if not any(map(_takes_part, inputs)):
             return as_array(y)
         ways = _UFUNCS[ufunc](y, *values)
@@ -492,9 +494,53 @@ def _same(g):
     return g
 
 
+TANH = _engine.ACTIVATIONS["tanh"]
+SMALLEST_ACTIVATED = 2**14  # elements, from which the engine is faster than NumPy
+
+
+def _suits(array):
+    large = isinstance(array, np.ndarray) and array.size >= SMALLEST_ACTIVATED
+    return large and array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
+
+
+def activated(activation, x):
+    """An activation of the engine of a large array; None for others."""
+    if not _suits(x):
+        return None
+    y = np.empty(x.shape, np.float32)
+    _engine.activate(y, x, activation)
+    return y
+
+
+def activated_back(activation, g, y):
+    """The gradient of what gave y, from that of y; None where that was not large."""
+    if not (_suits(g) and _suits(y) and g.shape == y.shape):
+        return None
+    dx = np.empty(y.shape, np.float32)
+    _engine.activate_back(dx, g, y, activation)
+    return dx
+
+
+def _tanh_back(g, y):
+    dx = activated_back(TANH, g, y)
+    return g * (1 - y * y) if dx is None else dx
+
+
+def _product_with(other, own):
+    """The way back to `own` from its product with `other`: g * other, summed along the last axis
+    where that was spread for it."""
+    shape = np.shape(own)
+    if not shape or shape[-1] != 1 or np.shape(other)[-1:] in ((), (1,)):
+        return lambda g: g * other
+    return lambda g: np.einsum("...i,...i->...", g, other)[..., None]
+
+
 def _summed_to(gradient, shape):
     """What broadcasting from `shape` has spread, together again."""
-    gradient = np.sum(gradient, tuple(range(gradient.ndim - len(shape))))
+    ahead = gradient.ndim - len(shape)
+    if ahead:
+        rows = math.prod(gradient.shape[:ahead])
+        gradient = np.sum(gradient.reshape(rows, *gradient.shape[ahead:]), 0)
     axes = tuple(axis for axis, size in enumerate(shape) if size == 1 != gradient.shape[axis])
     return np.sum(gradient, axes, keepdims=True)
 
@@ -679,6 +725,8 @@ def _matmul(a, b):
         product = _matmul(a[None] if x.ndim == 1 else a, b[:, None] if y.ndim == 1 else b)
         product = np.squeeze(product, -1) if y.ndim == 1 else product
         return np.squeeze(product, -1 - (y.ndim > 1)) if x.ndim == 1 else product
+    if y.ndim == 2 and y.shape[1] == 1 and x.dtype == y.dtype == np.float32:
+        return _product_with_column(a, b, x, y)
     if y.ndim == 2 and x.dtype == y.dtype == np.float32 and x.size * y.shape[1] >= SMALLEST_PRODUCT:
         return _engine_product(a, b, np.ascontiguousarray(x), np.ascontiguousarray(y))
     if y.ndim == 2 < x.ndim:  # one product
@@ -694,6 +742,14 @@ def _matmul(a, b):
     of_a = lambda g: _summed_to(np.matmul(g, np.swapaxes(y, -1, -2)), x.shape)  # noqa: E731
     of_b = lambda g: _summed_to(np.matmul(np.swapaxes(x, -1, -2), g), y.shape)  # noqa: E731
     return traced(np.matmul(x, y), [(a, of_a), (b, of_b)])
+
+
+def _product_with_column(a, b, x, y):
+    """x y where y is one column; without BLAS, whose threads would be in the engine's way."""
+    rows, column = x.reshape(-1, x.shape[-1]), y[:, 0]
+    product = np.einsum("ij,j->i", rows, column).reshape(*x.shape[:-1], 1)
+    of_b = lambda g: np.einsum("i,ij->j", g.reshape(-1), rows)[:, None]  # noqa: E731
+    return traced(product, [(a, lambda g: g * column), (b, of_b)])
 
 
 SMALLEST_PRODUCT = 2**18  # multiplications, from which the engine is faster than NumPy
@@ -986,7 +1042,7 @@ _UFUNCS = {
     np.logaddexp2: lambda y, a, b: [lambda g: g * np.exp2(a - y), lambda g: g * np.exp2(b - y)],
     np.maximum: lambda y, a, b: [lambda g: g * (a >= b), lambda g: g * (a < b)],
     np.minimum: lambda y, a, b: [lambda g: g * (a <= b), lambda g: g * (a > b)],
-    np.multiply: lambda y, a, b: [lambda g: g * b, lambda g: g * a],
+    np.multiply: lambda y, a, b: [_product_with(b, a), _product_with(a, b)],
     np.negative: lambda y, a: [np.negative],
     np.positive: lambda y, a: [_same],
     np.power: lambda y, a, b: [
@@ -1002,7 +1058,7 @@ _UFUNCS = {
     np.square: lambda y, a: [lambda g: g * (2 * a)],
     np.subtract: lambda y, a, b: [_same, np.negative],
     np.tan: lambda y, a: [lambda g: g * (1 + y * y)],
-    np.tanh: lambda y, a: [lambda g: g * (1 - y * y)],
+    np.tanh: lambda y, a: [lambda g: _tanh_back(g, y)],
 }
 _FUNCTIONS = {
     np.amax: _extreme(np.max),

@@ -387,3 +387,47 @@ def test_activations_are_steps(name, rng):
     for part in tape.gradient([loss, other], [weight, array]):
         np.testing.assert_allclose(part, found, rtol=1e-4, atol=1e-5)
     assert type(function(weight, **options)) is Array
+
+
+LARGE = {
+    "bias": (lambda x, b: x + b, (16,)),
+    "column": (lambda x, w: x @ w, (16, 1)),
+    "elu": (lambda x, b: activations.elu(x) + b, ()),
+    "hard_sigmoid": (lambda x, b: activations.hard_sigmoid(x) * b, (1,)),
+    "matrix": (lambda x, w: x @ w, (16, 9)),
+    "rows": (lambda x, b: x * b, (50, 1)),
+    "selu": (lambda x, b: activations.selu(x * b), (50, 1)),
+    "sigmoid": (lambda x, b: activations.sigmoid(x) * b, (40, 1, 1)),
+    "softsign": (lambda x, b: activations.softsign(x * b), (40, 50, 1)),
+    "steps": (lambda x, b: np.sum(x * b, 1), (40, 50, 1)),
+    "tanh": (lambda x, b: np.tanh(x + b), (16,)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_arrays(name, isa, rng):
+    """In float32 they take ways of their own: beside the rules for float64."""
+    function, shape = LARGE[name]
+    x, w = rng.normal(size=(40, 50, 16)), rng.normal(size=shape)
+    w *= np.abs(w) > 0.01  # far from what no derivative is there for
+
+    def run(dtype):
+        sources = [Traced(x.astype(dtype)), Traced(w.astype(dtype))]
+        with recording():
+            y = function(*sources)
+        found = gradients([(y, np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype))])
+        return [y.value, *(found[id(source)] for source in sources)]
+
+    for found, expected in zip(run(np.float32), run(np.float64), strict=True):
+        assert found.dtype == np.float32 and expected.dtype == np.float64
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=5e-6 * max(1, np.abs(expected).max()))
+
+
+def test_large_arrays_with_infinities_and_nan():
+    x = np.zeros(2**15, np.float32)
+    x[:4] = np.nan, np.inf, -np.inf, -0.0
+    for function in (np.tanh, activations.sigmoid, activations.elu, activations.selu):
+        with recording():
+            y = function(Traced(x)).value
+        np.testing.assert_allclose(y[:4], function(x[:4]), 1e-6)
