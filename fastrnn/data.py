@@ -113,6 +113,13 @@ def _input_of(x, dtype):
     return as_input(single(x, "x", of_text=dtype is object), dtype, "x")
 
 
+def _build_for_targets(model, x, y):
+    """A model that says `call` only tells when it is built whether it gives several outputs."""
+    several = isinstance(y, (list, tuple, dict)) and len(y) > 1
+    if several and model._says_call and not model.built and not model._own_steps:
+        model.build(built_for(x))
+
+
 def targets_of(model, y):
     """y as numbers: an array, or a list with one, or None, for each output."""
     if y is None:
@@ -160,6 +167,7 @@ class ArrayBatches:
 
     def __init__(self, x, y, sample_weight, batch_size, shuffle, model, steps=None):
         self.x = inputs_of(model, x)
+        _build_for_targets(model, self.x, y)
         if any(part.ndim < 1 for part in self._parts(self.x)):
             raise ValueError(
                 "x: expected an array with samples on the first axis, received a number"
@@ -287,8 +295,9 @@ class IteratedBatches:
                 "parts"
             )
         x, y, weight = (*parts, None, None)[:3]
-        x, y = inputs_of(self.model, x), targets_of(self.model, y)
-        weight = weights_of(self.model, weight)
+        x = inputs_of(self.model, x)
+        _build_for_targets(self.model, x, y)
+        y, weight = targets_of(self.model, y), weights_of(self.model, weight)
         unbatched = hasattr(type(self.source), "element_spec")
         hint = "; the dataset's batch(size) makes batches" * unbatched
         check_samples(x, y, weight, " in a batch", hint)

@@ -10,7 +10,16 @@ import numpy as np
 
 from ._public import public
 from .arrays import Array, as_array
-from .tape import Source, Traced, Watched, gradients, not_recording, recording, watch
+from .tape import (
+    Source,
+    Traced,
+    Watched,
+    gradients,
+    last_number,
+    not_recording,
+    recording,
+    watch,
+)
 from .variable import Variable
 
 __all__ = ["GradientTape"]
@@ -38,7 +47,8 @@ class GradientTape:
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
         self._persistent, self._weights = persistent, watch_accessed_variables
-        self._watched: set[Variable] = set()
+        self._watched: set[Any] = set()  # weights, and what other tapes have recorded
+        self._since: int | None = None  # the number of the last step before the tape
         self._recording: Any = None
         self._used = self._shared = False
 
@@ -48,7 +58,9 @@ class GradientTape:
         self._shared = self._shared or bool(_open.tapes)
         for tape in _open.tapes:
             tape._shared = True
-        self._recording = recording(weights=self._weights, watched=self._watched)
+        if self._since is None:
+            self._since = last_number()
+        self._recording = recording(False, self._weights, self._watched, self._since)
         self._recording.__enter__()
         _open.tapes.append(self)
         return self
@@ -62,7 +74,7 @@ class GradientTape:
         """Remember what is computed from this array, or from each of a list or dict of them. Raises
         ValueError for other things than arrays of tf.constant and its like, and weights."""
         for part in _leaves(tensor):
-            if isinstance(part, Variable):
+            if isinstance(part, (Variable, Traced)):
                 self._watched.add(part)
             elif isinstance(part, Array):
                 if part.dtype.kind != "f":
@@ -71,7 +83,7 @@ class GradientTape:
                         f"dtype {part.dtype}"
                     )
                 watch(part)
-            elif not isinstance(part, Traced):
+            else:
                 raise ValueError(
                     f"tensor: expected what tf.constant, tf.Variable or a layer gives, received "
                     f"{type(part).__name__}; tf.constant(x) makes such of NumPy's arrays"
@@ -118,7 +130,7 @@ class GradientTape:
             ]
             wanted = {id(_node(part)) for part in _leaves(sources)}
             release = not self._persistent and not self._shared
-            found = gradients(ends, release, wanted)
+            found = gradients(ends, release, wanted, self._since or 0)
 
         def result(source):
             source = _node(source)
@@ -138,8 +150,8 @@ class GradientTape:
             yield
 
     def reset(self) -> None:
-        """Begin anew; what was computed before stays connected while it is held."""
-        self._used = False
+        """Begin anew, without what was computed before."""
+        self._used, self._since = False, last_number()
 
     def watched_variables(self):
         raise NotImplementedError(

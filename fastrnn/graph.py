@@ -11,6 +11,7 @@ from fastrnn.layers.base import Layer
 from fastrnn.layers.core import Masking
 from fastrnn.layers.dropout import Dropout, SpatialDropout1D
 from fastrnn.layers.embedding import Embedding, Lookup, as_indices
+from fastrnn.layers.own import dtypes_in
 from fastrnn.layers.recurrent import OneCell, as_one_hot, wins_if_one_hot
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.wrappers import Bidirectional
@@ -168,9 +169,11 @@ class Graph:
         found = set()
         for call in self.calls:
             wanted = call.layer.input_dtype  # a list of a model of several inputs
+            said = dtypes_in(call.options.get("call", ()), len(call.inputs))
             for place, other in enumerate(call.inputs):
                 if other == slot:
-                    found.add(wanted[place] if isinstance(wanted, list) else wanted)
+                    dtype = wanted[place] if isinstance(wanted, list) else wanted
+                    found.add(dtype if said[place] is None else said[place].type)
         return found
 
     def shapes(self, given, check=False):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import layers, variable
-from fastrnn.data import inputs_of, leaves_of
+from fastrnn.data import each, inputs_of, leaves_of
 from fastrnn.layers.base import as_input, check_size
 from fastrnn.layers.operation import Argument, Operation
 from fastrnn.layers.recurrent import Recurrent
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from fastrnn.models import Model
 
 SHAPES_KEPT = 8
+
+
+def _dtype(dtype):
+    """That of a model's input, None where any is taken."""
+    return None if dtype is None else np.dtype(dtype)
 
 
 class Predictor:
@@ -37,7 +42,9 @@ class Predictor:
         self._prepare = prepare
         self._several = model.takes_several
         dtype: Any = model.input_dtype
-        self._dtype = [*map(np.dtype, dtype)] if self._several else np.dtype(dtype)
+        self._dtype = [*map(_dtype, dtype)] if self._several else _dtype(dtype)
+        dtypes = self._dtype if self._several else [self._dtype]
+        self._takes_any = any(dtype is None for dtype in dtypes)
         self._plans = {}  # shape -> plans that no thread is using
         self._seen = None, None  # the last change of any weight, and the model's versions after it
         self._repeatable = not model.has_states
@@ -50,7 +57,7 @@ class Predictor:
         if self._several:
             if not self._are_ready(x):
                 x = inputs_of(self._model, x)
-        elif type(x) is not np.ndarray or x.dtype != self._dtype:
+        elif self._dtype is None or type(x) is not np.ndarray or x.dtype != self._dtype:
             x = as_input(x, self._dtype)
         for _ in range(2 if self._repeatable else 0):
             change, version = self._seen
@@ -89,8 +96,10 @@ class Predictor:
         return True
 
     def _key(self, x):
-        """The shape, or shapes, by which plans are kept."""
-        return tuple([part.shape for part in x]) if self._several else x.shape
+        """The shape, or shapes, by which plans are kept; with the dtypes where any are taken."""
+        parts = x if self._several else [x]
+        shapes = tuple([part.shape for part in x]) if self._several else x.shape
+        return (shapes, *(part.dtype for part in parts)) if self._takes_any else shapes
 
     def _look_at_weights(self):
         """self._seen, brought up to date."""
@@ -116,7 +125,7 @@ class Predictor:
             repaired = self._model.repair_rank(x)
             if self._key(repaired) != shape:
                 return self._run(repaired, version)
-            plan = self._plan(shape, version)
+            plan = self._plan(x, shape, version)
         if self._several:
             for source, part in zip(plan[0], x, strict=True):
                 source[...] = part
@@ -126,16 +135,13 @@ class Predictor:
             step()
         return plan
 
-    def _plan(self, shape, version):
-        self._check([*shape] if self._several else shape)
+    def _plan(self, x, shape, version):
+        self._check([part.shape for part in x] if self._several else x.shape)
         kept = list(self._plans)
         if shape not in kept:
             for oldest in kept[: 1 - SHAPES_KEPT]:
                 self._plans.pop(oldest, None)
-        if self._several:
-            source = [np.zeros(*part) for part in zip(shape, self._dtype, strict=True)]
-        else:
-            source = np.zeros(shape, self._dtype)
+        source = each(lambda part: np.zeros(part.shape, part.dtype), x)
         steps = []
         y = self._model.plan(source, steps, self._new_run())
         return source, steps, y, version, shape

@@ -1,5 +1,6 @@
 """What all metrics are made of, and means of a function's values."""
 
+import functools
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 
 from . import checks, initializers, losses
 from .loss_functions import class_labels, fit_weights, match_ranks
+from .tape import not_recording
 from .tensors import State, tensor
 from .utils import Configurable, snake_case
+from .variable import undoing
 
 
 class Metric(Configurable):
@@ -19,6 +22,11 @@ class Metric(Configurable):
     uses_mask: whether update_state takes a `mask` (bool, False leaves a value out) as well; as in
     Keras those metrics do that are means of a function's values.
     """
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if "update_state" in vars(cls):
+            cls.update_state = _apart(vars(cls)["update_state"])
 
     uses_mask = False
     _options: tuple[str, ...] = ("name", "dtype")
@@ -87,6 +95,20 @@ class Metric(Configurable):
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}>"
+
+
+def _apart(update):
+    """A method update_state that leaves no steps on the tape, and nothing behind where shapes are
+    found out."""
+
+    @functools.wraps(update)
+    def update_state(self, *args, **kwargs):
+        if undoing():
+            return None
+        with not_recording():
+            return update(self, *args, **kwargs)
+
+    return update_state
 
 
 def _samplewise(values, sample_weight, reduce: Callable):

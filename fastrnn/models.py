@@ -27,7 +27,7 @@ from fastrnn.data import (
 )
 from fastrnn.graph import Graph, masks_nothing
 from fastrnn.inference import Predictor, Stepper
-from fastrnn.layers import MODELS, serialize
+from fastrnn.layers import MODELS, own, serialize
 from fastrnn.layers.base import LACKS_AN_AXIS, Layer, layers_within, own_class, unique_name
 from fastrnn.layers.cells import Steps
 from fastrnn.layers.core import InputLayer, Masking
@@ -104,6 +104,7 @@ class Model(Layer, metaclass=_Makes):
         "backward", "batch_dependent", "check_input_shape", "compiled_changes", "create_weights",
         "fixed_axes", "forward", "give_run", "gives_several", "gradient_array", "graph",
         "handed_out", "head_names", "input_of", "mask_makers", "metric_names", "operations",
+        "own_metrics",
         "parts_of_inputs", "parts_of_outputs", "plan_unmasked", "logits_layer", "propagate",
         "reject_shape", "symbolic", "take_run", "described",
     }  # fmt: skip
@@ -408,7 +409,7 @@ class Model(Layer, metaclass=_Makes):
     @property
     def metrics(self) -> list[Metric]:
         """The running mean of the loss, and the metrics once a batch has been seen."""
-        own = _metrics_within(self)
+        own = self.own_metrics()
         if self._compiled is None:
             return own
         if self._own_steps:
@@ -420,12 +421,15 @@ class Model(Layer, metaclass=_Makes):
             means.append(mean)
         return [*means, *(metric for _, metric in self._compiled.all_metrics()), *own]
 
+    def own_metrics(self) -> list[Metric]:
+        """Those that are attributes of the user's layers and models."""
+        return _metrics_within(self)
+
     @property
     def metrics_names(self) -> list[str]:
         if self._compiled is None:
             return ["loss"]
-        losses = [name for name, _ in self._compiled.losses()]
-        return [*losses, *(name for name, _ in self._compiled.all_metrics())]
+        return self._compiled.listed()
 
     def fit(
         self,
@@ -565,7 +569,7 @@ class Model(Layer, metaclass=_Makes):
     def reset_metrics(self) -> None:
         if self._compiled is not None:
             self._compiled.reset()
-        for metric in self.metrics if self._own_steps else ():
+        for metric in self.metrics if self._own_steps else self.own_metrics():
             metric.reset_state()
 
     # --- steps, which users' classes may override ---
@@ -649,6 +653,8 @@ class Model(Layer, metaclass=_Makes):
             names = [*training.flat_logs({m.name: m.result() for m in self.metrics})]
             names = [name for name in names if name in logs]
             logs = {name: logs[name] for name in [*names, *sorted({*logs} - {*names})]}
+        elif self._compiled.metrics_first:
+            logs = {name: logs[name] for name in [*self._compiled.listed(), *logs]}
         results = list(logs.values())
         return results if len(results) > 1 else results[0]
 
@@ -842,7 +848,11 @@ class Sequential(Model):
 
     @property
     def input_dtype(self):
-        return self._layers[0].input_dtype if self._layers else np.float32
+        if not self._layers:
+            return np.float32
+        said = self._input_layer and own.declared(source(self._input_layer, ()))
+        of_users = said is not None and self._layers[0]._says_call
+        return said.type if of_users else self._layers[0].input_dtype
 
     @property
     def output_dtype(self):
@@ -1120,10 +1130,7 @@ class Functional(Model):
     @property
     def input_dtype(self):
         """Of each input that of its readers, if all take the same; int32 of indices."""
-        dtypes = [
-            next(iter(types)) if len(types) == 1 else np.float32
-            for types in (self._graph.dtypes(slot) for slot in self._graph.inputs)
-        ]
+        dtypes = [_dtype_for(self._graph.dtypes(slot)) for slot in self._graph.inputs]
         return self._inputs_of(dtypes)
 
     @property
@@ -1302,6 +1309,14 @@ def _input_of(layer, shape):
 
 def _dtype_of(tensor):
     return "string" if tensor.dtype == "string" else None
+
+
+def _dtype_for(wanted):
+    """One for all readers: theirs, int32 for several whole ones, else float32."""
+    if len(wanted) == 1:
+        return next(iter(wanted))
+    whole_numbers = wanted and all(dtype in (np.int32, np.int64) for dtype in wanted)
+    return np.int32 if whole_numbers else np.float32
 
 
 def _repaired(x, declared):

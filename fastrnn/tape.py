@@ -29,9 +29,9 @@ _numbers = itertools.count(1)
 class _State(threading.local):
     """Of this thread: how many recordings are open; does the innermost refuse to make plain arrays
     of what is traced, which would lose a derivative; do weights take part by themselves, and which
-    do so beside?"""
+    do so beside; the number after which what the outermost recorded begins."""
 
-    depth, strict, weights, watched = 0, False, True, ()
+    depth, strict, weights, watched, since = 0, False, True, (), 0
 
 
 _state = _State()
@@ -40,20 +40,24 @@ _state = _State()
 class recording:  # noqa: N801
     """`with recording():` operations in this thread are remembered. strict: refuse to make plain
     arrays of what is traced; weights: whether those that are trained take part by themselves;
-    watched: a set of others that do."""
+    watched: a set of others that do; since: the number of the last step that is not its own."""
 
-    __slots__ = ("before", "now")
+    __slots__ = ("before", "now", "since")
 
-    def __init__(self, strict=False, weights=True, watched=()):
-        self.now = strict, weights, watched
+    def __init__(self, strict=False, weights=True, watched=(), since=0):
+        self.now, self.since = (strict, weights, watched), since
 
     def __enter__(self):
-        self.before = _state.depth, _state.strict, _state.weights, _state.watched
-        _state.depth += 1
-        _state.strict, _state.weights, _state.watched = self.now
+        state = _state
+        self.before = state.depth, state.strict, state.weights, state.watched, state.since
+        if not state.depth:
+            state.since = self.since
+        state.depth += 1
+        state.strict, state.weights, state.watched = self.now
 
     def __exit__(self, *error):
-        _state.depth, _state.strict, _state.weights, _state.watched = self.before
+        state = _state
+        state.depth, state.strict, state.weights, state.watched, state.since = self.before
 
 
 class not_recording:  # noqa: N801
@@ -66,6 +70,11 @@ class not_recording:  # noqa: N801
 
     def __exit__(self, *error):
         _state.depth = self.before
+
+
+def last_number() -> int:
+    """The number of a step that is made now."""
+    return next(_numbers)
 
 
 def is_recording() -> bool:
@@ -100,9 +109,10 @@ def derivative_of_users(kind, name, advice, function, x, dy=None) -> np.ndarray:
         raise ValueError(f"{kind}: no derivative of {name} was found: {error}; {advice}") from error
 
 
-def gradients(ends, release=False, wanted=()):
+def gradients(ends, release=False, wanted=(), since=0):
     """{id: gradient} of the weights and first arrays that steps go back to from `ends`, pairs of a
-    Traced and its gradient, and of those `wanted`, a set of ids. release: forget the steps."""
+    Traced and its gradient, and of those `wanted`, a set of ids. release: forget the steps; since:
+    the number of the last step that is not gone back over."""
     found, own, pending = {}, set(), []
 
     def add(source, part):
@@ -117,7 +127,7 @@ def gradients(ends, release=False, wanted=()):
         elif type(part) is Piece:
             if key not in found:
                 found[key] = np.zeros(source.shape, source.value.dtype)
-                if source.sources:
+                if source.sources and source.number > since:
                     heapq.heappush(pending, (-source.number, source))
             elif key not in own:
                 found[key] = np.array(found[key])
@@ -125,7 +135,7 @@ def gradients(ends, release=False, wanted=()):
             part.add_to(found[key])
         elif key not in found:
             found[key] = part
-            if source.sources:
+            if source.sources and source.number > since:
                 heapq.heappush(pending, (-source.number, source))
         elif key in own:
             found[key] += part
@@ -303,6 +313,10 @@ class Traced(Source):
         self.value, self.sources, self.pull = value, sources, pull
         self.number = next(_numbers)
 
+    def takes_part(self) -> bool:
+        """Was it made within the recordings that are open, or is it watched?"""
+        return _state.depth > 0 and (self.number > _state.since or self in _state.watched)
+
     def __repr__(self):
         return f"<Traced shape={self.shape}, dtype={self.dtype}, value={self.value}>"
 
@@ -368,6 +382,7 @@ def watch(array: Array) -> None:
     if not isinstance(array, Watched):
         array.__class__ = Watched
         array.leaf = Traced(np.asarray(array))  # type: ignore[attr-defined]
+    array.leaf.number = next(_numbers)  # type: ignore[attr-defined]
 
 
 def _unwatched(given):
@@ -670,16 +685,32 @@ def _tile(a, repeats):
 def _cumsum(a, axis=None, dtype=None):
     if axis is None:
         a, axis = np.ravel(a), 0
-    return a.then(
-        np.cumsum(a.value, axis, dtype), lambda g: np.flip(np.cumsum(np.flip(g, axis), axis), axis)
-    )
+    return a.then(np.cumsum(a.value, axis, dtype), lambda g: _sums_from(g, axis))
 
 
 def _cumprod(a, axis=None, dtype=None):
     if axis is None:
         a, axis = np.ravel(a), 0
-    y, x = np.cumprod(a.value, axis, dtype), a.value
-    return a.then(y, lambda g: np.flip(np.cumsum(np.flip(g * y, axis), axis), axis) / x)
+    x = a.value
+
+    def pull(g):
+        if np.all(x):
+            return _sums_from(g * y, axis) / x
+        g, rows = np.moveaxis(g, axis, 0), np.moveaxis(x, axis, 0)
+        before, found = np.ones_like(rows[0]), np.empty_like(rows)
+        for place, row in enumerate(rows):
+            after = np.cumprod(np.concatenate([before[None], rows[place + 1 :]]), 0)
+            found[place] = np.sum(after * g[place:], 0)
+            before = before * row
+        return np.moveaxis(found, 0, axis)
+
+    y = np.cumprod(x, axis, dtype)
+    return a.then(y, pull)
+
+
+def _sums_from(x, axis):
+    """Of each number and those after it."""
+    return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
 
 
 def _prod(a, axis=None, keepdims=False):

@@ -121,10 +121,13 @@ def _may_keep(metric):
 class Compiled(Head):
     """What compile gives a model of one output: optimizer, loss and metrics, and their state."""
 
+    metrics_first = False  # does evaluate list metrics before the losses of outputs?
+
     def __init__(
         self, model, optimizer, loss, metric_names, weighted_metrics, steps_per_execution=1
     ):
         super().__init__(loss, metric_names, weighted_metrics)
+        self._model = weakref.ref(model)
         self.optimizer = optimizers.get(optimizer)
         if steps_per_execution == "auto":
             steps_per_execution = 1
@@ -202,7 +205,16 @@ class Compiled(Head):
         for name, metric in self.all_metrics():
             result = metric.result()
             logs[name] = float(result) if np.ndim(result) == 0 else result
+        own = {metric.name: metric.result() for metric in self._model().own_metrics()}
+        logs.update(flat_logs(own))
         return logs
+
+    def listed(self):
+        """The names of what evaluate gives, in the order of its list."""
+        losses, found = self.losses(), self.all_metrics()
+        if self.metrics_first:
+            losses, found = losses[:1], [*found, *losses[1:]]
+        return [*(name for name, _ in losses), *(name for name, _ in found)]
 
 
 class CompileMetrics(metrics.Metric):
@@ -233,7 +245,6 @@ class CompiledSeveral(Compiled):
         self, model, optimizer, loss, loss_weights, metric_names, weighted_metrics, steps=1
     ):
         super().__init__(model, optimizer, None, None, None, steps)
-        self._model = weakref.ref(model)
         names = self.names = model.head_names
         self.prefixes = [f"{name}_" for name in model.metric_names]
         if len(names) == 1 or model._heads_are_unnamed:
@@ -242,6 +253,10 @@ class CompiledSeveral(Compiled):
         if isinstance(loss, dict) and "class_name" in loss:
             one = True
         self.given_loss = loss
+        structure = model._structures[1]
+        named = isinstance(structure, dict) and {*names} == {*structure}
+        order = [*loss] if named and not one and isinstance(loss, dict) else []
+        order += [name for name in (structure if named else names) if name not in order]
         parts = [loss] * len(names) if one else model.parts_of_outputs("loss", loss)
         weights = [1.0] * len(names)
         if loss_weights is not None:
@@ -258,9 +273,11 @@ class CompiledSeveral(Compiled):
                 kinds.append(model.parts_of_outputs(name, given) if given else [None] * len(names))
         self.heads = [Head(*head) for head in zip(parts, *kinds, strict=True)]
         self.loss_names = self.names
+        self.metrics_first = model._heads_are_unnamed
         if model._heads_are_unnamed:  # Keras then calls them after their losses
             self.loss_names = _numbered([_name_of(loss) for loss in parts])
         self.loss = [head.loss for head in self.heads] if any(parts) else None
+        self._listed = [names.index(name) for name in order]
 
     def changes(self):
         super().changes()
@@ -304,18 +321,20 @@ class CompiledSeveral(Compiled):
             head.update_metrics(target, np.asarray(value_of(pred)), weight, mask_of(pred))
 
     def losses(self):
-        heads = zip(self.loss_names, self.heads, strict=True)
-        with_loss = [(f"{name}_loss", head) for name, head in heads if head.loss is not None]
+        """In the order in which the dict of losses, or else that of outputs, was written."""
+        heads = [(f"{self.loss_names[place]}_loss", self.heads[place]) for place in self._listed]
+        with_loss = [(name, head) for name, head in heads if head.loss is not None]
         return [("loss", self), *(with_loss if len(with_loss) > 1 else ())]
 
     def all_metrics(self):
-        """In the order of their names, as Keras lists what evaluate found."""
-        found = [
-            (f"{prefix}{metric.name}", metric)
-            for prefix, head in zip(self.prefixes, self.heads, strict=True)
-            for metric, *_ in head.resolved or ()
-        ]
-        return sorted(found, key=operator.itemgetter(0)) if len(self.heads) > 1 else found
+        """In the order of their names, as Keras lists what evaluate found; where outputs have no
+        names in that of the outputs."""
+        pairs = zip(self.prefixes, self.heads, strict=True)
+        pairs = [(prefix, metric) for prefix, head in pairs for metric, *_ in head.resolved or ()]
+        names = _numbered([f"{prefix}{metric.name}" for prefix, metric in pairs])
+        found = [(name, metric) for name, (_, metric) in zip(names, pairs, strict=True)]
+        sorts = len(self.heads) > 1 and self.prefixes[0]
+        return sorted(found, key=operator.itemgetter(0)) if sorts else found
 
     def reset(self):
         super().reset()

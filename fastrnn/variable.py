@@ -121,6 +121,11 @@ def undone():
                 variable.value[...] = value
 
 
+def undoing() -> bool:
+    """Is what is assigned in this thread undone?"""
+    return _kept.values is not None
+
+
 def whole(weights, compute, tries=2):
     """What compute() returns when none of the weights changed meanwhile; repeats it where one did,
     at last with other threads' changes kept waiting."""

@@ -718,7 +718,7 @@ def test_models_of_dicts():
         np.testing.assert_allclose(found["down"], other, atol=1e-6)
     options = {"loss_weights": {"up": 0.5, "down": 2.0}, "metrics": {"up": ["mae", "mse"]}}
     model.compile("sgd", {"up": "mse", "down": "mae"}, **options)
-    names = ["loss", "down_loss", "up_loss", "up_mae", "up_mse"]
+    names = ["loss", "up_loss", "down_loss", "up_mae", "up_mse"]
     weight = {"up": np.linspace(0, 1, 8), "down": np.ones(8)}
     results = model.evaluate(x, y, sample_weight=weight, return_dict=True, verbose=0)
     assert [*results] == names and model.metrics_names == names

@@ -16,12 +16,13 @@ _DTYPES = ("bool", "float32", "float64", "int32", "int64")  # of constants in fi
 
 
 class Argument:
-    """The place of the n-th tensor among the arguments of a call."""
+    """The place of the n-th tensor among the arguments of a call. dtype: what the call gets it as,
+    where that is an Input of whole numbers."""
 
-    __slots__ = ("n",)
+    __slots__ = ("dtype", "n")
 
-    def __init__(self, n):
-        self.n = n
+    def __init__(self, n, dtype=None):
+        self.n, self.dtype = n, dtype
 
 
 class Operation(Layer):

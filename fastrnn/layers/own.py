@@ -18,7 +18,7 @@ from fastrnn.arrays import Array, as_array
 from fastrnn.layers import base, symbolic
 from fastrnn.layers.operation import Argument, filled
 from fastrnn.layers.symbolic import Node, Symbolic, check_text
-from fastrnn.tape import Source, Traced, gradients, recording, value_of
+from fastrnn.tape import Source, Traced, gradients, last_number, recording, value_of
 
 _SIZES = (2, 3, 4, 6, 8, 12, 24)  # that free axes are tried with
 _KINDS = ((False, np.float32), (True, np.float32), (False, np.int32), (True, np.int32))
@@ -224,6 +224,7 @@ def _symbolic_call(layer, template, tensors):
     single = len(tensors) == 1
     shapes = [tensor.shape for tensor in tensors]
     plain = single and len(args) == 1 and isinstance(args[0], Argument) and not kwargs
+    plain = plain and args[0].dtype is None
     options = {} if plain else {"call": (args, kwargs)}
     if not layer.built:
         _build(layer, shapes, (args, kwargs))
@@ -242,10 +243,29 @@ def _with_constants(template, tensors):
     return filled_call(
         template,
         [
-            Argument(next(places)) if isinstance(tensor, Symbolic) else _as_tensor(tensor)
+            Argument(next(places), declared(tensor))
+            if isinstance(tensor, Symbolic)
+            else _as_tensor(tensor)
             for tensor in tensors
         ],
     )
+
+
+def declared(tensor):
+    """The dtype of an Input that says it has whole numbers, or bools; None for other tensors."""
+    if not hasattr(tensor.layer, "batch_shape") or tensor.layer.dtype == "string":
+        return None
+    dtype = np.dtype(tensor.layer.dtype)
+    return dtype if dtype.kind in "iub" else None
+
+
+def dtypes_in(template, count):
+    """Those that a call gets its tensors as, None where they are as they come."""
+    dtypes = [None] * count
+    for leaf in leaves([*template]):
+        if isinstance(leaf, Argument):
+            dtypes[leaf.n] = leaf.dtype
+    return dtypes
 
 
 def _build(layer, shapes, template):
@@ -285,10 +305,12 @@ def attempt(layer, shapes, args, kwargs) -> Attempt:
     """Call `call` with zeros of two sizes of what is free, which builds the layers within: of what
     it takes, as it may need a mask, or indices."""
     found, error, outputs = [], None, None
+    dtypes = dtypes_in((args, kwargs), len(shapes))
     for size in _SIZES:
         known = [[size if n is None else n for n in shape] for shape in shapes]
         for masked, dtype in _KINDS:
-            values = [np.zeros(shape, dtype).view(Array) for shape in known]
+            given = zip(known, dtypes, strict=True)
+            values = [np.zeros(shape, said or dtype).view(Array) for shape, said in given]
             masks = [_all_true(shape) if masked else None for shape in known]
             for value, mask in zip(values, masks, strict=True):
                 base.give_mask(value, mask)
@@ -375,14 +397,18 @@ def forward(self, x, run, mask=None, call=None):
     several = isinstance(x, list)
     xs = x if several else [x]
     masks = mask if isinstance(mask, list) else [mask] * len(xs)
-    taped = run.keeps
+    taped, since = run.keeps, last_number()
+    if call is not None:
+        said = zip(xs, dtypes_in(call, len(xs)), strict=True)
+        xs = [x if dtype is None else np.asarray(x, dtype) for x, dtype in said]
     values = [Traced(a) if taped and a.dtype.kind == "f" else a.view(Array) for a in xs]
     for value, part in zip(values, masks, strict=True):
         base.give_mask(value, part)
     places = [Argument(n) for n in range(len(values))]
     args, kwargs = call or ((places if several else places[0],), {})
     args, kwargs = filled_call((args, kwargs), values)
-    with recording(strict=True) if taped else contextlib.nullcontext(), base.within(run) as losses:
+    taping = recording(strict=True, since=since) if taped else contextlib.nullcontext()
+    with taping, base.within(run) as losses:
         outputs = invoke(self, args, kwargs, run.training, masks)
     run.losses += [float(value_of(loss)) for loss in losses]
     if taped:

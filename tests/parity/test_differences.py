@@ -1155,3 +1155,14 @@ def test_interrupt_of_fit():
         x = np.ones((4, 3), np.float32)
         with pytest.raises(KeyboardInterrupt) if raises else contextlib.nullcontext():
             model.fit(x, x[:, :1], epochs=3, callbacks=[press], verbose=0)
+
+
+def test_derivative_of_a_cumulative_product_with_a_0():
+    found = []
+    for library, kind in ((fastrnn, fastrnn.optimizers), (keras, tf)):
+        x = library.ops.convert_to_tensor(np.array([2.0, 0.0, 3.0], np.float32))
+        with kind.GradientTape() as tape:
+            tape.watch(x)
+            y = library.ops.sum(library.ops.cumprod(x))
+        found.append(np.asarray(tape.gradient(y, x)).tolist())
+    assert found == [[1, 8, 0], [1, 0, 0]]  # y = a + a b + a b c

@@ -1,0 +1,273 @@
+"""Layers, models and tapes of the user's own where it is less than plain what they should do."""
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import layers, metrics, ops
+from fastrnn.models import Model, Sequential
+from fastrnn.optimizers import GradientTape
+from fastrnn.variable import Variable
+
+
+def ones(*shape):
+    return np.ones(shape, np.float32)
+
+
+# --- tapes ----------------------------------------------------------------------------------------
+
+
+def test_states_carried_from_tape_to_tape_are_constants():
+    weight, state, found = Variable(2.0), ops.convert_to_tensor(1.0), []
+    for _ in range(3):
+        with GradientTape() as tape:
+            state = state * weight
+            loss = state * 1.0
+        gradient = tape.gradient(loss, weight)
+        weight.assign_sub(0.1 * gradient)
+        found.append((float(gradient), float(weight.numpy())))
+    np.testing.assert_allclose(found, [(1, 1.9), (2, 1.7), (3.8, 1.32)], rtol=1e-6)
+
+
+def test_what_was_computed_before_a_tape_is_a_constant_in_it():
+    weight, x = Variable(2.0), ops.convert_to_tensor(3.0)
+    with GradientTape() as outer:
+        before = weight * weight
+        with GradientTape() as inner:
+            within = before * weight
+        after = within * 1.0
+    assert (inner.gradient(within, weight), outer.gradient(after, weight)) == (4, 12)
+    with GradientTape() as tape:
+        tape.watch(x)
+        y = x * x
+    assert tape.gradient(y, x) == 6
+    with GradientTape() as tape:
+        z = x * x + y
+    assert tape.gradient(z, x) is None
+    with GradientTape() as tape:
+        tape.watch([x, y])
+        z = x * y
+    assert tape.gradient(z, [x, y]) == [9, 3]
+    tape = GradientTape(persistent=True)
+    with tape:
+        y = weight * weight
+    with tape:
+        z = y * weight
+    assert tape.gradient(z, weight) == 12
+
+
+def test_ten_thousand_steps_on_a_tape():
+    weight, cell = Variable(ones(2)), layers.LSTMCell(2)
+    with GradientTape() as tape:
+        y, states, total = weight, [ops.zeros((1, 2))] * 2, 0.0
+        for place in range(10000):
+            y = y * 1.0 + 0.0001
+            if place % 5 == 0:
+                step, states = cell(ones(1, 3), states)
+                total = total + ops.sum(step)
+        loss = ops.sum(y) + total
+    gradient, *of_cell = tape.gradient(loss, [weight, *cell.trainable_weights])
+    np.testing.assert_array_equal(gradient, [1, 1])
+    assert all(np.isfinite(part).all() for part in of_cell)
+    with GradientTape(persistent=True):
+        for _ in range(3000):
+            y = ops.stack(ops.unstack(y * weight))
+    del y, states, step, total, loss, tape
+    gc.collect()
+
+
+def test_many_training_steps_hold_no_memory():
+    cell, states = layers.LSTMCell(2), [ops.zeros((1, 2))] * 2
+    model, optimizer = layers.Dense(1), fastrnn.optimizers.SGD(0.01)
+
+    def train(steps):
+        nonlocal states
+        for _ in range(steps):
+            with GradientTape() as tape:
+                y, states = cell(ones(1, 3), states)
+                loss = ops.sum(ops.square(model(y)))
+            weights = cell.trainable_weights + model.trainable_weights
+            optimizer.apply(tape.gradient(loss, weights), weights)
+
+    train(50)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        train(50)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        train(200)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20000
+
+
+@pytest.mark.parametrize("numbers", [(2.0, 0.0, 3.0), (0.0, 0.0, 3.0), (0.0, 2.0, 5.0)])
+def test_gradient_of_a_cumulative_product_with_a_0(numbers):
+    x = ops.convert_to_tensor(np.array([numbers, (1.0, 2.0, 4.0)], np.float32))
+    factors = np.array([1, 2, 3], np.float32)
+    with GradientTape() as tape:
+        tape.watch(x)
+        y = ops.sum(ops.cumprod(x, axis=1) * factors)
+    (a, b, c), found = numbers, tape.gradient(y, x)
+    right = [1 + 2 * b + 3 * b * c, 2 * a + 3 * a * c, 3 * a * b]
+    np.testing.assert_allclose(found, [right, [1 + 4 + 24, 2 + 12, 6]], rtol=1e-6)
+
+
+# --- metrics within -------------------------------------------------------------------------------
+
+
+class Counts(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.mean = metrics.Sum(name="seen"), metrics.Mean(name="mean")
+
+    def call(self, x):
+        self.seen.update_state(ops.ones((2,)))
+        self.mean.update_state(ops.sum(x))
+        return x * 1.0
+
+
+def test_metrics_that_a_layer_updates_in_call():
+    counts, inputs = Counts(), layers.Input((3,))
+    model = Model(inputs, layers.Dense(1)(counts(inputs)))
+    assert counts.seen.result() == 0
+    model(ones(2, 3))
+    assert counts.seen.result() == 2
+    model.compile("sgd", "mse")
+    history = model.fit(ones(4, 3), ones(4, 1), batch_size=2, epochs=2, verbose=0).history
+    assert history["seen"] == [4, 4] and history["mean"] == [6, 6]
+    logs = model.evaluate(ones(4, 3), ones(4, 1), batch_size=2, verbose=0, return_dict=True)
+    assert [*logs] == ["loss", "seen", "mean"] and logs["seen"] == 4
+
+
+def test_metrics_that_a_model_updates_in_call():
+    class Counting(Model):
+        def __init__(self):
+            super().__init__()
+            self.counts, self.dense = Counts(), layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(self.counts(x))
+
+    model = Counting()
+    model.compile("sgd", "mse")
+    assert model.fit(ones(4, 3), ones(4, 1), batch_size=2, verbose=0).history["seen"] == [4]
+
+
+# --- several outputs ------------------------------------------------------------------------------
+
+
+class Several(Model):
+    def __init__(self, structure):
+        super().__init__()
+        self.z, self.b = (layers.Dense(2, kernel_initializer="ones") for _ in range(2))
+        self.structure = structure
+
+    def call(self, x):
+        z, b = self.z(x), self.b(x) * 3.0
+        return {"z": z, "b": b} if self.structure is dict else (z, b)
+
+
+def test_order_of_results_of_a_dict_of_outputs():
+    x, y = ones(8, 4), {"z": np.zeros((8, 2)), "b": ones(8, 2)}
+    model = Several(dict)
+    model.compile("sgd", {"z": "mse", "b": "mae"}, metrics={"z": ["mae"], "b": ["mse"]})
+    assert model.evaluate(x, y, verbose=0) == [27, 16, 11, 121, 4]  # of z, b; b_mse, z_mae
+    assert model.metrics_names == ["loss", "z_loss", "b_loss", "b_mse", "z_mae"]
+    model.compile("sgd", {"b": "mae", "z": "mse"})
+    assert model.evaluate(x, y, verbose=0) == [27, 11, 16]
+    model.compile("sgd", "mse")
+    assert model.evaluate(x, y, verbose=0) == [137, 16, 121]
+
+
+def test_results_of_outputs_without_names():
+    x, y = ones(8, 4), [np.zeros((8, 2)), ones(8, 2)]
+    model = Several(tuple)
+    model.compile("sgd", ["mse", "mae"], metrics=[["mae"], ["mae"]])
+    assert model.evaluate(x, y, verbose=0) == [27, 4, 11, 16, 11]
+    assert model.metrics_names == ["loss", "mae", "mae_1", "mse_loss", "mae_loss"]
+    history = model.fit(x, y, verbose=0).history
+    assert [history[name][0] for name in model.metrics_names] == pytest.approx([27, 4, 11, 16, 11])
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+@pytest.mark.parametrize("structure", [dict, tuple])
+def test_targets_of_a_model_that_was_not_called_before(method, structure):
+    model, parts = Several(structure), [np.zeros((8, 2)), ones(8, 2)]
+    model.compile("sgd", "mse")
+    y = dict(zip("zb", parts, strict=True)) if structure is dict else parts
+    options = {} if method == "train_on_batch" else {"verbose": 0}
+    getattr(model, method)(ones(8, 4), y, **options)
+    assert model.built
+
+
+# --- dtypes ---------------------------------------------------------------------------------------
+
+
+class Sees(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def call(self, x):
+        self.seen.append(x.dtype)
+        return ops.cast(x, "float32") * 2.0
+
+
+def _kinds(layer, model, x):
+    layer.seen.clear()
+    model.compile("sgd", "mse")
+    model.fit(x, ones(2, 1), verbose=0)
+    model.predict(x, verbose=0)
+    model.evaluate(x, ones(2, 1), verbose=0)
+    model(x)
+    return {*map(str, layer.seen)}
+
+
+def test_whole_numbers_reach_own_layers_as_the_input_says():
+    x = np.arange(6).reshape(2, 3)
+    for dtype in ("int32", "int64", "float32"):
+        layer, inputs = Sees(), layers.Input((3,), dtype=dtype)
+        model = Model(inputs, layers.Dense(1)(layer(inputs)))
+        assert _kinds(layer, model, x) == {dtype}
+        layer = Sees()
+        vectors = layers.Flatten()(layers.Embedding(9, 2)(inputs))
+        both = layers.Concatenate()([layer(inputs), vectors, layers.Dense(1)(inputs)])
+        assert _kinds(layer, Model(inputs, layers.Dense(1)(both)), x) == {dtype}
+    layer = Sees()
+    model = Sequential([layers.Input((3,), dtype="int32"), layer, layers.Dense(1)])
+    model(x)
+    assert _kinds(layer, model, x) == {"int32"}
+    big = 2**24 + 1
+    inputs = layers.Input((1,), dtype="int32")
+    digit = Model(inputs, layers.Lambda(lambda x: x % 10)(Remainder()(inputs)))
+    assert digit.predict(np.array([[big]]), verbose=0) == big % 10
+
+
+class Remainder(layers.Layer):
+    def call(self, x):
+        return x % 10
+
+
+def test_arrays_reach_own_models_as_they_are():
+    class Dtypes(Model):
+        seen = ()
+
+        def call(self, x):
+            self.seen = [x.dtype, *self.seen]
+            return ops.cast(x, "float32") * 2.0
+
+    for dtype, given in (("int64", "int64"), ("float32", "float32"), ("float64", "float32")):
+        model, x = Dtypes(), np.ones((2, 3), dtype)
+        model.predict(x, verbose=0)
+        assert model.seen[0] == given
+        model.predict(ones(2, 3), verbose=0)
+        assert model.seen[0] == "float32"
+        model.predict(x, batch_size=1, verbose=0)
+        assert model.seen[0] == given
