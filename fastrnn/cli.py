@@ -21,7 +21,7 @@ from fastrnn.data import check_batch_size
 from fastrnn.progress import Progbar
 from fastrnn.saving.atomic import naming
 
-_DEMOS = ("cumsum", "echo", "frames", "imdb", "mnist")
+_DEMOS = ("attention", "cumsum", "echo", "frames", "imdb", "mnist")
 _WEIGHTS = (".weights.h5", ".safetensors")
 
 
@@ -199,7 +199,7 @@ def _parser():
 
     command = add(
         demo,
-        "train one of the example networks; cumsum, echo and frames need no data",
+        "train one of the example networks; imdb and mnist need data",
         "demo cumsum --epochs 500",
     )
     command.add_argument("name", nargs="?", default="cumsum", choices=_DEMOS, help="default cumsum")

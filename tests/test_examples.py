@@ -12,7 +12,7 @@ import pytest
 from fastrnn.examples import _common
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["cumsum", "echo", "frames", "imdb", "mnist", "search"]
+NAMES = ["attention", "cumsum", "echo", "frames", "imdb", "mnist", "search"]
 
 
 def run(name, *options):
@@ -103,6 +103,22 @@ def test_a_missed_target(capsys):
     assert capsys.readouterr().out.endswith(
         "accuracy: 0.8000 (after 5 epochs, the default, accuracy should be at least 0.9)\n"
     )
+
+
+def test_attention_in_short():
+    status, out, err = run("attention", "--epochs", 1)
+    assert (status, err) == (0, "")
+    assert re.search(r"^Epoch 1/1 - loss: 0\.\d{4} - accuracy: 0\.\d{4}$", out, re.M)
+    assert " (after 10 epochs, the default, accuracy on 500 new sequences should be at lea" in out
+
+
+def test_attention(tmp_path):
+    plot, png = draw(tmp_path)
+    status, out, err = run("attention", "--verbose", 0, *plot)
+    assert (status, err) == (0, "")
+    assert float(re.search(r"new sequences: (\S+)", out)[1]) >= 0.95
+    assert float(re.search(r"weight of the marked step: (\S+)", out)[1]) >= 0.8
+    assert is_png(png)
 
 
 def test_cumsum_in_short():

@@ -1,1 +1,2 @@
-"""Programs to run as `python -m fastrnn.examples.NAME`: cumsum, echo, frames, imdb, mnist."""
+"""Programs to run as `python -m fastrnn.examples.NAME`: attention, cumsum, echo, frames, imdb,
+mnist."""
