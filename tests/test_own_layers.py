@@ -500,3 +500,61 @@ def test_two_threads_train_two_models():
     for thread in threads:
         thread.join()
     assert np.allclose(results[0], results[2]) and np.allclose(results[1], results[2])
+
+
+class Whole(layers.Layer):
+    """Says a shape whose batch is free, whatever it is asked for."""
+
+    def call(self, x):
+        return ops.reshape(x, (-1, 6))
+
+    def compute_output_shape(self, input_shape):
+        return (None, 6)
+
+
+@pytest.mark.parametrize("above", [layers.Dense(2), layers.Activation("relu"), layers.Flatten()])
+def test_a_shape_that_is_said_for_any_batch(above):
+    inputs = layers.Input((3, 2))
+    model = models.Model(inputs, above(Whole()(inputs)))
+    x = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    want = above(x.reshape(4, 6)).numpy()
+    for found in (model.predict(x, verbose=0), model(x), model.compile_inference()(x)):
+        np.testing.assert_allclose(np.asarray(found), want, rtol=1e-6)
+
+
+class Specified(layers.Layer):
+    def __init__(self, spec):
+        super().__init__()
+        self.input_spec = spec
+
+    def call(self, x):
+        return x[0] if isinstance(x, list) else x
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(
+    ("options", "fits", "wrong", "message"),
+    [
+        ({"ndim": 3}, (4, 3), (4,), "expected 3 axes, received shape"),
+        ({"min_ndim": 3}, (4, 3, 2), (4,), "expected at least 3 axes"),
+        ({"max_ndim": 2}, (4,), (4, 3), "expected at most 2 axes"),
+        ({"min_ndim": 2, "axes": {-1: 4}}, (4,), (3,), "expected size 4 of axis -1"),
+        ({"shape": (None, 5, 1)}, (5, 1), (5, 2), r"expected shape \(None, 5, 1\)"),
+        (
+            {"shape": (None, 5, 1), "allow_last_axis_squeeze": True}, (5,), (4, 1),
+            r"expected shape \(None, 5, 1\)",
+        ),
+    ],
+)  # fmt: skip
+def test_inputs_that_an_input_spec_takes(options, fits, wrong, message, symbolic):
+    def make(shape):
+        return layers.Input(shape) if symbolic else np.ones((2, *shape), np.float32)
+
+    spec = layers.InputSpec(**options)
+    Specified(spec)(make(fits)), Specified([spec])(make(fits))
+    with pytest.raises(ValueError, match=message):
+        Specified(spec)(make(wrong))
+    with pytest.raises(ValueError, match="input 1: " + message):
+        Specified([None, spec])([make(fits), make(wrong)])
+    with pytest.raises(ValueError, match="expected 2 inputs, received 1"):
+        Specified([spec, spec])(make(fits))

@@ -120,7 +120,7 @@ _SESSION = {
     "InteractiveSession": "as_keras.devices.Session",
     "Session": "as_keras.devices.Session",
 }
-_ENGINE = {name: f"layers.{name}" for name in ("Input", "InputLayer", "Layer")}
+_ENGINE = {name: f"layers.{name}" for name in ("Input", "InputLayer", "InputSpec", "Layer")}
 _ENGINE |= {name: f"models.{name}" for name in ("Model", "Sequential")}
 _ENGINE_MODULES = (
     "base_layer", "functional", "input_layer", "network", "sequential", "topology", "training",
@@ -135,6 +135,7 @@ _NAMES = {
     "keras": {
         "Initializer": "initializers.Initializer",
         "Input": "layers.Input",
+        "InputSpec": "layers.InputSpec",
         "Layer": "layers.Layer",
         "Loss": "losses.Loss",
         "Metric": "metric.Metric",
@@ -144,6 +145,7 @@ _NAMES = {
         "Regularizer": "regularizers.Regularizer",
         "Sequential": "models.Sequential",
         "Variable": "variable.Variable",
+        "name_scope": "as_keras.backend.name_scope",
     },
     "keras.engine": _ENGINE,
     **{f"keras.engine.{name}": _ENGINE for name in _ENGINE_MODULES},

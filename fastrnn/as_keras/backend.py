@@ -1,13 +1,18 @@
-"""What scripts use of keras.backend, keras.config and keras.ops, on NumPy arrays.
+"""What scripts use of keras.backend and keras.config, on arrays and tensors.
 
 A loss made of these functions has a derivative (fastrnn.tape)."""
+
+import contextlib
 
 import numpy as np
 
 from fastrnn import ops
 from fastrnn.as_keras import random_numbers
-from fastrnn.layers.base import clear_session, context
+from fastrnn.layers.base import clear_session, context, unique_number
+from fastrnn.layers.own_rnn import kept_steps, loop
+from fastrnn.layers.symbolic import Symbolic
 from fastrnn.models import Model
+from fastrnn.tape import unstacked
 from fastrnn.variable import Variable
 
 _NUMPY = (
@@ -31,13 +36,20 @@ __all__ = [
     "random_normal", "random_uniform", "relu", "repeat", "repeat_elements", "reverse", "size",
     "softmax", "softsign", "sparse_categorical_crossentropy", "stack", "stop_gradient", "tile",
     "truncated_normal", "update", "update_add", "update_sub", "variable", "zeros", *_NUMPY,
+    "arange", "batch_get_value", "batch_normalization", "batch_set_value", "bias_add",
+    "cast_to_floatx", "count_params", "disable_flash_attention", "disable_traceback_filtering",
+    "dtype", "enable_flash_attention", "enable_traceback_filtering", "foldl", "foldr", "get_uid",
+    "in_top_k", "is_flash_attention_enabled", "is_keras_tensor", "is_sparse",
+    "is_traceback_filtering_enabled", "map_fn", "moving_average_update", "name_scope",
+    "random_bernoulli", "random_normal_variable", "random_uniform_variable", "rnn",
+    "temporal_padding",
 ]  # fmt: skip
 
 cast, sigmoid, softplus = ops.cast, ops.sigmoid, ops.softplus
 elu, eye, hard_sigmoid, is_tensor = ops.elu, ops.eye, ops.hard_sigmoid, ops.is_tensor
 logsumexp, ones, relu, size, softmax = ops.logsumexp, ops.ones, ops.relu, ops.size, ops.softmax
 softsign, stack, stop_gradient, tile = ops.softsign, ops.stack, ops.stop_gradient, ops.tile
-zeros = ops.zeros
+arange, zeros = ops.arange, ops.zeros
 
 _epsilon = 1e-7
 
@@ -165,6 +177,64 @@ def update_sub(x, decrement):
     return x.assign_sub(decrement)
 
 
+def moving_average_update(x, value, momentum):
+    return x.assign(x * momentum + value * (1.0 - momentum))
+
+
+def random_normal_variable(shape, mean, scale, dtype=None, name=None, seed=None):
+    return variable(random_normal(shape, mean, scale, dtype, seed), dtype or "float32", name)
+
+
+def random_uniform_variable(shape, low, high, dtype=None, name=None, seed=None):
+    return variable(random_uniform(shape, low, high, dtype, seed), dtype or "float32", name)
+
+
+def random_bernoulli(shape, p=0.0, dtype=None, seed=None):
+    """Ones with the probability p, else zeros."""
+    return cast(random_numbers.uniform(shape, seed=seed) <= p, dtype or "float32")
+
+
+def rnn(step_function, inputs, initial_states, go_backwards=False, mask=None, constants=None,
+        unroll=False, input_length=None, time_major=False, zero_output_for_mask=False,
+        return_all_outputs=True):  # fmt: skip
+    """(last output, outputs, states after the last step) of output, states =
+    step_function(x, states + constants) for each time step x."""
+    if isinstance(inputs, Symbolic):
+        raise TypeError(
+            "rnn: expected arrays, received the output of a layer; put it into the `call` of a "
+            "layer of your own"
+        )
+    constants, axis = tuple(constants or ()), 0 if time_major else 1
+    if mask is not None:
+        kept = kept_steps(ops.transpose(mask) if time_major else mask)
+        mask = kept[:, ::-1] if go_backwards else kept
+    outputs, states = loop(
+        lambda x, states: step_function(x, (*states, *constants)),
+        unstacked(inputs, axis)[:: -1 if go_backwards else 1],
+        list(initial_states),
+        mask,
+        zero_output_for_mask,
+    )
+    return outputs[-1], stack(outputs if return_all_outputs else outputs[-1:], axis), states
+
+
+def foldl(fn, elems, initializer=None, name=None):
+    """fn(fn(initializer, first), second) and so on, which starts with the first without one."""
+    parts = unstacked(elems, 0)
+    found, *parts = parts if initializer is None else [initializer, *parts]
+    for part in parts:
+        found = fn(found, part)
+    return found
+
+
+def foldr(fn, elems, initializer=None, name=None):
+    return foldl(fn, reverse(elems, 0), initializer)
+
+
+def map_fn(fn, elems, name=None, dtype=None):
+    return ops.map(fn, elems)
+
+
 def in_train_phase(x, alt, training=None):
     """x in training, alt elsewhere; either may be a function without arguments."""
     chosen = x if (context.training if training is None else training) else alt
@@ -173,6 +243,25 @@ def in_train_phase(x, alt, training=None):
 
 def in_test_phase(x, alt, training=None):
     return in_train_phase(alt, x, training)
+
+
+def bias_add(x, bias, data_format=None):
+    return ops.add(x, bias)
+
+
+def batch_normalization(x, mean, var, beta, gamma, axis=-1, epsilon=1e-3):
+    y = (x - mean) * ops.rsqrt(var + epsilon)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
+
+
+def temporal_padding(x, padding=(1, 1)):
+    """x with so many steps of zeros before and after it."""
+    return ops.pad(x, [(0, 0), padding, (0, 0)])
+
+
+def in_top_k(predictions, targets, k):
+    return ops.in_top_k(targets, predictions, k)
 
 
 def binary_crossentropy(target, output, from_logits=False):
@@ -208,6 +297,68 @@ def function(inputs, outputs):
 def learning_phase() -> int:
     """The number 0: `function` and `predict` are for inference."""
     return 0
+
+
+def batch_get_value(tensors) -> list:
+    return [get_value(x) for x in tensors]
+
+
+def batch_set_value(tuples) -> None:
+    """Set each weight of (weight, value) pairs."""
+    for x, value in tuples:
+        set_value(x, value)
+
+
+def count_params(x) -> int:
+    return int(np.prod(x.shape))
+
+
+def dtype(x) -> str:
+    """The name of an array's or a tensor's type."""
+    return str(getattr(x, "dtype", "float32"))
+
+
+def cast_to_floatx(x):
+    return cast(x, "float32")
+
+
+def get_uid(prefix="") -> int:
+    """1, then 2, ... for each prefix."""
+    return unique_number(prefix)
+
+
+def name_scope(name, **options):
+    """`with` it nothing changes."""
+    return contextlib.nullcontext(name)
+
+
+def is_keras_tensor(x) -> bool:
+    """Is x an output of a layer, without values?"""
+    return isinstance(x, Symbolic)
+
+
+def is_sparse(tensor) -> bool:
+    return False
+
+
+def enable_traceback_filtering() -> None:
+    """Changes nothing: exceptions are shown as they are."""
+
+
+def is_traceback_filtering_enabled() -> bool:
+    return False
+
+
+def enable_flash_attention() -> None:
+    """Changes nothing: attention is computed in one way."""
+
+
+def is_flash_attention_enabled() -> bool:
+    return False
+
+
+disable_traceback_filtering = enable_traceback_filtering
+disable_flash_attention = enable_flash_attention
 
 
 def epsilon() -> float:

@@ -38,6 +38,7 @@ from fastrnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.group_normalization import GroupNormalization
 from fastrnn.layers.gru import GRU, CuDNNGRU
+from fastrnn.layers.input_spec import InputSpec
 from fastrnn.layers.lambda_layer import Lambda
 from fastrnn.layers.layer_normalization import LayerNormalization
 from fastrnn.layers.lookup import IntegerLookup, StringLookup
@@ -109,9 +110,10 @@ MODELS: dict[str, type] = {}  # layers that are models, which stand above: they 
 __all__ = [
     "AvgPool1D", "AvgPool2D", "Convolution1D", "Convolution1DTranspose", "Convolution2D",
     "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D",
-    "GlobalMaxPool2D", "Input", "Layer", "MaxPool1D", "MaxPool2D", "SeparableConvolution1D",
-    "TimeDistributedDense", "add", "average", "concatenate", "deserialize", "dot", "maximum",
-    "merge", "minimum", "multiply", "serialize", "subtract", *CLASSES,
+    "GlobalMaxPool2D", "Input", "InputSpec", "Layer", "MaxPool1D", "MaxPool2D",
+    "SeparableConvolution1D", "TimeDistributedDense", "add", "average", "concatenate",
+    "deserialize", "dot", "maximum", "merge", "minimum", "multiply", "serialize", "subtract",
+    *CLASSES,
 ]  # fmt: skip
 public(__name__)
 

@@ -113,8 +113,14 @@ def give_mask(outputs, mask):
 
 def unique_name(prefix: str) -> str:
     """`prefix`, then `prefix_1`, `prefix_2`, ... as Keras counts within a process."""
+    number = unique_number(prefix)
+    return prefix if number == 1 else f"{prefix}_{number - 1}"
+
+
+def unique_number(prefix: str) -> int:
+    """1, then 2, ... for each prefix."""
     _names[prefix] += 1
-    return prefix if _names[prefix] == 1 else f"{prefix}_{_names[prefix] - 1}"
+    return _names[prefix]
 
 
 def clear_session():

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastrnn.arrays import Array, as_array
 from fastrnn.layers import base, symbolic
+from fastrnn.layers.input_spec import check_inputs
 from fastrnn.layers.operation import Argument, filled
 from fastrnn.layers.symbolic import Node, Symbolic, check_text
 from fastrnn.tape import Source, Traced, gradients, last_number, recording, value_of
@@ -82,13 +83,23 @@ def _shapes_by(user):
 
     @functools.wraps(user)
     def compute(self, *shapes, call=None, **named):
+        given = shapes
         if call is not None:
             shapes, named = _shapes_of_call(self, shapes[0], call)
         result = user(self, *shapes, **named)
-        return [*map(tuple, result)] if _is_list_of_shapes(result) else tuple(result)
+        result = [*map(tuple, result)] if _is_list_of_shapes(result) else tuple(result)
+        if _has_free(result) and not _has_free(given):  # said for any batch
+            return compute_output_shape(self, *given, call=call)
+        return result
 
     compute.is_adapted = True
     return compute
+
+
+def _has_free(shape):
+    if isinstance(shape, (list, tuple)):
+        return any(map(_has_free, shape))
+    return shape is None
 
 
 def _is_list_of_shapes(shape):
@@ -122,12 +133,19 @@ def __call__(self, *args, **kwargs):
         return _symbolic_call(self, template, tensors)
     values = [_as_tensor(tensor) for tensor in tensors]
     args, kwargs = filled_call(template, values)
+    _check_inputs(self, args)
     if not self.built:
         shapes = [(None, *np.shape(value_of(value))[1:]) for value in values]
         _build(self, shapes, template)
     outputs = invoke(self, args, kwargs)
     base.regularize_activity(self, outputs)
     return outputs
+
+
+def _check_inputs(layer, args):
+    if getattr(layer, "input_spec", None) and args:
+        shapes = [getattr(part, "shape", None) or np.shape(part) for part in leaves(args[0])]
+        check_inputs(layer, args[0], shapes)
 
 
 def _without_tensors(value, tensors):
@@ -218,6 +236,7 @@ def parameters(cls):
 def _symbolic_call(layer, template, tensors):
     args, kwargs = _with_constants(template, tensors)
     tensors = [tensor for tensor in tensors if isinstance(tensor, Symbolic)]
+    _check_inputs(layer, filled(args, tensors))
     check_text(layer, [tensor.dtype for tensor in tensors])
     training = kwargs.get("training")
     kwargs = {name: part for name, part in kwargs.items() if name != "training"}

@@ -131,21 +131,13 @@ class OwnRNN(Layer):
             states = self.get_initial_state(len(inputs))
         if not isinstance(states, (list, tuple)):
             states = [states]
-        states, steps, ys, y = list(states), unstacked(inputs, 1), [], None
-        order = range(len(steps))[:: -1 if self.go_backwards else 1]
-        for t in order:
-            new_y, new = step(self.cell, steps[t], states, training)
-            new = list(new) if isinstance(new, (list, tuple)) else [new]
-            if mask is not None:
-                kept = np.asarray(value_of(mask))[:, t]
-                before = new_y * 0.0 if y is None else y
-                shown = new_y * 0.0 if self.zero_output_for_mask else before
-                new, y = _where(kept, new, states), _where(kept, new_y, before)
-                ys.append(_where(kept, new_y, shown))
-            else:
-                y = new_y
-                ys.append(y)
-            states = new
+        ys, states = loop(
+            lambda x, states: step(self.cell, x, states, training),
+            unstacked(inputs, 1)[:: -1 if self.go_backwards else 1],
+            list(states),
+            None if mask is None else kept_steps(mask)[:, :: -1 if self.go_backwards else 1],
+            self.zero_output_for_mask,
+        )
         if self.stateful:
             self.states = [np.array(value_of(state)) for state in states]
         y = np.stack(ys, 1) if self.return_sequences else ys[-1]
@@ -263,6 +255,31 @@ def step(cell, x, states, training):
     ):
         named["training"] = training
     return cell(x, states, **named)
+
+
+def kept_steps(mask):
+    """A mask, an array or a tensor, as bools of (batch, timesteps)."""
+    mask = np.asarray(value_of(mask)) != 0
+    return mask.reshape(mask.shape[:2])
+
+
+def loop(function, steps, states, kept, zero_output_for_mask):
+    """(the outputs, the states after the last) of y, states = function(x, states) for each step in
+    turn; kept: which of them are not masked, (batch, timesteps), or None."""
+    ys, y = [], None
+    for t, x in enumerate(steps):
+        new_y, new = function(x, states)
+        new = list(new) if isinstance(new, (list, tuple)) else [new]
+        if kept is None:
+            y = new_y
+            ys.append(y)
+        else:
+            before = new_y * 0.0 if y is None else y
+            shown = new_y * 0.0 if zero_output_for_mask else before
+            new, y = _where(kept[:, t], new, states), _where(kept[:, t], new_y, before)
+            ys.append(_where(kept[:, t], new_y, shown))
+        states = new
+    return ys, states
 
 
 def initial_state(cell, batch):
