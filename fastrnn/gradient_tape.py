@@ -128,7 +128,7 @@ class GradientTape:
                 for part, seed in zip(targets, seeds, strict=True)
                 if isinstance(part, Source)
             ]
-            wanted = {id(_node(part)) for part in _leaves(sources)}
+            wanted = {id(_step(part)) for part in _leaves(sources)}
             release = not self._persistent and not self._shared
             found = gradients(ends, release, wanted, self._since or 0)
 
@@ -136,7 +136,7 @@ class GradientTape:
             source = _node(source)
             if isinstance(source, np.ndarray):
                 source = None if unconnected_gradients == "none" else source
-            gradient = found.get(id(source)) if source is not None else None
+            gradient = found.get(id(_step(source))) if source is not None else None
             if gradient is None and source is not None and unconnected_gradients == "zero":
                 gradient = np.zeros(np.shape(source), np.float32)
             return None if gradient is None else as_array(np.asarray(gradient))
@@ -170,6 +170,12 @@ class GradientTape:
 def _node(given):
     """What steps start from an array that is watched; anything else as it is."""
     return given.leaf if isinstance(given, Watched) else given
+
+
+def _step(given):
+    """What gradients of an array are kept under."""
+    given = _node(given)
+    return given.step if isinstance(given, Source) else given
 
 
 def _seed(target, seed):

@@ -126,7 +126,7 @@ def gradients(ends, release=False, wanted=(), since=0):
             found[key][place] = part if before is None else before + part
         elif type(part) is Piece:
             if key not in found:
-                found[key] = np.zeros(source.shape, source.value.dtype)
+                found[key] = np.zeros(source.shape, source.dtype)
                 if source.sources and source.number > since:
                     heapq.heappush(pending, (-source.number, source))
             elif key not in own:
@@ -144,7 +144,7 @@ def gradients(ends, release=False, wanted=(), since=0):
             found[key] = found[key] + part
 
     for end, gradient in ends:
-        add(end, gradient)
+        add(end.step, gradient)
     while pending:
         _, node = heapq.heappop(pending)
         gradient = found[id(node)] if id(node) in wanted else found.pop(id(node))
@@ -163,6 +163,7 @@ class Source(NDArrayOperatorsMixin):
 
     __hash__ = object.__hash__
     number, sources, pull = 0, (), None
+    step = property(lambda self: self)
 
     shape = property(lambda self: Shape(self.value.shape))
     ndim = property(lambda self: self.value.ndim)
@@ -305,13 +306,28 @@ def _give_methods():
 _give_methods()
 
 
+class Step:
+    """How an array of a recording came about, without the array: sources, the steps and weights it
+    was computed from; pull, the function that takes its gradient to theirs, None for one that needs
+    none."""
+
+    __slots__ = ("dtype", "number", "pull", "shape", "sources")
+
+    def __init__(self, result, sources, pull):
+        self.sources, self.pull, self.number = sources, pull, result.number
+        self.shape, self.dtype = result.value.shape, result.value.dtype
+
+
 class Traced(Source):
-    """An array of a recording. sources: what it was computed from; pull: the function that takes
-    its gradient to theirs, None for one that needs none."""
+    """An array of a recording, and the step that gave it. What has no sources is its own step."""
 
     def __init__(self, value, sources=(), pull=None):
-        self.value, self.sources, self.pull = value, sources, pull
-        self.number = next(_numbers)
+        self.value, self.number = value, next(_numbers)
+        self._step = None
+        if sources:
+            self._step = Step(self, tuple([source.step for source in sources]), pull)
+
+    step = property(lambda self: self._step or self)
 
     def takes_part(self) -> bool:
         """Was it made within the recordings that are open, or is it watched?"""
@@ -322,11 +338,14 @@ class Traced(Source):
 
 
 class Joint:
-    """A step with several results, each a Traced whose only source this is. sources, pull: as those
-    of a Traced; pull gets the list of the results' gradients, None for those without."""
+    """A step with several results, each a Traced whose only source this is. pull gets the list of
+    the results' gradients, None for those without."""
+
+    step = property(lambda self: self)
 
     def __init__(self, sources, pull, count):
-        self.sources, self.pull, self.count, self.number = sources, pull, count, next(_numbers)
+        self.sources = tuple([source.step for source in sources])
+        self.pull, self.count, self.number = pull, count, next(_numbers)
 
     def result(self, place, value):
         return Traced(value, (self,), lambda g: ((place, g),))
@@ -496,9 +515,10 @@ def _alike(inputs):
 
 def _unspread(way, shape, x):
     """The way back to an input that was broadcast, if it was."""
-    if np.shape(value_of(x)) == shape:
+    before = np.shape(value_of(x))
+    if before == shape:
         return way
-    return lambda g: _summed_to(way(g), x.shape)
+    return lambda g: _summed_to(way(g), before)
 
 
 def _unknown(function):
@@ -587,12 +607,12 @@ def _var(a, axis=None, keepdims=False):
 
 def _extreme(function):
     def rule(a, axis=None, keepdims=False):
-        y = function(a.value, axis, keepdims=True)
+        y, rank = function(a.value, axis, keepdims=True), a.ndim
         best = a.value == y
         share = best / np.sum(best, axis, keepdims=True, dtype=np.float32)
         return a.then(
             y if keepdims else function(a.value, axis),
-            lambda g: _spread(g, axis, keepdims, a.ndim) * share,
+            lambda g: _spread(g, axis, keepdims, rank) * share,
         )
 
     return rule
@@ -614,8 +634,8 @@ def _where(condition, a, b):
 
 def _reshaping(function):
     def rule(a, *args, **options):
-        y = function(a.value, *args, **options)
-        return a.then(y, lambda g: g.reshape(a.shape))
+        y, before = function(a.value, *args, **options), a.shape
+        return a.then(y, lambda g: g.reshape(before))
 
     return rule
 
@@ -676,9 +696,10 @@ def _tile(a, repeats):
     repeats = (1,) * (rank - len(repeats)) + repeats
     shape = (1,) * (rank - a.ndim) + a.shape
     spread = [n for pair in zip(repeats, shape, strict=True) for n in pair]
+    before = a.shape
     return a.then(
         np.tile(a.value, repeats),
-        lambda g: np.sum(g.reshape(spread), tuple(range(0, 2 * rank, 2))).reshape(a.shape),
+        lambda g: np.sum(g.reshape(spread), tuple(range(0, 2 * rank, 2))).reshape(before),
     )
 
 
