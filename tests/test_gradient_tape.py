@@ -1,5 +1,7 @@
 """GradientTape: that it never gives a wrong derivative, and what mistakes say."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -125,3 +127,15 @@ def test_two_gradients_of_a_recurrent_layer(kind, rng):
     tape.gradient(y, drops.weights)
     with pytest.raises(RuntimeError, match="'drops': a second gradient of one call"):
         tape.gradient(y, drops.weights)
+
+
+def test_arrays_that_no_way_back_needs_are_let_go():
+    x = Variable(np.ones((3, 2), np.float32), dtype="float32")
+    with GradientTape() as tape:
+        doubled = x * 2.0
+        gone = weakref.ref(doubled.value)
+        moved = ops.reshape(doubled + 1.0, (2, 3))
+        del doubled
+        assert gone() is None
+        y = ops.sum(moved * moved)
+    np.testing.assert_array_equal(tape.gradient(y, x), np.full((3, 2), 12.0))
