@@ -32,6 +32,7 @@ from fastrnn.layers.base import LACKS_AN_AXIS, Layer, layers_within, own_class, 
 from fastrnn.layers.cells import Steps
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.names import keep_apart, reserve
 from fastrnn.layers.operation import Operation, filled, written
 from fastrnn.layers.recurrent import TakesStates
 from fastrnn.layers.symbolic import Symbolic, check_text, source
@@ -147,6 +148,8 @@ class Model(Layer, metaclass=_Makes):
         cls._steps_on_tape = any(getattr(cls, n) is not getattr(Model, n) for n in computed)
         if cls._steps_on_tape:
             cls._own_steps |= {"train_step", "test_step"}
+        if subclassed.is_users(cls) and "_made_from" not in said:
+            keep_apart(cls, said)
 
     def __call__(self, inputs, *arguments, **kwargs):
         if not self.takes_several:
@@ -1396,6 +1399,7 @@ def _check_queues(method, options):
 
 
 MODEL_KINDS += (Sequential, Functional)
+reserve({*vars(Model), *vars(subclassed.Subclassed), *vars(Sequential(name="sequential"))})
 MODELS |= {"Sequential": Sequential, "Functional": Functional}
 
 

@@ -11,6 +11,7 @@ from fastrnn.arrays import Array
 from fastrnn.data import leaves_of, packed, parts_by_name, paths_in
 from fastrnn.layers import own
 from fastrnn.layers.base import Layer, layers_within
+from fastrnn.layers.names import RESERVED
 from fastrnn.layers.operation import Argument
 from fastrnn.layers.symbolic import Symbolic
 from fastrnn.tape import Source
@@ -210,7 +211,7 @@ def adopt(cls, said) -> None:
         cls._users_build = said["build"]
     inherited = any("look_at" in vars(base) for base in cls.__mro__[1:])
     for name, member in vars(Subclassed).items():
-        own_way = name in said and name not in ("build", "compute_output_shape")
+        own_way = name in said and name not in ("build", "compute_output_shape", *RESERVED)
         if own_way or name in _OF_CLASSES:
             continue
         if not inherited or name in said:

@@ -271,3 +271,96 @@ def test_arrays_reach_own_models_as_they_are():
         assert model.seen[0] == "float32"
         model.predict(x, batch_size=1, verbose=0)
         assert model.seen[0] == given
+
+
+# --- names that the engine has for something else -------------------------------------------------
+
+NAMES = (
+    "forward", "backward", "plan", "propagate", "graph", "inputs", "outputs", "sublayers",
+    "takes_several", "check_call", "gradient_array", "input_shape", "_model", "_graph",
+    "_variables", "_layers", "_plans", "_compiled", "_said", "_structures", "_own_steps",
+)  # fmt: skip
+
+
+def _trained(model):
+    model.compile("sgd", "mse")
+    model.fit(ones(4, 3), ones(4, 2), epochs=2, verbose=0)
+    return model.predict(ones(1, 3), verbose=0)
+
+
+def _of_a_graph(layer):
+    inputs = layers.Input((3,))
+    return Model(inputs, layers.Rescaling(1.0)(layer(inputs)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("base", [layers.Layer, Model])
+def test_methods_with_names_of_the_engine(base, name):
+    def build_class(name):
+        def init(self):
+            base.__init__(self)
+            self.dense = layers.Dense(2, kernel_initializer="ones")
+
+        def call(self, x):
+            return getattr(self, name)(self.dense(x))
+
+        members = {"__init__": init, "call": call, name: lambda self, x: x * 3.0}
+        return type("Own", (base,), members)
+
+    found = []
+    for wanted in (name, "plainly"):
+        own = build_class(wanted)
+        for cls in (own, type("Heir", (own,), {}), type("Saying", (own,), {"call": own.call})):
+            layer = cls()
+            assert getattr(layer, wanted)(2.0) == 6
+            found.append(_trained(layer if base is Model else _of_a_graph(layer)))
+            assert len(layer.weights) == 2
+    np.testing.assert_array_equal(found, [found[0]] * 6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("base", [layers.Layer, Model])
+def test_attributes_with_names_of_the_engine(base, name, tmp_path):
+    class Own(base):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2, kernel_initializer="ones")
+            setattr(self, name, layers.Dense(2, kernel_initializer="ones"))
+
+        def call(self, x):
+            return getattr(self, name)(self.dense(x))
+
+    layer = Own()
+    model = layer if base is Model else _of_a_graph(layer)
+    y = _trained(model)
+    assert isinstance(getattr(layer, name), layers.Dense) and len(layer.weights) == 4
+    model.save_weights(tmp_path / "own.weights.h5")
+    other = Own()
+    again = other if base is Model else _of_a_graph(other)
+    again(ones(1, 3))
+    again.load_weights(tmp_path / "own.weights.h5")
+    np.testing.assert_array_equal(again.predict(ones(1, 3), verbose=0), y)
+    setattr(layer, name, 5)
+    assert getattr(layer, name) == 5
+
+
+def test_two_directions_with_their_plain_names():
+    class Both(layers.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.forward = layers.LSTM(units, return_sequences=True)
+            self.backward = layers.LSTM(units, return_sequences=True, go_backwards=True)
+
+        def call(self, x):
+            return ops.concatenate([self.forward(x), ops.flip(self.backward(x), axis=1)], axis=-1)
+
+    layer, x = Both(3), np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    built_in = layers.Bidirectional(layers.LSTM(3, return_sequences=True))
+    built_in.build((None, 5, 4))
+    y = layer(x)
+    built_in.set_weights(layer.get_weights())
+    np.testing.assert_allclose(y, built_in(x), atol=1e-6)
+    model = Sequential([layers.Input((5, 4)), layer, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(x, ones(2, 5, 1), verbose=0)
+    assert model.predict(x, verbose=0).shape == (2, 5, 1)

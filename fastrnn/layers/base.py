@@ -15,7 +15,7 @@ import numpy as np
 from fastrnn import _engine, activations, constraints, initializers, regularizers
 from fastrnn.arrays import Array, check_range, contiguous
 from fastrnn.checks import flag as check_flag
-from fastrnn.layers import symbolic
+from fastrnn.layers import names, symbolic
 from fastrnn.run import Run, TapedRun
 from fastrnn.tape import Joint, Source, Traced, is_recording, not_recording, of, value_of
 from fastrnn.tensors import Float
@@ -300,7 +300,10 @@ class Layer:
         if not cls.__module__.startswith("fastrnn."):
             from fastrnn.layers import own
 
+            said = dict(vars(cls))
             own.adopt(cls)
+            if cls._says_call and not hasattr(cls, "_of_tensors"):
+                names.keep_apart(cls, said)
 
     def __new__(cls, *args, **kwargs):
         layer = super().__new__(cls)
@@ -893,7 +896,8 @@ class Layer:
     def __getstate__(self):
         """For pickle and copy: the copy is in no model, and packs its weights itself."""
         packed = {name: None for name in ("_packed", "_products") if name in self.__dict__}
-        return {**self.__dict__, "_model": None, **packed, "_plans": {}}
+        fresh = {names.engines_key(self, name): v for name, v in (("_model", None), ("_plans", {}))}
+        return {**self.__dict__, **packed, **fresh}
 
     # --- config ---
 
@@ -1217,3 +1221,6 @@ def config_of_weights(layer, *options):
             of_activity = regularizers.serialize(layer.activity_regularizer)
             config["activity_regularizer"] = of_activity
     return config
+
+
+names.reserve({*vars(Layer), *vars(Layer(name="layer"))})

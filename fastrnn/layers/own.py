@@ -17,6 +17,7 @@ import numpy as np
 from fastrnn.arrays import Array, as_array
 from fastrnn.layers import base, symbolic
 from fastrnn.layers.input_spec import check_inputs
+from fastrnn.layers.names import is_of_the_pass
 from fastrnn.layers.operation import Argument, filled
 from fastrnn.layers.symbolic import Node, Symbolic, check_text
 from fastrnn.tape import Source, Traced, gradients, last_number, recording, value_of
@@ -30,7 +31,7 @@ def adopt(cls) -> None:
     said = vars(cls)
     if "build" in said:
         cls.build = _built(said["build"])
-    if "call" not in said or "forward" in said:
+    if "call" not in said or is_of_the_pass(said.get("forward")):
         return
     cls._says_call = cls.takes_several = True
     cls.forward, cls.backward = forward, backward

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn.layers import GroupQueryAttention
 from fastrnn.layers.base import Layer, own_class
+from fastrnn.layers.names import users_attributes
 from fastrnn.layers.recurrent import OneCell
 from fastrnn.models import MODEL_KINDS, Model
 from fastrnn.saving import hdf5_reader, hdf5_writer, self_test
@@ -104,6 +105,7 @@ def _parts(layer):
     for name in _names_of_user(layer):
         with contextlib.suppress(Exception):  # of a property
             parts.setdefault(name, getattr(layer, name))
+    parts |= users_attributes(layer)
     return first + sorted(parts.items(), key=lambda part: (part[0].startswith("_"), part[0]))
 
 
