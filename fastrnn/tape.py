@@ -15,6 +15,7 @@ max.
 import heapq
 import itertools
 import math
+import string
 import threading
 
 import numpy as np
@@ -1041,21 +1042,44 @@ def _einsum(subscripts, *operands, optimize=True):
     names, arrow, out = subscripts.replace(" ", "").partition("->")
     names = names.split(",")
     values = [np.asarray(value) for value in _alike(operands)]
-    if "." in subscripts or not arrow or any(len(set(name)) < len(name) for name in names):
-        raise TypeError("no derivative is known of einsum with ..., without -> or with diagonals")
+    if not arrow:
+        axes = sorted({*"".join(names)} - {"."})
+        out = "..." * ("." in subscripts) + "".join(a for a in axes if "".join(names).count(a) == 1)
+    names = _without_dots(names, out, values)
+    names, out = names[:-1], names[-1]
+    if any(len(set(name)) < len(name) for name in names):
+        raise TypeError("no derivative is known of einsum with an axis twice in one array")
+
+    sizes: dict[str, int] = {}
+    for name, value in zip(names, values, strict=True):
+        sizes |= {a: m for a, m in zip(name, value.shape, strict=True) if sizes.get(a, 1) == 1}
 
     def pull_of(n):
         others = [*zip(names, values, strict=True)]
         del others[n]
-        elsewhere = {*out, *(axis for name, _ in others for axis in name)}
-        alone = [axis for axis in names[n] if axis not in elsewhere]
-        sizes = [values[n].shape[names[n].index(axis)] for axis in alone]
-        others.append(("".join(alone), np.ones(sizes, values[n].dtype)))
-        rule = ",".join([out, *(name for name, _ in others)]) + "->" + names[n]
-        return lambda g: np.einsum(rule, g, *(v for _, v in others), optimize=True)
+        shape, found = values[n].shape, [(out, y), *others]
+        elsewhere = {*itertools.chain(*(zip(name, v.shape, strict=True) for name, v in found))}
+        alone = [pair for pair in zip(names[n], shape, strict=True) if pair not in elsewhere]
+        ones = np.ones([size for _, size in alone], values[n].dtype)
+        others.append(("".join(axis for axis, _ in alone), ones))
+        kept = "".join(a for a, m in zip(names[n], shape, strict=True) if sizes[a] == m)
+        rule = ",".join([out, *(name for name, _ in others)]) + "->" + kept
+        return lambda g: np.einsum(rule, g, *(v for _, v in others), optimize=True).reshape(shape)
 
     y = np.einsum(subscripts, *values, optimize=True)
     return traced(y, [(operand, pull_of(n)) for n, operand in enumerate(operands)])
+
+
+def _without_dots(names, out, values):
+    """Names of axes, those of the output last, with letters for what ... stands for."""
+    free = [a for a in string.ascii_letters if not any(a in name for name in (*names, out))]
+    counts = [v.ndim - len(name.replace("...", "")) for name, v in zip(names, values, strict=True)]
+    most = max((n for n, name in zip(counts, names, strict=True) if "." in name), default=0)
+    counts = [*counts, most]
+    return [
+        name.replace("...", "".join(free[most - n : most]))
+        for name, n in zip([*names, out], counts, strict=True)
+    ]
 
 
 # For each input the way back to it: a function of the output y and the inputs gives the list.
