@@ -125,6 +125,15 @@ def test_own_cells_among_others(stacked, rng):
     np.testing.assert_allclose(y, above(x), rtol=1e-5, atol=1e-6)
 
 
+def test_own_cells_among_others_in_both_directions(rng):
+    layer = L.Bidirectional(L.RNN([OwnGRUCell(4), L.LSTMCell(3)]))
+    x = rng.normal(size=(5, 6, 3)).astype(np.float32)
+    y, fused = layer(x), L.Bidirectional(L.RNN([L.GRUCell(4), L.LSTMCell(3)]))
+    fused.build((None, 6, 3))
+    fused.set_weights(layer.get_weights())
+    np.testing.assert_allclose(y, fused(x), rtol=1e-5, atol=1e-6)
+
+
 def test_states_that_stay(rng):
     layer = L.RNN(OwnGRUCell(4), stateful=True)
     x = rng.normal(size=(5, 6, 3)).astype(np.float32)

@@ -234,7 +234,6 @@ own.adopt(OwnBidirectional)
 
 def _copied(layer, name, go_backwards):
     """The same without weights."""
-    cell = layer.cell
     config = {**Layer.get_config(layer), "name": name}
     for option in (
         "return_sequences",
@@ -244,7 +243,13 @@ def _copied(layer, name, go_backwards):
         "zero_output_for_mask",
     ):
         config[option] = getattr(layer, option)
-    return OwnRNN(type(cell).from_config(cell.get_config()), go_backwards=go_backwards, **config)
+    return OwnRNN(_copied_cell(layer.cell), go_backwards=go_backwards, **config)
+
+
+def _copied_cell(cell):
+    if isinstance(cell, OwnStackedCells):
+        return OwnStackedCells([*map(_copied_cell, cell.cells)], **Layer.get_config(cell))
+    return type(cell).from_config(cell.get_config())
 
 
 def step(cell, x, states, training):
