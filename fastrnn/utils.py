@@ -8,6 +8,7 @@ import random as python_random
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ __all__ = [
     "get_file",
     "model_to_dot",
     "normalize",
+    "pack_x_y_sample_weight",
     "pad_sequences",
     "plot_model",
     "register_keras_serializable",
@@ -40,10 +42,31 @@ __all__ = [
     "text_dataset_from_directory",
     "timeseries_dataset_from_array",
     "to_categorical",
+    "unpack_x_y_sample_weight",
 ]
 public(__name__)
 
 Sequence = PyDataset  # its name before Keras 3
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of the data that a `train_step` or `test_step` gets, None for what is
+    not there. As keras.utils.unpack_x_y_sample_weight. Raises ValueError for more than three."""
+    parts = tuple(data) if isinstance(data, (list, tuple)) else (data,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(
+            f"data: expected x, (x,), (x, y) or (x, y, sample_weight), received {len(parts)} parts"
+        )
+    return (*parts, None, None)[:3]
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """The data for a `train_step` without what is None. As keras.utils.pack_x_y_sample_weight."""
+    if sample_weight is not None:
+        return x, y, sample_weight
+    if y is not None:
+        return x, y
+    return (x,) if isinstance(x, (list, tuple)) else x
 
 
 def to_categorical(x, num_classes: int | None = None) -> np.ndarray:

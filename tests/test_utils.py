@@ -10,7 +10,12 @@ from hypothesis.extra import numpy as hnp
 import fastrnn.random
 from fastrnn import utils
 from fastrnn.preprocessing.sequence import pad_sequences
-from fastrnn.utils import set_random_seed, to_categorical
+from fastrnn.utils import (
+    pack_x_y_sample_weight,
+    set_random_seed,
+    to_categorical,
+    unpack_x_y_sample_weight,
+)
 
 SIDES = st.sampled_from(["pre", "post"])
 
@@ -143,6 +148,20 @@ def test_to_categorical_property(labels, extra):
 def test_to_categorical_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         to_categorical(*arguments)
+
+
+def test_data_of_a_step():
+    x, y, weight = "x", "y", "weight"
+    for data in (x, (x,), [x]):
+        assert unpack_x_y_sample_weight(data) == (x, None, None)
+    assert unpack_x_y_sample_weight((x, y)) == (x, y, None)
+    assert unpack_x_y_sample_weight([x, y, weight]) == (x, y, weight)
+    with pytest.raises(ValueError, match=r"data: expected x, .*received 4 parts"):
+        unpack_x_y_sample_weight((x, y, weight, x))
+    assert pack_x_y_sample_weight(x) == x
+    assert pack_x_y_sample_weight([x, x]) == ([x, x],)
+    assert pack_x_y_sample_weight(x, y) == (x, y)
+    assert pack_x_y_sample_weight(x, None, weight) == (x, None, weight)
 
 
 def test_set_random_seed():
