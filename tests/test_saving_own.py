@@ -115,3 +115,27 @@ def test_checkpoints(tmp_path):
     model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)
     loaded = models.load_model(tmp_path / "c.keras", custom_objects=OWN)
     examples.assert_same(model, loaded, x)
+
+
+class Doubled(layers.Layer):
+    def call(self, x, training=False):
+        return x * 2.0 if training else x
+
+
+@pytest.mark.parametrize(
+    "said, written, factor", [(None, None, 2), (None, False, 2), (False, 0, 1)]
+)
+def test_modes_of_calls(said, written, factor):
+    """Keras writes False where a call said nothing and the layer's default is False; fastrnn 0
+    where a call said False."""
+    x = layers.Input((3,))
+    y = layers.Add()([x, Doubled(name="doubled")(x, training=said)])
+    config = models.Model(x, y).get_config()
+    (entry,) = [entry for entry in config["layers"] if entry["name"] == "doubled"]
+    kwargs = entry["inbound_nodes"][0]["kwargs"]
+    assert repr(kwargs.get("training")) == repr(written if said is False else None)
+    kwargs["training"] = written
+    again = models.Model.from_config(config, custom_objects={"Doubled": Doubled})
+    again.compile("sgd", "mse")
+    x = np.ones((4, 3), np.float32)
+    assert again.train_on_batch(x, 0 * x) == pytest.approx((1 + factor) ** 2)

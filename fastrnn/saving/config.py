@@ -622,7 +622,8 @@ def _own_call(node, name):
 
     masks = {k: v for k, v in kwargs.items() if k.endswith("mask") and _holds_tensor(v)}
     training = kwargs.get("training")
-    options = {} if training is None else {"training": bool(training)}
+    said = training is not None and training is not False  # which Keras writes for a default
+    options = {"training": bool(training)} if said else {}
     named = {k: part_of(v) for k, v in kwargs.items() if k not in masks and k != "training"}
     masks = {k: _each_mask(v, f"{k} of layer {name!r}") for k, v in masks.items()}
     return Call([part_of(arg) for arg in args], named, options, masks)
