@@ -41,7 +41,7 @@ class Call:
         self.options, self.masks, self.training = options, masks, training
         self.inputs, self.outputs = inputs, outputs
         own = not type(layer).forward.__module__.startswith("fastrnn.")  # the user's
-        self.is_model = hasattr(layer, "propagate") and not own
+        self.is_model = hasattr(layer, "propagate") and not own and not layer._says_call
         self.looks_up = ""
         self.converts = ()
 

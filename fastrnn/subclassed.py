@@ -83,12 +83,15 @@ class Subclassed:
         return outputs if self._structures[1] is None else packed(self._structures[1], outputs)
 
     def _template(self):
-        """How `call` is given the list of its inputs."""
-        structure = self._structures[0]
-        if structure is None:
-            return (Argument(0),), {}
-        places = [Argument(place) for place in range(len(leaves_of(structure)))]
-        return (packed(structure, places),), {}
+        """How `call` is given the list of its inputs: the same object for the same structure."""
+        structure, known = self._structures[0], self.__dict__.get("_template_known")
+        if known is None or known[0] is not structure:
+            first = Argument(0)
+            if structure is not None:
+                places = [Argument(place) for place in range(len(leaves_of(structure)))]
+                first = packed(structure, places)
+            known = self.__dict__["_template_known"] = structure, ((first,), {})
+        return known[1]
 
     def build(self, input_shape=None):
         """For inputs of this shape, or the list of several, batch included."""
@@ -131,15 +134,8 @@ class Subclassed:
             users(self, *positional, **named)
         self.built = True
 
-    def compute_output_shape(self, input_shape):
-        parts = input_shape if self.takes_several else [input_shape]
-        key = tuple(map(tuple, parts))
-        known = self.__dict__.setdefault("_shapes_found", {})
-        if key not in known:
-            if len(known) > 64:
-                known.clear()
-            known[key] = own.attempt(self, [*key], *self._template()).shapes
-        return known[key] if self.gives_several else known[key][0]
+    def compute_output_shape(self, input_shape, call=None):
+        return own.compute_output_shape(self, input_shape, call=call or self._template())
 
     def check_call(self, shape):
         for part in shape if self.takes_several else [shape]:
@@ -150,7 +146,10 @@ class Subclassed:
         return x
 
     def propagate(self, x, run, mask=None):
-        y = own.forward(self, x, run, mask, self._template())
+        """Where `call` does not take `training`, layers within are told nothing of it, as in
+        Keras."""
+        takes_training = "training" in own.parameters(type(self))
+        y = own.forward(self, x, run, mask, self._template(), takes_training)
         return y, [None] * len(y) if isinstance(y, list) else None
 
     def forward(self, x, run, mask=None, call=None):

@@ -344,6 +344,70 @@ def test_a_model_of_several_arguments():
     assert all(g is not None for g in tape.gradient(loss, model.trainable_weights))
 
 
+class OfStructure(models.Model):
+    """Of a list or a dict of two arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = layers.Dense(3, activation="tanh"), layers.Dense(3)
+
+    def call(self, inputs):
+        x, y = [inputs[name] for name in "pq"] if isinstance(inputs, dict) else inputs
+        return {"u": self.a(x) * self.b(y), "v": self.b(y)}
+
+
+@pytest.mark.parametrize("pack", [list, lambda parts: dict(zip("pq", parts, strict=True))])
+def test_models_of_structures_within_graphs(pack):
+    inner, inputs = OfStructure(), [layers.Input((5,)), layers.Input((2,))]
+    one = inner(pack(inputs))
+    other = inner(pack([inputs[0] * 0.5, layers.Dense(2)(one[1])]))
+    model = models.Model(inputs, layers.Dense(2)(layers.Add()([one[0], other[0]])))
+    random_weights(model)
+    model.compile("sgd", "mse")
+    assert wrong_gradients(model, [X[:6], Y[:6]], Y[:6]) == []
+    found = inner(pack([X, Y]))
+    part = models.Model(inputs, one).predict([X, Y], verbose=0)
+    np.testing.assert_allclose(part[0], found["u"], atol=1e-6)
+    np.testing.assert_allclose(part[1], found["v"], atol=1e-6)
+
+
+class Doubled(layers.Layer):
+    def call(self, x, training=None):
+        return x * 2.0 if training else x
+
+
+def test_a_model_whose_call_does_not_take_training_says_nothing_of_it():
+    """As in Keras: layers within are in training where an outer call says so, and otherwise as
+    by themselves, in fit too."""
+
+    class Untold(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.doubled = layers.Dense(2), Doubled()
+
+        def call(self, x):
+            return self.doubled(self.dense(x))
+
+    class Told(Untold):
+        def call(self, x, training=None):
+            return super().call(x)
+
+    def is_doubled(model):
+        model.compile("sgd", "mse")
+        y = model.predict(X, verbose=0)
+        loss = model.evaluate(X, Y, verbose=0)
+        assert loss == pytest.approx(np.mean((y - Y) ** 2), rel=1e-5)
+        loss, doubled = model.train_on_batch(X, Y), np.mean((2 * y - Y) ** 2)
+        return loss == pytest.approx(doubled, rel=1e-5)
+
+    inputs, model = layers.Input((5,)), Untold()
+    assert not is_doubled(model)
+    np.testing.assert_allclose(model(X, training=True), 2 * model(X), rtol=1e-6)
+    assert is_doubled(Told())
+    assert is_doubled(models.Model(inputs, Untold()(inputs)))
+    assert is_doubled(models.Sequential([Untold()]))
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 

@@ -52,16 +52,16 @@ context = _Context()
 
 
 class within:  # noqa: N801
-    """`with within(run) as losses:` calls are part of this pass."""
+    """`with within(run) as losses:` calls are part of this pass, and of its mode."""
 
-    __slots__ = ("before", "run")
+    __slots__ = ("before", "run", "training")
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, run, in_mode=True):
+        self.run, self.training = run, run.training if in_mode else None
 
     def __enter__(self):
         self.before = context.run, context.training, context.losses
-        context.run, context.training, context.losses = self.run, self.run.training, []
+        context.run, context.training, context.losses = self.run, self.training, []
         return context.losses
 
     def __exit__(self, *error):

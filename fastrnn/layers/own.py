@@ -412,8 +412,8 @@ def compute_mask(self, inputs, mask=None):
 # --- in a pass ------------------------------------------------------------------------------------
 
 
-def forward(self, x, run, mask=None, call=None):
-    """The layer's `call` as a step of a graph."""
+def forward(self, x, run, mask=None, call=None, in_mode=True):
+    """The layer's `call` as a step of a graph, told the mode of the pass."""
     several = isinstance(x, list)
     xs = x if several else [x]
     masks = mask if isinstance(mask, list) else [mask] * len(xs)
@@ -428,8 +428,8 @@ def forward(self, x, run, mask=None, call=None):
     args, kwargs = call or ((places if several else places[0],), {})
     args, kwargs = filled_call((args, kwargs), values)
     taping = recording(strict=True, since=since) if taped else contextlib.nullcontext()
-    with taping, base.within(run) as losses:
-        outputs = invoke(self, args, kwargs, run.training, masks)
+    with taping, base.within(run, in_mode) as losses:
+        outputs = invoke(self, args, kwargs, run.training if in_mode else None, masks)
     run.losses += [float(value_of(loss)) for loss in losses]
     if taped:
         run.saved[self] = values, outputs, losses, several
