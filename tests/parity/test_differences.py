@@ -1166,3 +1166,44 @@ def test_derivative_of_a_cumulative_product_with_a_0():
             y = library.ops.sum(library.ops.cumprod(x))
         found.append(np.asarray(tape.gradient(y, x)).tolist())
     assert found == [[1, 8, 0], [1, 0, 0]]  # y = a + a b + a b c
+
+
+def model_with_weights_apart(library, constraint):
+    """One weight is used, if `constraint` is given; one is not."""
+
+    class Apart(library.layers.Layer):
+        def build(self, input_shape):
+            self.used = self.add_weight(shape=(), initializer="ones", name="used")
+            self.apart = self.add_weight(
+                shape=(2,), initializer=library.initializers.Constant(-1.0), name="apart",
+                constraint=constraint,
+            )  # fmt: skip
+
+        def call(self, x):
+            return x * self.used if constraint else x * 2.0
+
+    model = library.Sequential([library.Input((2,)), Apart()])
+    model.compile("sgd", "mse", run_eagerly=True)
+    return model
+
+
+def test_a_loss_of_no_weight():
+    x = np.ones((3, 2), np.float32)
+    ours, theirs = (model_with_weights_apart(library, None) for library in (fastrnn, keras))
+    before = ours.get_weights()
+    ours.train_on_batch(x, x)
+    for one, other in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="No gradients provided"):
+        theirs.train_on_batch(x, x)
+
+
+@pytest.mark.filterwarnings("ignore:(?s)Gradients do not exist")
+def test_constraint_of_a_weight_without_a_gradient():
+    x = np.ones((3, 2), np.float32)
+    ours, theirs = (model_with_weights_apart(library, "non_neg") for library in (fastrnn, keras))
+    for model, expected in ((ours, [0, 0]), (theirs, [-1, -1])):
+        model.train_on_batch(x, 0 * x)
+        used, apart = model.get_weights()
+        assert used < 1
+        np.testing.assert_array_equal(apart, expected)
