@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn.arrays import contiguous
 
-from .tape import Traced
+from .tape import Source, Traced, derivative, is_recording, of, value_of
 from .tensors import as_tensor
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def _floating(x) -> np.ndarray:
     if isinstance(x, np.ndarray) and x.dtype in (np.float32, np.float64):
         return x
     return np.asarray(x, np.float32)
+
+
+def _targets(y_true, dtype):
+    return y_true if isinstance(y_true, Traced) else np.asarray(y_true, dtype)
 
 
 def match_ranks(y_true: np.ndarray, y_pred: np.ndarray, expand: bool = False):
@@ -65,7 +69,7 @@ def same_shape(y_true, y_pred, expand: bool = False, broadcast: bool = False):
 
     broadcast: axes of size 1 of y_true stand for all of y_pred's."""
     y_pred = _floating(y_pred)
-    y_true = np.asarray(y_true, y_pred.dtype)
+    y_true = _targets(y_true, y_pred.dtype)
     shapes = y_true.shape, y_pred.shape
     y_true, y_pred = match_ranks(y_true, y_pred, expand)
     if broadcast and y_true.shape != y_pred.shape and broadcasts(y_true.shape, y_pred.shape):
@@ -154,20 +158,31 @@ def class_labels(y_true, y_pred: np.ndarray) -> np.ndarray:
 # --- loss functions
 
 
+def _along(g, slope, options):
+    return g if g.ndim == slope.ndim else np.expand_dims(g, options.get("axis", -1))
+
+
 def _gradient(fn: Callable) -> Callable:
     """Attach a gradient to `fn`, which so can be a step of a user's loss (fastrnn.tape)."""
 
     @functools.wraps(fn)
     def loss(y_true, y_pred, *args, **options):
-        if not isinstance(y_pred, Traced):
+        if is_recording() and isinstance(y_true := of(y_true), Source):
+            values = loss(y_true.value, y_pred, *args, **options)
+            slope = derivative(lambda t: fn(t, value_of(y_pred), *args, **options), y_true.value)
+            return values + y_true.then(
+                np.zeros_like(value_of(values)),
+                lambda g: slope * _along(g, slope, options),
+            )
+        y_pred = of(y_pred)
+        if not isinstance(y_pred, Source if is_recording() else Traced):
             if fn.__name__ != "cosine_similarity":
                 check_axes(y_true, y_pred)
             return as_tensor(fn(y_true, y_pred, *args, **options))
         slope = loss.gradient(y_true, y_pred.value, *args, **options).reshape(y_pred.shape)
-        axis = options.get("axis", -1)
         return y_pred.then(
             fn(y_true, y_pred.value, *args, **options),
-            lambda g: slope * (g if g.ndim == slope.ndim else np.expand_dims(g, axis)),
+            lambda g: slope * _along(g, slope, options),
         )
 
     def attach(gradient: Callable) -> Callable:
@@ -356,7 +371,7 @@ def _(y_true, y_pred, axis=-1):
 def _directions(y_true, y_pred, axis):
     """y_true of length 1 along the axis, which it has before it stands for all of y_pred."""
     y_pred = _floating(y_pred)
-    y_true, y_pred = match_ranks(np.asarray(y_true, y_pred.dtype), y_pred)
+    y_true, y_pred = match_ranks(_targets(y_true, y_pred.dtype), y_pred)
     return same_shape(y_true * _inverse_norm(y_true, axis), y_pred, broadcast=True)
 
 

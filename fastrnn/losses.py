@@ -54,7 +54,7 @@ from .loss_functions import (
     squared_hinge,
     warn_of_one_class,
 )
-from .tape import Source, Traced, derivative_of_users, is_recording, of, value_of
+from .tape import Source, derivative_of_users, is_recording, of, value_of
 from .tensors import tensor
 from .utils import Configurable, deserialize_object, serialize_object, snake_case
 
@@ -126,6 +126,8 @@ class Loss(Configurable):
     def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss, a float (an array for reduction "none")."""
         y_pred, mask = of(y_pred), getattr(y_pred, "_keras_mask", None) if mask is None else mask
+        if is_recording() and isinstance(of(y_true), Source):
+            return self._recorded_targets(of(y_true), y_pred, sample_weight, mask)
         if isinstance(y_pred, Source):
             if is_recording():
                 return self._recorded(y_true, y_pred, sample_weight, mask)
@@ -140,11 +142,6 @@ class Loss(Configurable):
 
     def _recorded(self, y_true, y_pred, sample_weight, mask):
         """The loss as one step of the tape."""
-        if isinstance(of(y_true), Traced):
-            raise ValueError(
-                f"y_true: expected values of which loss {self.name!r} needs no derivative; "
-                "stop_gradient(y_true) makes such, operations of fastrnn.ops have both"
-            )
         value, gradient = self.value_and_gradient(
             value_of(y_true), y_pred.value, value_of(of(sample_weight)), mask
         )
@@ -153,6 +150,23 @@ class Loss(Configurable):
             return gradient * np.reshape(g, (*g.shape, *(1,) * (gradient.ndim - g.ndim)))
 
         return y_pred.then(np.asarray(value, np.float32), way)
+
+    def _recorded_targets(self, y_true, y_pred, sample_weight, mask):
+        """The same for targets of which the derivative is asked for too."""
+        value = self(y_true.value, y_pred, sample_weight, mask)
+        shape = y_true.shape
+        t, p = self._inputs(y_true.value, value_of(y_pred), sample_weight, mask)
+        advice = f"stop_gradient(y_true) makes targets of which {self.name!r} needs none"
+        gradient = derivative_of_users(
+            "y_true", repr(self.name), advice, lambda t: self.call(t, p), t
+        )
+        gradient, _ = self._scaled(gradient, t, p, value_of(of(sample_weight)), mask)
+        gradient = gradient.reshape(shape)
+
+        def way(g):
+            return gradient * np.reshape(g, (*g.shape, *(1,) * (gradient.ndim - g.ndim)))
+
+        return value + y_true.then(np.zeros_like(value_of(value), np.float32), way)
 
     def value_and_gradient(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss and its float32 gradient with respect to y_pred.
@@ -171,7 +185,13 @@ class Loss(Configurable):
                 f"gradient: expected shape {y_pred.shape} from loss {self.name!r}, as y_pred, "
                 f"received {gradient.shape}"
             )
-        gradient = gradient.reshape(y_pred.shape)
+        gradient, value = self._scaled(
+            gradient.reshape(y_pred.shape), y_true, y_pred, sample_weight, mask
+        )
+        return value, gradient.reshape(shape)
+
+    def _scaled(self, gradient, y_true, y_pred, sample_weight, mask):
+        """A gradient of the sum of the values made one of the reduced loss; and that loss."""
         values = np.asarray(self.call(y_true, y_pred))
         mask = self._full_mask(y_true, y_pred, mask)
         weights, scale = self._weigh(values.shape, sample_weight, mask)
@@ -183,7 +203,7 @@ class Loss(Configurable):
             elif values.ndim < gradient.ndim:
                 factor = np.expand_dims(factor, getattr(self, "axis", -1))
         gradient = np.ascontiguousarray(gradient * factor, np.float32)
-        return self._reduce(values, weights, scale), gradient.reshape(shape)
+        return gradient, self._reduce(values, weights, scale)
 
     def fused(self, y_true, z, sample_weight=None, mask=None, gradient=True, y=None):
         """The reduced loss, y_pred = fused_activation(z), and the gradient with respect to z.

@@ -6,7 +6,6 @@ import collections
 import itertools
 import json
 import warnings
-import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -894,7 +893,7 @@ class Sequential(Model):
                 self._layers.pop()
                 self.built = was_built
                 raise
-        layer._model = weakref.ref(self)
+        layer.joins(self)
 
     def pop(self) -> Layer:
         """Remove the last layer and return it."""
@@ -1103,7 +1102,7 @@ class Functional(Model):
         self.output_shape = shapes if self.gives_several else shapes[0]
         self.built = True
         for layer in self._layers:
-            layer._model = weakref.ref(self)
+            layer.joins(self)
 
     def parts_of_inputs(self, name, given):
         """A list of what a list, dict or other structure has for each of the inputs."""

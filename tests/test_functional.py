@@ -1,6 +1,7 @@
 """Models of layers called on each other: a chain is a Sequential, all else a graph."""
 
 import copy
+import gc
 import pickle
 
 import numpy as np
@@ -846,6 +847,24 @@ def test_statistics_that_stay():
     model.fit(np.random.default_rng(0).normal(3, 1, (32, 4)), np.zeros((32, 4)), verbose=0)
     assert not model.get_layer("still").moving_mean.numpy().any()
     assert model.get_layer("moving").moving_mean.numpy().all()
+
+
+def test_outputs_of_layers_that_were_in_other_models_too():
+    x = np.ones((2, 5, 3), np.float32)
+    model = Sequential([layers.Input((5, 3)), layers.GRU(4), layers.Dense(3), layers.Dense(2)])
+    first, second, _ = model.layers
+    for _ in range(2):  # the first part is gone when the second is made
+        part = Model(model.inputs, first.output)
+        assert part.predict(x, verbose=0).shape == (2, 4)
+        del part
+        gc.collect()
+    part = Model(model.inputs, first.output)
+    both = Model(model.inputs, [first.output, second.output])
+    assert [y.shape for y in both.predict(x, verbose=0)] == [(2, 4), (2, 3)]
+    del model, part, both
+    gc.collect()
+    with pytest.raises(AttributeError, match="it is in no model"):
+        _ = second.output
 
 
 def test_masks_of_symbolic_outputs():

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import inspect
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -290,7 +291,7 @@ class Layer:
             *("check_call", "check_mask", "has_states", "plan", "repair_rank", "sizes_of_states"),
             *("grouped", "groups_of_states", "states_beside", "sublayers", "takes_several"),
             "cell_variables",
-            *("gives_float32", "load_own_arrays", "misfit", "output_dtype", "own_arrays"),
+            *("gives_float32", "joins", "load_own_arrays", "misfit", "output_dtype", "own_arrays"),
             *("own_names", "varies"),
         }
     )  # what dir() does not show
@@ -341,7 +342,7 @@ class Layer:
         self._losses_of_call = []
         self.input_shape = self.output_shape = None
         self._variables = []
-        self._model = None  # weak reference to the model that it was last added to
+        self._models = ()  # weak references to the models that it was added to
 
     def _pop_input_shape(self, kwargs):
         batch = kwargs.pop("batch_size", None)
@@ -519,7 +520,7 @@ class Layer:
 
     @property
     def output(self):
-        """What the layer puts out within the model that it was last added to, for models.Model."""
+        """What the layer puts out within the model that it was first added to, for models.Model."""
         return self._model_of("output").symbolic(self)
 
     @property
@@ -528,10 +529,15 @@ class Layer:
         return self._model_of("input").input_of(self)
 
     def _model_of(self, what):
-        model = self._model and self._model()
-        if model is None:
-            raise AttributeError(f"layer {self.name!r} has no {what}: it is in no model")
-        return model
+        for model in self._models:
+            if (found := model()) is not None:
+                return found
+        raise AttributeError(f"layer {self.name!r} has no {what}: it is in no model")
+
+    def joins(self, model):
+        """The layer has been added to a model."""
+        others = (m for m in self._models if m() not in (None, model))
+        self._models = (*others, weakref.ref(model))
 
     # --- shapes ---
 
@@ -896,7 +902,7 @@ class Layer:
     def __getstate__(self):
         """For pickle and copy: the copy is in no model, and packs its weights itself."""
         packed = {name: None for name in ("_packed", "_products") if name in self.__dict__}
-        fresh = {names.engines_key(self, name): v for name, v in (("_model", None), ("_plans", {}))}
+        fresh = {names.engines_key(self, name): v for name, v in (("_models", ()), ("_plans", {}))}
         return {**self.__dict__, **packed, **fresh}
 
     # --- config ---
