@@ -893,7 +893,7 @@ class Sequential(Model):
                 self._layers.pop()
                 self.built = was_built
                 raise
-        layer.joins(self)
+        layer._joins(self)
 
     def pop(self) -> Layer:
         """Remove the last layer and return it."""
@@ -1102,7 +1102,7 @@ class Functional(Model):
         self.output_shape = shapes if self.gives_several else shapes[0]
         self.built = True
         for layer in self._layers:
-            layer.joins(self)
+            layer._joins(self)
 
     def parts_of_inputs(self, name, given):
         """A list of what a list, dict or other structure has for each of the inputs."""

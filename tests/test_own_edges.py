@@ -277,7 +277,7 @@ def test_arrays_reach_own_models_as_they_are():
 
 NAMES = (
     "forward", "backward", "plan", "propagate", "graph", "inputs", "outputs", "sublayers",
-    "takes_several", "check_call", "gradient_array", "input_shape", "_model", "_graph",
+    "takes_several", "check_call", "gradient_array", "input_shape", "_models", "_model", "_graph",
     "_variables", "_layers", "_plans", "_compiled", "_said", "_structures", "_own_steps",
 )  # fmt: skip
 

@@ -291,7 +291,7 @@ class Layer:
             *("check_call", "check_mask", "has_states", "plan", "repair_rank", "sizes_of_states"),
             *("grouped", "groups_of_states", "states_beside", "sublayers", "takes_several"),
             "cell_variables",
-            *("gives_float32", "joins", "load_own_arrays", "misfit", "output_dtype", "own_arrays"),
+            *("gives_float32", "load_own_arrays", "misfit", "output_dtype", "own_arrays"),
             *("own_names", "varies"),
         }
     )  # what dir() does not show
@@ -534,7 +534,7 @@ class Layer:
                 return found
         raise AttributeError(f"layer {self.name!r} has no {what}: it is in no model")
 
-    def joins(self, model):
+    def _joins(self, model):
         """The layer has been added to a model."""
         others = (m for m in self._models if m() not in (None, model))
         self._models = (*others, weakref.ref(model))
