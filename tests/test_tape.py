@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import activations, layers, losses, models
+from fastrnn import activations, layers, losses, models, tape
 from fastrnn.arrays import Array
 from fastrnn.gradient_tape import GradientTape
 from fastrnn.initializers import Orthogonal
@@ -197,6 +197,7 @@ STEPS = {
     "roll of all": (lambda a: np.roll(a, 3), A),
     "rot90": (lambda a: np.rot90(a, 3, (1, 2)), C),
     "same twice": (lambda a: a * a + np.multiply(a, a.T) - np.matmul(a, a), (4, 4)),
+    "split": (lambda a: np.split(a, [1, 3])[1] * np.amax(a) - np.amin(a, 0), A),
     "sort along": (lambda a: np.sort(a, 0), A),
     "spread": (lambda a, b: a + b * a, (2, 1, 4), (3, 1)),
     "stacks": (lambda a, b: np.stack([a, b], -2) * np.concatenate([a, b], None)[3], A, A),
@@ -219,6 +220,23 @@ STEPS = {
     "methods": (lambda a: a.clip(0.2, 0.5).mean(-1).prod() + a.swapaxes(0, 1).flatten().var(), A),
     "indices": (lambda a: a[[0, 0, 1], :, None, 2:] * a[..., -1:, [1]][:1, :, :1], C),
 }
+
+
+def test_each_function_that_has_a_derivative_is_among_them(monkeypatch, rng):
+    used = set()
+
+    class Rules(dict):
+        def __getitem__(self, function):
+            used.add(function)
+            return super().__getitem__(function)
+
+    rules = [tape._UFUNCS, tape._FUNCTIONS]
+    monkeypatch.setattr(tape, "_UFUNCS", Rules(tape._UFUNCS))
+    monkeypatch.setattr(tape, "_FUNCTIONS", Rules(tape._FUNCTIONS))
+    for function, *shapes in STEPS.values():
+        with recording():
+            function(*(Traced(rng.uniform(0.1, 0.9, shape)) for shape in shapes))
+    assert used == {*rules[0], *rules[1]}
 
 
 @pytest.mark.parametrize("name", STEPS)
