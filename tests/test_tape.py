@@ -236,6 +236,9 @@ def test_each_function_that_has_a_derivative_is_among_them(monkeypatch, rng):
     for function, *shapes in STEPS.values():
         with recording():
             function(*(Traced(rng.uniform(0.1, 0.9, shape)) for shape in shapes))
+    for function in LOSSES.values():
+        with recording():
+            function(rng.normal(size=(5, 4)), Traced(rng.normal(size=(5, 4))))
     assert used == {*rules[0], *rules[1]}
 
 
