@@ -24,18 +24,22 @@ from fastrnn import (
     utils,
 )
 from fastrnn._public import public
+from fastrnn.gradient_tape import GradientTape
 from fastrnn.interop import from_keras, from_onnx, from_torch, to_c, to_onnx, to_torch
 from fastrnn.layers import Input
 from fastrnn.models import Model, Sequential
+from fastrnn.variable import Variable
 
 if TYPE_CHECKING:
     from fastrnn import saving, sklearn  # noqa: F401
 
 __version__ = "0.1.0"
 __all__ = [
+    "GradientTape",
     "Input",
     "Model",
     "Sequential",
+    "Variable",
     "activations",
     "callbacks",
     "constraints",

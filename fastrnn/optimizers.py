@@ -19,7 +19,9 @@ from fastrnn._public import public
 
 from . import checks, schedules
 from ._engine import Update, clip, scale, sum_of_squares
+from .arrays import as_array
 from .gradient_tape import GradientTape
+from .tape import Source, value_of
 from .tensors import Count, State
 from .utils import (
     Configurable,
@@ -41,6 +43,8 @@ __all__ = [
 ]  # fmt: skip
 public(__name__)
 
+# What update_step was called before.
+_OLD_STEPS = ("get_updates", "_resource_apply_dense", "_create_slots")
 # Options in the configs of Keras 2 that say nothing about the result.
 _IGNORED = ("is_legacy_optimizer", "jit_compile", "loss_scale_factor")
 
@@ -83,6 +87,9 @@ class Optimizer(Configurable):
         (1 - ema_momentum) * weights; it replaces them every ema_overwrite_frequency (None) steps
         and in `finalize_variable_values`.
     gradient_accumulation_steps (None): step only once in so many calls, by the mean gradient.
+
+    A class of the user's own says `update_step(gradient, variable, learning_rate)`, and in `build`
+    makes slots by add_variable_from_reference.
 
     Raises ValueError for values out of range and options that do not exist.
     """
@@ -141,7 +148,9 @@ class Optimizer(Configurable):
         self._slots = {}  # name -> flat array
         self._undecayed = ((), None)  # variables, pattern of names
         self._shapes = None
-        self._store = self._update = self._ranges = None
+        self._store = self._values = self._update = self._ranges = self._factors_now = None
+        self._variables = []  # that a user's class made
+        self._left_out = ()  # ids of weights without a gradient in this step
 
     def __repr__(self):
         return as_call(self, learning_rate=self._learning_rate)
@@ -210,6 +219,9 @@ class Optimizer(Configurable):
         return [self._variable(name, array) for name, array in self._state()]
 
     def _variable(self, name, array):
+        for variable in self._variables:
+            if variable.value is array:
+                return variable
         assigned = None
         if not any(np.may_share_memory(array, slot) for slot in self._slots.values()):
 
@@ -242,6 +254,13 @@ class Optimizer(Configurable):
 
         Raises ValueError if it has not: an optimizer serves one model.
         """
+        if self._is_users and type(self).update_step is Optimizer.update_step:
+            old = next((name for name in _OLD_STEPS if hasattr(self, name)), None)
+            found = "" if old is None else f"; {old} is of older versions of Keras"
+            raise NotImplementedError(
+                f"{type(self).__name__}: expected a method update_step(gradient, variable, "
+                f"learning_rate){found}"
+            )
         if isinstance(store, (list, tuple)):
             store = self._store_of(store)
         shapes = [np.shape(variable.value) for variable in store.variables]
@@ -260,12 +279,20 @@ class Optimizer(Configurable):
             for name in sum(self._slot_groups(), ()):
                 self._slots[name] = aligned(size)
                 self._slots[name][...] = self._initial_value()
-        slots = [self._slots.get(name) for name in self._kernel_slots]
-        self._update = Update(
-            self._rule, store.values, store.gradients, slots, **self._kernel_options()
-        )
-        self._shapes, self._store = shapes, store
+        if not self._is_users:
+            slots = [self._slots.get(name) for name in self._kernel_slots]
+            self._update = Update(
+                self._rule, store.values, store.gradients, slots, **self._kernel_options()
+            )
+        self._shapes, self._store, self._values = shapes, store, store.values
         self._ranges = self._decay_ranges(store)
+
+    def bind(self, store) -> None:
+        """`build` for a Store; of a user's class only once."""
+        if type(self).build is not Optimizer.build and self._shapes is None:
+            self.build(list(store.variables))
+        if self._store is not store or self._values is not store.values:
+            Optimizer.build(self, store)
 
     def _places(self):
         """(variable, its slice of the flat arrays) for every variable."""
@@ -275,8 +302,8 @@ class Optimizer(Configurable):
 
     def update(self, store) -> None:
         """Update store.values in place from store.gradients, which clipping may change."""
-        if store is not self._store or store.values is not self._update.arrays[0]:
-            self.build(store)
+        if store is not self._store or store.values is not self._values:
+            self.bind(store)
         steps = self.gradient_accumulation_steps
         if not steps or self._accumulate(store, steps):
             if self.clipnorm or self.global_clipnorm or self.clipvalue:
@@ -326,11 +353,12 @@ class Optimizer(Configurable):
             raise ValueError("grads: expected a gradient of a weight at least, received none")
         store = self._store_of(variables)
         if self._store is not store:
-            self.build(store)
-        kept = []
+            self.bind(store)
+        kept, left_out = [], set()
         for variable, place in self._places():
             gradient = found.get(id(variable))
             if gradient is None:
+                left_out.add(id(variable))
                 variable.gradient[...] = 0
                 flat = [store.values, *self._slots.values()]
                 kept += [(array[place], array[place].copy()) for array in flat]
@@ -342,6 +370,7 @@ class Optimizer(Configurable):
                     f"{gradient.shape}"
                 )
             variable.gradient[...] = gradient
+        self._left_out = left_out
         with Change((store,)):
             self.update(store)
             for array, before in kept:
@@ -370,8 +399,99 @@ class Optimizer(Configurable):
         """rate, mean_factor, gradient_factor, square_factor of the engine's step."""
         return rate, 1.0, 0.0, 1.0
 
+    # --- what a user's class says, and uses
+
+    @property
+    def _is_users(self) -> bool:
+        return not self._rule
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Change one weight, and its slots, for its gradient."""
+        place = next(place for other, place in self._places() if other is variable)
+        variable.gradient[...] = getattr(gradient, "value", gradient)
+        rate, mean, gradient_factor, square = self._factors_now
+        rate *= float(learning_rate) / self._rate_now if self._rate_now else 1.0
+        self._update.step(rate, 0.0, mean, gradient_factor, square, place.start, place.stop)
+
+    def add_variable(
+        self, shape, initializer="zeros", dtype=None, aggregation=None, layout=None, name=None
+    ) -> Variable:
+        """An array that changes in training, and is saved with the optimizer."""
+        made = Variable(initializer, shape, dtype or "float32", trainable=False, name=name)
+        made.path = f"{self.name}/{made.name}"
+        self._variables.append(made)
+        return made
+
+    def add_variable_from_reference(
+        self, reference_variable=None, name=None, initializer="zeros", **old
+    ) -> Variable:
+        """One of a weight's shape, named after both."""
+        reference = old.pop("model_variable", reference_variable)
+        name, shape = old.pop("variable_name", name), old.pop("shape", None)
+        value = old.pop("initial_value", None)
+        if old or not isinstance(reference, Source):
+            raise ValueError(
+                "add_variable_from_reference: expected a weight, a name and an initializer, "
+                f"received {', '.join(old) or type(reference).__name__}"
+            )
+        weight = reference.path.replace("/", "_")
+        return self.add_variable(
+            reference.shape if shape is None else shape,
+            initializer if value is None else lambda shape, dtype=None: value_of(value),
+            name=f"{weight}_{name or 'slot'}",
+        )
+
+    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+        """A list of one for each weight; for several names a tuple of such lists."""
+        names = [name] if isinstance(name, str) else list(name)
+        each = [initializer] * len(names) if isinstance(initializer, str) else list(initializer)
+        made = tuple(
+            [self.add_variable_from_reference(v, name, how) for v in trainable_variables]
+            for name, how in zip(names, each, strict=True)
+        )
+        return made[0] if isinstance(name, str) else made
+
+    def assign(self, variable, value) -> None:
+        variable.assign(value)
+
+    def assign_add(self, variable, value) -> None:
+        variable.assign_add(value)
+
+    def assign_sub(self, variable, value) -> None:
+        variable.assign_sub(value)
+
+    def _var_key(self, variable):
+        return id(variable)
+
+    def _get_variable_index(self, variable) -> int:
+        return self._index_dict[id(variable)]
+
+    @property
+    def _trainable_variables(self) -> list[Variable]:
+        return [] if self._store is None else list(self._store.variables)
+
+    @property
+    def _index_dict(self) -> dict[int, int]:
+        return {id(variable): place for place, variable in enumerate(self._trainable_variables)}
+
+    def _step_of_users(self, rate: float, decay: float) -> None:
+        self._rate_now = rate
+        whole = ((0, self._store.values.size, True),)
+        for begin, end, decays in (self._ranges or whole) if decay else ():
+            if decays:
+                scale(self._store.values[begin:end], 1 - decay)
+        older = len(inspect.signature(self.update_step).parameters) == 2
+        for variable in self._store.variables:
+            if id(variable) not in self._left_out:
+                gradient = as_array(variable.gradient.copy())
+                self.update_step(gradient, variable, *(() if older else (rate,)))
+        self._left_out = ()
+
     def _step(self, rate: float, decay: float) -> None:
-        rate, mean, gradient, square = self._factors(rate)
+        self._factors_now = rate, mean, gradient, square = self._factors(rate)
+        if type(self).update_step is not Optimizer.update_step:
+            self._step_of_users(rate, decay)
+            return
         if not decay or self._ranges is None:
             self._update.step(rate, decay, mean, gradient, square)
             return
@@ -502,6 +622,8 @@ class Optimizer(Configurable):
                 for slot in group:
                     if slot in self._slots:
                         yield f"{name}_{slot}", self._slots[slot][place].reshape(shape)
+        for variable in self._variables:
+            yield variable.name, variable.value
         yield from self._extra_state()
 
     def _extra_state(self):
@@ -511,7 +633,8 @@ class Optimizer(Configurable):
         pass
 
     def __getstate__(self):
-        return {**self.__dict__, "_store": None, "_update": None, "_ranges": None}
+        bound = ("_store", "_values", "_update", "_ranges", "_factors_now")
+        return {**self.__dict__, **dict.fromkeys(bound)}
 
 
 class SGD(Optimizer):

@@ -234,7 +234,7 @@ def set_optimizer_state(model, arrays, later=False) -> None:
     optimizer = model.optimizer
     if len(arrays) > len(optimizer.state()):
         model._compiled.prepare(model)
-        optimizer.build(model._compiled.store)
+        optimizer.bind(model._compiled.store)
     own = optimizer.state()
     misfit = _misfit_of_state(own, arrays)
     if misfit is None:
