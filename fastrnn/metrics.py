@@ -32,6 +32,7 @@ from .confusion_metrics import (
     TrueNegatives,
     TruePositives,
 )
+from .layers.base import Layer
 from .loss_functions import (
     binary_crossentropy,
     categorical_crossentropy,
@@ -528,3 +529,6 @@ def serialize(metric) -> dict | None:
 def deserialize(config, custom_objects: Mapping | None = None):
     """The inverse of `serialize`; `custom_objects` maps names to the user's own."""
     return deserialize_object(config, _TABLE, "metric", custom_objects)
+
+
+Layer._Metric, Layer._Mean = Metric, Mean  # which layers of the user's own have

@@ -27,7 +27,14 @@ from fastrnn.data import (
 from fastrnn.graph import Graph, masks_nothing
 from fastrnn.inference import Predictor, Stepper
 from fastrnn.layers import MODELS, own, serialize
-from fastrnn.layers.base import LACKS_AN_AXIS, Layer, layers_within, own_class, unique_name
+from fastrnn.layers.base import (
+    LACKS_AN_AXIS,
+    Layer,
+    layers_within,
+    metrics_of,
+    own_class,
+    unique_name,
+)
 from fastrnn.layers.cells import Steps
 from fastrnn.layers.core import InputLayer, Masking
 from fastrnn.layers.embedding import Embedding
@@ -425,7 +432,7 @@ class Model(Layer, metaclass=_Makes):
 
     def own_metrics(self) -> list[Metric]:
         """Those that are attributes of the user's layers and models."""
-        return _metrics_within(self)
+        return metrics_of(self)
 
     @property
     def metrics_names(self) -> list[str]:
@@ -1290,18 +1297,6 @@ def _model_between(
         model._tensors += tensors
     model._of_tensors = True
     return model
-
-
-def _metrics_within(model):
-    """The metrics that are attributes of a user's model, or of layers within it."""
-    found = {}
-    for layer in (model, *_models_within(model)):
-        if subclassed.is_users(type(layer)):
-            for value in vars(layer).values():
-                for part in value if isinstance(value, (list, tuple)) else [value]:
-                    if isinstance(part, Metric):
-                        found[part] = None
-    return [*found]
 
 
 def _input_of(layer, shape):

@@ -622,3 +622,59 @@ def test_inputs_that_an_input_spec_takes(options, fits, wrong, message, symbolic
         Specified([None, spec])([make(fits), make(wrong)])
     with pytest.raises(ValueError, match="expected 2 inputs, received 1"):
         Specified([spec, spec])(make(fits))
+
+
+class Watched(layers.Layer):
+    """Says how large what it is given is, as in Keras 2."""
+
+    def build(self, input_shape):
+        self.factor = self.add_weight(shape=(), initializer="ones", name="factor")
+        super().build(input_shape)
+
+    def call(self, x):
+        self.add_metric(ops.max(x), name="largest", aggregation="mean")
+        return x * self.factor
+
+
+@pytest.mark.parametrize("kind", ["chain", "graph", "model"])
+def test_metrics_that_a_call_adds(kind):
+    class Whole(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.last = Watched(), layers.Dense(1)
+
+        def call(self, x):
+            y = self.last(self.inner(x))
+            self.add_metric(ops.sum(x), "sum")
+            return y
+
+    if kind == "model":
+        model = Whole()
+    elif kind == "chain":
+        model = models.Sequential([layers.Input((3,)), Watched(), layers.Dense(1)])
+    else:
+        x = layers.Input((3,))
+        model = models.Model(x, layers.Dense(1)(Watched()(x)))
+    x = np.arange(24, dtype=np.float32).reshape(8, 3)
+    model.compile("sgd", "mse")
+    history = model.fit(
+        x / 24, x[:, :1], batch_size=4, epochs=2, verbose=0, shuffle=False,
+        validation_data=(x[:2] / 24, x[:2, :1]),
+    ).history  # fmt: skip
+    np.testing.assert_allclose(history["largest"], [17 / 24] * 2, rtol=1e-6)
+    np.testing.assert_allclose(history["val_largest"], [5 / 24] * 2, rtol=1e-6)
+    if kind == "model":
+        np.testing.assert_allclose(history["sum"], [276 / 24 / 2] * 2, rtol=1e-6)
+        assert [metric.name for metric in model.inner.metrics] == ["largest"]
+    assert "largest" in [metric.name for metric in model.metrics]
+    assert layers.Dense(1).metrics == [] and layers.Dense(1).metrics_variables == []
+
+
+def test_metrics_that_cannot_be_added():
+    layer = Watched()
+    with pytest.raises(ValueError, match="value: expected an array .*compile"):
+        layer.add_metric(layers.Input((3,)), name="x")
+    with pytest.raises(ValueError, match='expected a name, and the aggregation "mean"'):
+        layer.add_metric(1.0)
+    with pytest.raises(ValueError, match="aggregation='sum'"):
+        layer.add_metric(1.0, name="x", aggregation="sum")

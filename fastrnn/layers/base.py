@@ -459,6 +459,39 @@ class Layer:
             if context.losses is not None:
                 context.losses.append(part)
 
+    def add_metric(self, value: Any, name: str | None = None, aggregation: str = "mean") -> None:
+        """As in Keras 2: let logs show, under this name, the mean over batches of what a user's
+        `call` computed; or what a metric, called, gave, which has a name and a mean of its own.
+        Keras 3 has metrics as attributes, and their update_state."""
+        if symbolic.is_symbolic(value):
+            raise ValueError(
+                "value: expected an array that a layer's or model's `call` has computed, received "
+                "an output of a graph; metrics of those are given to compile, or to add_metric in "
+                "a layer of one's own"
+            )
+        if name is None or aggregation not in ("mean", None):
+            raise ValueError(
+                'add_metric: expected a name, and the aggregation "mean", received '
+                f"name={name!r}, aggregation={aggregation!r}"
+            )
+        if name not in self._added_metrics:
+            self._added_metrics = {**self._added_metrics, name: self._Mean(name)}
+        self._added_metrics[name].update_state(np.asarray(value_of(value)))
+
+    _added_metrics: dict[str, Any] = {}
+    _Metric: Any = None  # fastrnn.metrics, which stands above, sets these
+    _Mean: Any = None
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics that are attributes of a user's layer, and of those within."""
+        return metrics_of(self)
+
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """What those keep."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
     @property
     def trainable(self):
         """Whether training changes the weights. Assigning it assigns it to the sublayers too."""
@@ -1034,6 +1067,20 @@ def _is_plain(value):
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, (str, int, float))
+
+
+def metrics_of(layer):
+    """Those that are attributes of a user's layer, and of the layers within."""
+    found = {}
+    own = () if type(layer).__module__.startswith("fastrnn.") else vars(layer).values()
+    for value in own:
+        parts = [*value.values()] if isinstance(value, dict) else value
+        for part in parts if isinstance(parts, (list, tuple)) else [value]:
+            if isinstance(part, layer._Metric):
+                found[part] = None
+    for inner in layer.sublayers:
+        found |= dict.fromkeys(metrics_of(inner))
+    return [*found]
 
 
 def layers_within(attributes) -> list[Layer]:
