@@ -50,3 +50,17 @@ def public(name: str, lazy=(), lacking=None) -> None:
 
 def _offered(path):
     return vars(sys.modules[path]).get("__all__", ())
+
+
+class Missing:
+    """An attribute that Keras's class has and ours lacks; advice: what there is instead. The user
+    may set one of that name."""
+
+    def __init__(self, advice):
+        self.advice = advice
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, holder, owner=None):
+        raise AttributeError(f"{owner.__name__} has no {self.name} in fastrnn: {self.advice}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastrnn import subclassed, training
-from fastrnn._public import public
+from fastrnn._public import Missing, public
 from fastrnn.callbacks import History
 from fastrnn.data import (
     check_batch_size,
@@ -582,6 +582,14 @@ class Model(Layer, metaclass=_Makes):
             metric.reset_state()
 
     # --- steps, which users' classes may override ---
+
+    make_train_function: Any = Missing("fit calls train_step, which a class of one's own may say")
+    make_test_function: Any = Missing("evaluate calls test_step, which a class may say")
+    make_predict_function: Any = Missing("predict calls predict_step, which a class may say")
+    distribute_strategy: Any = Missing("a model trains on the CPUs of one process")
+    get_state_tree: Any = Missing("get_weights, and optimizer.state(), give all that changes")
+    set_state_tree: Any = Missing("set_weights, and optimizer.set_state, set all that changes")
+    stateless_compute_loss: Any = Missing("compute_loss has the loss of outputs")
 
     _own_steps: Any = frozenset()  # the names of those that a user's class says itself
     _steps_on_tape = False  # does a user's class say compute_loss or compute_metrics?

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from fastrnn._public import public
+from fastrnn._public import Missing, public
 
 from . import checks, schedules
 from ._engine import Update, clip, scale, sum_of_squares
@@ -398,6 +398,26 @@ class Optimizer(Configurable):
     def _factors(self, rate: float) -> tuple[float, ...]:
         """rate, mean_factor, gradient_factor, square_factor of the engine's step."""
         return rate, 1.0, 0.0, 1.0
+
+    stateless_apply: Any = Missing("apply changes weights and slots in place")
+
+    def scale_loss(self, loss):
+        """The loss itself: nothing is computed in half precision."""
+        return loss
+
+    def set_weights(self, weights) -> None:
+        """Set all `variables`, in their order."""
+        variables = self.variables
+        if len(weights) != len(variables):
+            raise ValueError(
+                f"weights: expected {len(variables)} arrays, as variables, received {len(weights)}"
+            )
+        for variable, value in zip(variables, weights, strict=True):
+            variable.assign(value)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all `variables`."""
+        return [np.array(variable) for variable in self.variables]
 
     # --- what a user's class says, and uses
 

@@ -235,3 +235,24 @@ def test_options_of_activation_layers_are_attributes():
     assert layers.LeakyReLU(0.1).negative_slope == 0.1
     assert layers.ELU(0.5).alpha == 0.5 and layers.Softmax(1).axis == 1
     assert not hasattr(layers.ReLU(), "nothing")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "advice"),
+    [
+        (lambda: layers.Dense(2), "stateless_call", "changed in place; GradientTape"),
+        (lambda: layers.Dense(2), "symbolic_call", "call the layer itself"),
+        (lambda: layers.LSTM(2), "compute_output_spec", "compute_output_shape"),
+        (lambda: Sequential(), "make_train_function", "train_step"),
+        (lambda: Sequential(), "distribute_strategy", "one process"),
+        (lambda: optimizers.Adam(), "stateless_apply", "apply changes weights"),
+    ],
+)
+def test_what_keras_has_and_fastrnn_lacks(make, name, advice):
+    thing = make()
+    kind = type(thing).__name__
+    with pytest.raises(AttributeError, match=f"^{kind} has no {name} in fastrnn: .*{advice}"):
+        getattr(thing, name)
+    assert not hasattr(thing, name)
+    setattr(thing, name, 3)  # the user's own
+    assert getattr(thing, name) == 3

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import _engine, activations, constraints, initializers, regularizers
+from fastrnn._public import Missing
 from fastrnn.arrays import Array, check_range, contiguous
 from fastrnn.checks import flag as check_flag
 from fastrnn.layers import names, symbolic
@@ -477,6 +478,14 @@ class Layer:
         if name not in self._added_metrics:
             self._added_metrics = {**self._added_metrics, name: self._Mean(name)}
         self._added_metrics[name].update_state(np.asarray(value_of(value)))
+
+    compute_output_spec: Any = Missing("compute_output_shape gives shapes")
+    dtype_policy: Any = Missing("networks compute in float32, as `dtype` says")
+    quantize: Any = Missing("weights are float32")
+    stateless_call: Any = Missing(
+        "weights and states are changed in place; GradientTape has derivatives of a call"
+    )
+    symbolic_call: Any = Missing("call the layer itself with an Input")
 
     _added_metrics: dict[str, Any] = {}
     _Metric: Any = None  # fastrnn.metrics, which stands above, sets these
