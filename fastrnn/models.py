@@ -790,13 +790,13 @@ class Model(Layer, metaclass=_Makes):
         """The arguments of compile in Keras's form, {} where it was not called."""
         from fastrnn.saving import config
 
-        return config.compile_config(self) or {}
+        return config.plain_compile_config(self) or {}
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compile the model as get_compile_config said."""
         from fastrnn.saving.config import Loader
 
-        Loader().compile(self, dict(config))
+        Loader().compile_plainly(self, dict(config))
 
     def save(
         self,

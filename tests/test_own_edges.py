@@ -1,7 +1,11 @@
 """Layers, models and tapes of the user's own where it is less than plain what they should do."""
 
+import copy
 import gc
+import pathlib
+import pickle
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import fastrnn
 from fastrnn import layers, metrics, ops
 from fastrnn.models import Model, Sequential
 from fastrnn.optimizers import GradientTape
+from fastrnn.saving import register_keras_serializable
 from fastrnn.variable import Variable
 
 
@@ -364,3 +369,113 @@ def test_two_directions_with_their_plain_names():
     model.compile("sgd", "mse")
     model.fit(x, ones(2, 5, 1), verbose=0)
     assert model.predict(x, verbose=0).shape == (2, 5, 1)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@register_keras_serializable("edges")
+class CompiledOwnWay(Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense, self.rate = layers.Dense(1), None
+
+    def call(self, x):
+        return self.dense(x)
+
+    def compile(self, rate):
+        super().compile(fastrnn.optimizers.SGD(rate, momentum=0.9), "mse")
+        self.rate = rate
+
+    def get_compile_config(self):
+        return {"rate": self.rate}
+
+    def compile_from_config(self, config):
+        self.compile(**config)
+
+
+@register_keras_serializable("edges")
+class CompiledByHand(Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def compile(self, rate):
+        super().compile(fastrnn.optimizers.SGD(rate), "mse")
+
+
+@register_keras_serializable("edges")
+class Words(layers.Layer):
+    words = ()
+
+    def call(self, x):
+        return x * 1.0
+
+    def save_assets(self, folder):
+        pathlib.Path(folder, "lists").mkdir()
+        pathlib.Path(folder, "lists", "words.txt").write_text("\n".join(self.words))
+
+    def load_assets(self, folder):
+        self.words = pathlib.Path(folder, "lists", "words.txt").read_text().split("\n")
+
+
+def test_models_that_compile_in_their_own_way(tmp_path):
+    model, x, y = CompiledOwnWay(), ones(8, 3), ones(8, 1)
+    model.compile(0.05)
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "own.keras")
+    again = fastrnn.models.load_model(tmp_path / "own.keras")
+    copied = pickle.loads(pickle.dumps(model))
+    assert (again.rate, copied.rate) == (0.05, 0.05)
+    losses = [m.fit(x, y, epochs=3, shuffle=False, verbose=0).history["loss"] for m in
+              (model, again, copied)]  # fmt: skip
+    np.testing.assert_allclose(losses, [losses[0]] * 3, rtol=1e-6)
+
+
+def test_models_with_a_compile_alone_are_loaded_without_it(tmp_path):
+    model = CompiledByHand()
+    model.compile(0.05)
+    model.fit(ones(8, 3), ones(8, 1), verbose=0)
+    model.save(tmp_path / "own.keras")
+    with pytest.warns(UserWarning, match="is not compiled: CompiledByHand has a compile of its"):
+        again = fastrnn.models.load_model(tmp_path / "own.keras")
+    assert not again.compiled
+    np.testing.assert_array_equal(again(ones(8, 3)), model(ones(8, 3)))
+
+
+def test_files_that_a_layer_keeps_beside_its_weights(tmp_path):
+    words = Words()
+    words.words = ["one", "two"]
+    model = Sequential([layers.Input((3,)), words, layers.Dense(1)])
+    model.save(tmp_path / "own.keras")
+    with zipfile.ZipFile(tmp_path / "own.keras") as archive:
+        assert archive.read("assets/layers/words/lists/words.txt") == b"one\ntwo"
+    for again in (
+        fastrnn.models.load_model(tmp_path / "own.keras"),
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+    ):
+        assert again.layers[0].words == ["one", "two"]
+    with zipfile.ZipFile(tmp_path / "own.keras", "a") as archive:
+        archive.writestr("assets/layers/words/../../../../beyond.txt", "")
+    with pytest.raises(ValueError, match="expected a plain path, received .*beyond.txt"):
+        fastrnn.models.load_model(tmp_path / "own.keras")
+
+
+@pytest.mark.parametrize("function", ["to_onnx", "to_c", "to_torch", "export"])
+def test_own_layers_are_not_exported(function, tmp_path):
+    inputs = layers.Input((3,))
+    inner = Model(inputs, layers.Dense(2)(Words(name="words")(inputs)))
+    for model, named in (
+        (CompiledByHand(name="mine"), "model 'mine' .CompiledByHand."),
+        (Model(inputs, layers.Dense(1)(inner(inputs))), "layer 'words' .Words."),
+    ):
+        model(ones(2, 3))
+        with pytest.raises(ValueError, match=f"{named} says what it computes in call, which only"):
+            if function == "export":
+                model.export(tmp_path / "own.onnx")
+            else:
+                getattr(fastrnn, function)(model)

@@ -102,7 +102,7 @@ def test_models_without_a_graph_say_so():
     assert model.compile_inference()(x) == pytest.approx(model.predict(x, verbose=0), abs=1e-6)
     with pytest.raises(ValueError, match=r"stream: model 'whole.*\(Whole\)"):
         model.stream()
-    with pytest.raises(AttributeError, match=r"\(Whole\) says what it computes in call"):
+    with pytest.raises(ValueError, match=r"\(Whole\) says what it computes in call"):
         fastrnn.to_onnx(model, "never.onnx")
 
 

@@ -34,6 +34,21 @@ def _needed_by(function):
         raise ImportError(f"fastrnn.{function} needs {error.name}: {package}") from error
 
 
+def _check_layers(function, model):
+    """Raise ValueError where a model, or a layer in it, is of a class that says `call`."""
+    from fastrnn.layers import Layer
+    from fastrnn.saving import config
+
+    for layer in (model, *config.within(model)) if isinstance(model, Layer) else ():
+        if layer._says_call:
+            what = "model" if layer is model else "layer"
+            raise ValueError(
+                f"{function}: {what} {layer.name!r} ({type(layer).__name__}) says what it computes "
+                "in call, which only Python runs: expected Model(inputs, outputs) or Sequential of "
+                "fastrnn's layers; model.save writes any model to a .keras file"
+            )
+
+
 def from_keras(model, custom_objects: Mapping[str, Any] | None = None) -> "Model":
     """The fastrnn model of a Keras model in memory (fastrnn.saving.live.from_keras)."""
     from fastrnn.saving import live
@@ -64,6 +79,7 @@ def from_torch(
 def to_c(model: "Model", path: _PATH | None = None) -> bytes:
     """Write a model as the file that libfastrnn runs without Python, and return its bytes
     (fastrnn.interop.c_export.to_c)."""
+    _check_layers("to_c", model)
     from fastrnn.interop import c_export
 
     with unchanging():
@@ -73,6 +89,7 @@ def to_c(model: "Model", path: _PATH | None = None) -> bytes:
 def to_onnx(model: "Model", path: _PATH | None = None) -> "onnx.ModelProto":
     """Write a model as an ONNX file, and return the onnx.ModelProto
     (fastrnn.interop.onnx_export.to_onnx)."""
+    _check_layers("to_onnx", model)
     with _needed_by("to_onnx"):
         from fastrnn.interop import onnx_export
     with unchanging():
@@ -82,6 +99,7 @@ def to_onnx(model: "Model", path: _PATH | None = None) -> "onnx.ModelProto":
 def to_torch(model: "Model") -> "nn.Module":
     """A torch.nn.Module that gives what a model gives, of a Sequential an nn.Sequential
     (fastrnn.interop.pytorch_export.to_torch)."""
+    _check_layers("to_torch", model)
     with _needed_by("to_torch"):
         from fastrnn.interop import pytorch_export
     with unchanging():

@@ -316,9 +316,25 @@ class Loader:
                 self.restrict(inner)
 
     def compile(self, model, config) -> None:
-        """Compile a model with the config that `compile_config` or Keras wrote."""
+        """Compile a model with the config that `compile_config` or Keras wrote, as its class says
+        it where it does."""
         if not isinstance(config, dict):
             raise ValueError(f"compile_config: expected a dict, received {config!r}")
+        if compiles_itself(model):
+            model.compile_from_config(config)
+        else:
+            self.compile_plainly(model, config)
+
+    def compile_plainly(self, model, config) -> None:
+        """The same as all models do it."""
+        if type(model).compile is not Model.compile:
+            warnings.warn(
+                f"model {model.name!r} is not compiled: {type(model).__name__} has a compile of its"
+                " own, and needs get_compile_config and compile_from_config too to be compiled as "
+                "it was; call compile",
+                stacklevel=5,
+            )
+            return
         if "optimizer" not in config:  # of Keras, right after it saved the model to .h5
             warnings.warn(
                 "the file does not say which optimizer the model had: it gets RMSprop, as in Keras",
@@ -757,7 +773,20 @@ def model_config(model) -> dict:
 
 
 def compile_config(model) -> dict | None:
-    """The arguments of compile in Keras's form. None, with a warning, if they cannot be saved."""
+    """The arguments of compile in Keras's form, or what the model's class says. None, with a
+    warning, if they cannot be saved."""
+    if type(model).get_compile_config is not Model.get_compile_config:
+        return model.get_compile_config()
+    return plain_compile_config(model)
+
+
+def compiles_itself(model) -> bool:
+    """Does a user's class say compile_from_config?"""
+    return type(model).compile_from_config is not Model.compile_from_config
+
+
+def plain_compile_config(model) -> dict | None:
+    """That of all models."""
     compiled = model._compiled
     if compiled is None:
         return None

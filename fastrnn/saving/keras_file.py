@@ -7,6 +7,7 @@ import zipfile
 import zlib
 
 from fastrnn.layers.lookup import IndexLookup, vocabularies_in_configs
+from fastrnn.saving import assets as of_users
 from fastrnn.saving import config, foreign, hdf5_reader, legacy, self_test, weights
 from fastrnn.saving.guard import of_values
 
@@ -29,6 +30,7 @@ def write(model, include_optimizer=True, test=None) -> bytes:
         _CONFIG: config.dumped(described).encode(),
         _WEIGHTS: weights.write(model, compiled is not None, test),
         **assets,
+        **of_users.files(model),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -59,8 +61,10 @@ def read(data: bytes, custom_objects=None, compile=True):
     if compiled:  # {} of a model that was not compiled
         loader.compile(model, compiled)
     if model.built:
-        weights.read(model, root, optimizer="optimizer" in (compiled or ()), later=True)
+        has_state = "optimizer" in (compiled or ()) or config.compiles_itself(model)
+        weights.read(model, root, optimizer=has_state, later=True)
     _read_assets(model, data, members)
+    of_users.give(model, members, lambda name: _read(data, members[name]))
     self_test.replay(model, root)
     return model
 
@@ -108,7 +112,8 @@ def read_weights(model, data: bytes, skip_mismatch=False) -> None:
 
 
 def _members(data: bytes) -> dict[str, zipfile.ZipInfo]:
-    """The members of a zip by name. Nothing is ever extracted to a disk."""
+    """The members of a zip by name. Nothing is extracted to a disk, but for a user's load_assets
+    (fastrnn.saving.assets)."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()

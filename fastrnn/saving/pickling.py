@@ -5,7 +5,7 @@ import warnings
 
 from fastrnn.layers.base import own_class
 from fastrnn.layers.lookup import IndexLookup
-from fastrnn.saving import config, weights
+from fastrnn.saving import assets, config, weights
 from fastrnn.variable import unchanging
 
 
@@ -17,10 +17,11 @@ def reduce(model):
         state = model.optimizer.state() if compiled and model.optimizer else {}
         arrays = model.get_weights()
     found = [layer.kept() for layer in _lookups(model)]
-    return restore, (described, own_objects(model), arrays, compiled, list(state.values()), found)
+    own, files = own_objects(model), assets.files(model)
+    return restore, (described, own, arrays, compiled, list(state.values()), found, files)
 
 
-def restore(described, own, arrays, compiled, state, vocabularies=()):
+def restore(described, own, arrays, compiled, state, vocabularies=(), files=None):
     """The model of `reduce`."""
     loader = config.Loader(own, elements=sum(array.size for array in arrays))
     model = loader.model(described)
@@ -28,6 +29,8 @@ def restore(described, own, arrays, compiled, state, vocabularies=()):
         model.set_weights(arrays)
     for layer, vocabulary in zip(_lookups(model), vocabularies, strict=False):
         layer.restore(*vocabulary)
+    if files is not None:
+        assets.give(model, files, files.__getitem__)
     if compiled is not None:
         loader.compile(model, compiled)
     if state:
