@@ -44,6 +44,9 @@ class Tally:
         graphs = config.getoption("graphs") or 0
         if self.configurations.get("random graphs", 0) < graphs:
             return f"fewer random graphs than {graphs}"
+        programs = config.getoption("programs") or 0
+        if self.configurations.get("users' programs", 0) < programs:
+            return f"fewer random programs than {programs}"
         return None
 
     def add(self, other):
@@ -66,11 +69,17 @@ TALLY = pytest.StashKey()
 def pytest_addoption(parser):
     parser.addoption("--networks", type=int, default=0, help="fail unless so many were compared")
     parser.addoption("--graphs", type=int, help="compare so many random graphs (100), or fail")
+    parser.addoption("--programs", type=int, help="compare so many random programs (60), or fail")
+    parser.addoption("--first", type=int, default=0, help="the first random program")
 
 
 def pytest_generate_tests(metafunc):
     if "random_graph" in metafunc.fixturenames:
         metafunc.parametrize("random_graph", range(metafunc.config.getoption("graphs") or 100))
+    if "random_program" in metafunc.fixturenames:
+        first = metafunc.config.getoption("first")
+        programs = range(first, first + (metafunc.config.getoption("programs") or 60))
+        metafunc.parametrize("random_program", programs)
 
 
 def pytest_configure(config):
