@@ -105,6 +105,11 @@ class GradientTape:
                 "A GradientTape that is not persistent gives derivatives once: expected "
                 "GradientTape(persistent=True) for a second call of gradient"
             )
+        if self._since is None:
+            raise RuntimeError(
+                "A GradientTape remembers what is computed in its block: expected `with "
+                "GradientTape() as tape:` before gradient"
+            )
         if [tape for tape in _open.tapes if tape is not self]:
             raise NotImplementedError(
                 "GradientTape.gradient: another tape is open, and derivatives of derivatives are "
@@ -130,7 +135,7 @@ class GradientTape:
             ]
             wanted = {id(_step(part)) for part in _leaves(sources)}
             release = not self._persistent and not self._shared
-            found = gradients(ends, release, wanted, self._since or 0)
+            found = gradients(ends, release, wanted, self._since)
 
         def result(source):
             source = _node(source)

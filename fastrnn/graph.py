@@ -185,6 +185,8 @@ class Graph:
             if check:
                 call.layer.check_call(shapes)
             out = call.layer.compute_output_shape(shapes, **call.options)
+            if call.several:
+                _check_count(call, out)
             known.update(zip(call.outputs, out if call.several else [out], strict=True))
         return [known[slot] for slot in self.outputs]
 
@@ -221,6 +223,7 @@ class Graph:
                 y = layer.forward(x, own, mask, **call.options)
                 mask = layer.compute_mask(x, mask)
             if call.several:
+                _check_count(call, y)
                 masks_of = mask if isinstance(mask, list) else [mask] + [None] * (len(y) - 1)
                 for slot, value, part in zip(call.outputs, y, masks_of, strict=True):
                     values[slot], known[slot] = value, _masking(part)
@@ -384,6 +387,16 @@ def _plan(layer, x, steps, run, options):
         if "forward" in vars(cls):
             return Layer.plan(layer, x, steps, run, **options)
     return layer.plan(x, steps, run, **options)
+
+
+def _check_count(call, outputs):
+    """Raise ValueError where a user's layer gives another number of outputs than at first."""
+    if not isinstance(outputs, list) or len(outputs) != len(call.outputs):
+        count = len(outputs) if isinstance(outputs, list) else 1
+        raise ValueError(
+            f"layer {call.layer.name!r} ({type(call.layer).__name__}): expected it to give "
+            f"{len(call.outputs)} outputs, as when the model was made, received {count}"
+        )
 
 
 def _given(call, x, values):

@@ -625,7 +625,10 @@ def own_step(model, name, x, y, weight):
     logs = getattr(model, name)(data)
     if not isinstance(logs, dict):
         raise ValueError(f"{name}: expected a dict of results by name, received {logs!r:.80}")
-    model._compiled.own_logs = flat_logs(logs)
+    try:
+        model._compiled.own_logs = flat_logs(logs)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected numbers by name, received {logs!r:.80}") from None
 
 
 def train_step(model, x, y, sample_weight):

@@ -479,3 +479,69 @@ def test_own_layers_are_not_exported(function, tmp_path):
                 model.export(tmp_path / "own.onnx")
             else:
                 getattr(fastrnn, function)(model)
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+class Returns(layers.Layer):
+    def __init__(self, function):
+        super().__init__(name="returns")
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+class Lies(Returns):
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 7)
+
+
+class Anew(layers.Layer):
+    def call(self, x):
+        return layers.Dense(2, name="inner")(x)
+
+
+class TooFew(layers.Layer):
+    state_size = (4, 4)
+
+    def call(self, x, states):
+        return x, states[:1]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: Returns(lambda x: None), r"'returns' \(Returns\), call: .* received None"),
+        (lambda: Returns(lambda x: "text"), r"'returns' \(Returns\), call: .* received 'text'"),
+        (lambda: Returns(lambda x: [x, object]), "call: expected it to return an array, or"),
+        (lambda: Lies(lambda x: ops.sum(x, -1)), r"compute_output_shape: expected \(None, 5\), .* "
+         r"received \(None, 7\)"),
+        (lambda: Lies(lambda x: x[0, 0]), r"compute_output_shape: expected \(4,\), .* received"),
+        (lambda: Anew(name="anew"), r"'anew' \(Anew\): call makes a layer anew each time, here "
+         r"'inner' \(Dense\), whose weights would be lost"),
+        (lambda: layers.RNN(TooFew()), "states: expected 2 of each step, as at the start, rec.* 1"),
+        (lambda: Returns(lambda x: [x, x] if len(x) < 5 else [x]), "expected it to give 2 outputs"),
+    ],
+)  # fmt: skip
+def test_what_call_may_not_do(layer, message):
+    inputs = layers.Input((5, 4))
+    with pytest.raises(ValueError, match=message):
+        Model(inputs, layer()(inputs))(ones(8, 5, 4))
+
+
+def test_a_tape_that_was_not_opened():
+    with pytest.raises(RuntimeError, match="expected `with GradientTape.* before gradient"):
+        GradientTape().gradient(ops.zeros(()), Variable(1.0))
+
+
+def test_steps_that_return_no_numbers():
+    class Says(CompiledByHand):
+        def train_step(self, data):
+            return {"loss": "small"}
+
+    model = Says()
+    model.compile(0.1)
+    with pytest.raises(ValueError, match="train_step: expected numbers by name, received .*small"):
+        model.fit(ones(4, 3), ones(4, 1), verbose=0)

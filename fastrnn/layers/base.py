@@ -48,6 +48,7 @@ class _Context(threading.local):
     list of the losses that layers add."""
 
     run, training, losses = None, None, None
+    built = None  # while shapes are tried, the layers with weights that a call has built
 
 
 context = _Context()
@@ -89,9 +90,14 @@ class in_mode:  # noqa: N801
 
 @contextlib.contextmanager
 def trying():
-    """`with trying():` calls leave nothing behind."""
-    with within(Run()), not_recording(), undone():
-        yield
+    """`with trying() as built:` calls leave nothing behind; built: layers with weights of their
+    own that they built."""
+    before, context.built = context.built, []
+    try:
+        with within(Run()), not_recording(), undone():
+            yield context.built
+    finally:
+        context.built = before
 
 
 _shape_of = np.ndarray.shape.__get__  # that of an Array, in less time
@@ -596,6 +602,8 @@ class Layer:
         self.input_shape = input_shape
         self.output_shape = self.compute_output_shape(input_shape)
         self.built = True
+        if context.built is not None and self._variables:
+            context.built.append(self)
         if self._initial_weights is not None:
             self.set_weights(self._initial_weights)
             self._initial_weights = None

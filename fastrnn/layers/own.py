@@ -65,6 +65,8 @@ def _built(build):
             self._building = not outermost
         if outermost:
             self.built = True
+            if base.context.built is not None and self._variables:
+                base.context.built.append(self)
             said = signature.bind(self, *shapes, **named).arguments
             self._shapes_built_for = {name: said[name] for name in names if name in said}
             if len(shapes) == 1 and self.input_shape is None:
@@ -212,11 +214,21 @@ def invoke(layer, args, kwargs, training=None, masks=None):
                 f"layer {layer.name!r} ({type(layer).__name__}), call: expected it to return an "
                 "array, or a list or dict of such, received None"
             )
-        if not isinstance(outputs, (Source, np.ndarray, list, tuple, dict)):
-            outputs = as_array(np.asarray(outputs))  # a number
+        if isinstance(outputs, (int, float, np.generic)):
+            outputs = as_array(np.asarray(outputs))
+        _check_results(layer, outputs)
         mask = layer.compute_mask(args[0] if args else None, first)
     base.give_mask(outputs, mask)
     return outputs
+
+
+def _check_results(layer, outputs):
+    for part in leaves(outputs):
+        if not (part is None or isinstance(part, (Source, np.ndarray, int, float, np.generic))):
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}), call: expected it to return an "
+                f"array, or a list or dict of such, received {part!r:.80}"
+            )
 
 
 def _note(error, layer):
@@ -250,11 +262,29 @@ def _symbolic_call(layer, template, tensors):
         _build(layer, shapes, (args, kwargs))
     given = shapes[0] if single else shapes
     layer.input_shape = given
-    _try(layer, shapes, args, kwargs)
+    found = _try(layer, shapes, args, kwargs)
     layer.output_shape = layer.compute_output_shape(given, **options)
+    _check_shapes(layer, found)
     node = Node(layer, tensors, single, layer.output_shape, options, (), training)
     layer.gives_tuple = False
     return [*node.outputs] if node.several else node.outputs[0]
+
+
+def _check_shapes(layer, found):
+    """Raise ValueError where compute_output_shape says other shapes than `call` gives."""
+    said = layer.output_shape
+    pairs = [(said, found)]
+    if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
+        pairs = zip(said, found, strict=True)
+    for one, other in pairs:
+        fits = type(one) is type(other) is tuple and len(one) == len(other)
+        if not fits or any(
+            None not in pair and pair[0] != pair[1] for pair in zip(one, other, strict=True)
+        ):
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}), compute_output_shape: expected "
+                f"{found}, which call gives, received {said}"
+            )
 
 
 def _with_constants(template, tensors):
@@ -335,7 +365,7 @@ def attempt(layer, shapes, args, kwargs) -> Attempt:
             for value, mask in zip(values, masks, strict=True):
                 base.give_mask(value, mask)
             try:
-                with np.errstate(all="ignore"), base.trying():
+                with np.errstate(all="ignore"), base.trying() as built:
                     filled_args, named = filled_call((args, kwargs), values)
                     outputs = invoke(layer, filled_args, named, False, masks)
                 break
@@ -346,10 +376,21 @@ def attempt(layer, shapes, args, kwargs) -> Attempt:
         else:
             continue
         found.append([np.shape(value_of(part)) for part in leaves(outputs)])
+        if len(found) == 2 and built:
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}): call makes a layer anew each time,"
+                f" here {built[0].name!r} ({type(built[0]).__name__}), whose weights would be lost"
+                ": expected it to be made in __init__ or build"
+            )
         if len(found) == 2 or known == [[*shape] for shape in shapes]:
             break
     if not found:
         raise error
+    if len(found[0]) != len(found[-1]):
+        raise ValueError(
+            f"layer {layer.name!r} ({type(layer).__name__}), call: expected as many outputs for "
+            f"any size of a batch, received {len(found[0])} and {len(found[-1])}"
+        )
     shapes = [
         tuple(a if a == b else None for a, b in zip(*pair, strict=True))
         for pair in zip(found[0], found[-1], strict=True)

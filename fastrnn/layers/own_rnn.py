@@ -275,6 +275,10 @@ def loop(function, steps, states, kept, zero_output_for_mask):
     for t, x in enumerate(steps):
         new_y, new = function(x, states)
         new = list(new) if isinstance(new, (list, tuple)) else [new]
+        if len(new) != len(states):
+            raise ValueError(
+                f"states: expected {len(states)} of each step, as at the start, received {len(new)}"
+            )
         if kept is None:
             y = new_y
             ys.append(y)
