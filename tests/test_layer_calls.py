@@ -134,6 +134,7 @@ NEEDED = {
     "Bidirectional": {"layer": L.LSTM(2)}, "Rescaling": {"scale": 2}, "Dot": {"axes": 1},
     "Lambda": {"function": np.square},
     "MultiHeadAttention": {"num_heads": 2, "key_dim": 3},
+    "Wrapper": {"layer": L.Dense(2)},
     "GroupQueryAttention": {"head_dim": 3, "num_query_heads": 2, "num_key_value_heads": 1},
 }  # fmt: skip
 CLASSES = [
@@ -150,6 +151,7 @@ TAKEN = {  # what is no nonsense there
     ("mask_token", "'x'"), ("oov_token", "'x'"), ("IntegerLookup mask_token", -1),
     ("IntegerLookup oov_token", -1), ("StringLookup salt", -1),
     ("GroupNormalization groups", -1), ("attention_axes", -1), ("Normalization axis", "[]"),
+    ("InputSpec shape", "[]"), ("InputSpec axes", "{}"),
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastrnn import layers, losses, models, ops, optimizers
+from fastrnn import layers, losses, models, ops, optimizers, utils
 from fastrnn.gradient_tape import GradientTape
 from fastrnn.training import loss_and_gradients
 
@@ -678,3 +678,45 @@ def test_metrics_that_cannot_be_added():
         layer.add_metric(1.0)
     with pytest.raises(ValueError, match="aggregation='sum'"):
         layer.add_metric(1.0, name="x", aggregation="sum")
+
+
+class Twice(layers.Wrapper):
+    def call(self, x):
+        return self.layer(x) + self.layer(x)
+
+
+@utils.register_keras_serializable("own")
+class Scaled(layers.Wrapper):
+    def __init__(self, layer, factor=2.0, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.factor = factor
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, x):
+        return self.layer(x) * self.factor * self.scale
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+def test_wrappers(tmp_path):
+    model = models.Sequential(
+        [layers.Input((5,)), Twice(layers.Dense(3)), Scaled(layers.Dense(2), 3.0)]
+    )
+    assert [w.shape for w in model.weights] == [(5, 3), (3,), (), (3, 2), (2,)]
+    random_weights(model)
+    first, second = (layer.layer.get_weights() for layer in model.layers)
+    scale = model.layers[1].scale.numpy()
+    want = ((2 * (X @ first[0] + first[1])) @ second[0] + second[1]) * 3 * scale
+    np.testing.assert_allclose(model.predict(X, verbose=0), want, rtol=1e-4, atol=1e-5)
+    model.compile("sgd", "mse")
+    model.fit(X, Y, verbose=0)
+    assert not wrong_gradients(model, X, Y)
+    model.save(tmp_path / "m.keras")
+    again = models.load_model(tmp_path / "m.keras", custom_objects={"Twice": Twice})
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+    with pytest.raises(ValueError, match="layer: expected a layer, received 3"):
+        Twice(3)

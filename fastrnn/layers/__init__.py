@@ -82,7 +82,7 @@ from fastrnn.layers.scaling import Normalization, Rescaling
 from fastrnn.layers.simple_rnn import SimpleRNN
 from fastrnn.layers.text_vectorization import TextVectorization
 from fastrnn.layers.unit_normalization import RMSNormalization, UnitNormalization
-from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense
+from fastrnn.layers.wrappers import Bidirectional, TimeDistributed, TimeDistributedDense, Wrapper
 from fastrnn.utils import (
     choices,
     did_you_mean,
@@ -95,7 +95,7 @@ from fastrnn.utils import (
 CLASSES = {
     cls.__name__: cls
     for cls in list(vars().values())
-    if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer
+    if isinstance(cls, type) and issubclass(cls, Layer) and cls not in (Layer, Wrapper)
 }
 
 AvgPool1D, MaxPool1D = AveragePooling1D, MaxPooling1D
@@ -111,7 +111,7 @@ __all__ = [
     "AvgPool1D", "AvgPool2D", "Convolution1D", "Convolution1DTranspose", "Convolution2D",
     "CuDNNGRU", "CuDNNLSTM", "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalMaxPool1D",
     "GlobalMaxPool2D", "Input", "InputSpec", "Layer", "MaxPool1D", "MaxPool2D",
-    "SeparableConvolution1D", "TimeDistributedDense", "add", "average", "concatenate",
+    "SeparableConvolution1D", "TimeDistributedDense", "Wrapper", "add", "average", "concatenate",
     "deserialize", "dot", "maximum", "merge", "minimum", "multiply", "serialize", "subtract",
     *CLASSES,
 ]  # fmt: skip

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.layers.base import check_shape
 from fastrnn.utils import Configurable
 
 
@@ -32,14 +36,18 @@ class InputSpec(Configurable):
         name: str | None = None,
         optional: bool = False,
     ):
-        self.dtype, self.name, self.optional = dtype, name, optional
-        self.shape = None if shape is None else tuple(shape)
-        self.ndim = ndim if shape is None else len(self.shape)
-        self.max_ndim, self.min_ndim = max_ndim, min_ndim
-        self.allow_last_axis_squeeze = allow_last_axis_squeeze
+        self.dtype, self.name = _dtype(dtype), checks.text("name", name)
+        self.shape = None if shape is None else check_shape("shape", shape)
+        self.ndim = checks.count("ndim", ndim, 0) if self.shape is None else len(self.shape)
+        self.max_ndim = checks.count("max_ndim", max_ndim, 0)
+        self.min_ndim = checks.count("min_ndim", min_ndim, 0)
+        self.allow_last_axis_squeeze = checks.flag(
+            "allow_last_axis_squeeze", allow_last_axis_squeeze
+        )
+        self.optional = checks.flag("optional", optional)
         try:
-            self.axes = {int(axis): size for axis, size in (axes or {}).items()}
-        except (AttributeError, TypeError, ValueError) as error:
+            self.axes = {int(axis): size for axis, size in ({} if axes is None else axes).items()}
+        except (AttributeError, TypeError, ValueError) as error:  # as in Keras
             raise TypeError(f"axes: expected a dict of whole numbers, received {axes!r}") from error
 
     def __repr__(self):
@@ -66,6 +74,17 @@ class InputSpec(Configurable):
         if any(None not in pair and pair[0] != pair[1] for pair in pairs):
             return f"shape {self.shape}"
         return ""
+
+
+def _dtype(dtype):
+    if dtype is None:
+        return None
+    try:
+        if isinstance(dtype, (str, type, np.dtype)):
+            return np.dtype(dtype).name
+    except TypeError:
+        pass
+    raise ValueError(f"dtype: expected the name of a type, received {dtype!r}")
 
 
 def _squeezed(shape):

@@ -30,6 +30,33 @@ if TYPE_CHECKING:
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 
 
+class Wrapper(Layer):
+    """Base of layers of the user's own around `layer`, which is saved with them. Raises ValueError
+    for anything else than a layer."""
+
+    def __init__(self, layer: Layer, **kwargs: Any):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"layer: expected a layer, received {layer!r:.80}")
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, input_shape=None):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        from fastrnn.layers import serialize
+
+        return {**super().get_config(), "layer": serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        from fastrnn.layers import deserialize
+
+        return super().from_config({**config, "layer": deserialize(config["layer"])})
+
+
 class Bidirectional(TakesStates):
     """A recurrent layer run over the sequence and over its reverse: Schuster & Paliwal 1997.
 

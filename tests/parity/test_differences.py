@@ -729,6 +729,26 @@ def test_random_numbers():
     assert abs(draws[0] - draws[1]).max() > 1e-3
 
 
+def that_adds_a_loss(library):
+    class Adds(library.layers.Layer):
+        def call(self, x):
+            self.add_loss(0.01 * library.ops.mean(x))
+            return x
+
+    inputs = library.Input((3,))
+    return library.Model(inputs, Adds()(inputs))
+
+
+def test_the_loss_of_an_earlier_compile():
+    x = np.ones((2, 3), np.float32)
+    losses = []
+    for model in map(that_adds_a_loss, (fastrnn, keras)):
+        for options in ({"loss": "mse"}, {}):
+            model.compile("sgd", **options)
+            losses.append(model.fit(x, 0 * x, verbose=0).history["loss"][0])
+    np.testing.assert_allclose(losses, [1.01, 0.01, 1.01, 1.01], rtol=1e-6)
+
+
 def test_names_of_metrics():
     assert [fastrnn.metrics.AUC().name for _ in range(2)] == ["auc", "auc"]
     names = [keras.metrics.AUC().name for _ in range(2)]
