@@ -1227,3 +1227,55 @@ def test_constraint_of_a_weight_without_a_gradient():
         used, apart = model.get_weights()
         assert used < 1
         np.testing.assert_array_equal(apart, expected)
+
+
+def own_config(base, keywords):
+    """A user's class that does not say get_config."""
+
+    class Own(base):
+        if keywords:
+
+            def __init__(self, units, rate=0.5, **kwargs):
+                super().__init__(**kwargs)
+                self.units = units
+
+        else:
+
+            def __init__(self, units=3, rate=0.5):
+                super().__init__()
+                self.units = units
+
+        def call(self, x):
+            return x
+
+    return Own
+
+
+def test_automatic_config_of_models():
+    ours, theirs = (own_config(lib.Model, False) for lib in (fastrnn, keras))
+    assert ours(4).get_config()["units"] == 4 and theirs(4).get_config()["units"] == 3
+    assert ours.from_config(ours(4).get_config()).units == 4
+    ours, theirs = (own_config(lib.Model, True) for lib in (fastrnn, keras))
+    assert ours.from_config(ours(4).get_config()).units == 4
+    with pytest.raises(NotImplementedError, match="non-serializable argument"):
+        theirs(4).get_config()
+
+
+def test_automatic_config_without_keywords():
+    ours, theirs = (own_config(lib.layers.Layer, False) for lib in (fastrnn, keras))
+    assert ours.from_config(ours(4).get_config()).units == 4
+    with pytest.raises(TypeError, match="trainable"):
+        theirs.from_config(theirs(4).get_config())
+
+
+def test_name_in_an_automatic_config():
+    for library, always in ((fastrnn, True), (keras, False)):
+
+        class Own(library.layers.Layer):
+            def __init__(self, units, **options):
+                super().__init__(**options)
+
+        assert ("name" in Own(4).get_config()) is always
+        of_kwargs = own_config(library.layers.Layer, True)
+        assert of_kwargs(4, name="given").get_config()["name"] == "given"
+        assert "name" in of_kwargs(4).get_config()
