@@ -96,6 +96,7 @@ _LOSSES |= {
 }
 _SEED = {"set_random_seed": "random.set_seed", "set_seed": "random.set_seed"}
 _UTILS = {"clear_session": "layers.base.clear_session"}
+_UTILS["is_keras_tensor"] = "as_keras.backend.is_keras_tensor"
 _UTILS["print_summary"] = "summary.print_summary"
 _UTILS["serialize_keras_object"] = "saving.serialize_keras_object"
 _UTILS["deserialize_keras_object"] = "saving.deserialize_keras_object"
