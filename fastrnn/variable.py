@@ -145,6 +145,21 @@ def aligned(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
+class DtypeName(str):
+    """A dtype's name, as Keras says it, that equals NumPy's types too, which tf.float32 is."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        if isinstance(other, type) and issubclass(other, np.generic):
+            return np.dtype(other).name == str(self)
+        return str.__eq__(self, other)
+
+    def __ne__(self, other):
+        return not self == other
+
+
 class Variable(Source):
     """A weight, or another array that changes: what operations and NumPy's functions take.
 
@@ -207,7 +222,7 @@ class Variable(Source):
 
     @property
     def dtype(self):
-        return self.value.dtype.name
+        return DtypeName(self.value.dtype.name)
 
     def touch(self):
         """Say that the value was changed in place."""

@@ -1206,3 +1206,40 @@ for damaged in (
 """,
         data,
     )
+
+
+def test_names_that_are_refused_say_what_there_is(tmp_path):
+    """Each of the tables' names, where a script uses it: one sentence, and that of the table."""
+    out = code(
+        "import importlib, json\n"
+        "from fastrnn import as_keras\n"
+        "from fastrnn.as_keras import tensorflow\n"
+        "table = as_keras._INSTEAD\n"
+        "top = {f'tensorflow.{name}': said for name, said in tensorflow.LACKING.items()}\n"
+        "said = {}\n"
+        "for path in [*table, *top]:\n"
+        "    above, _, name = path.rpartition('.')\n"
+        "    if hasattr(importlib.import_module(above), name): continue\n"
+        "    try: getattr(importlib.import_module(above), name)\n"
+        "    except AttributeError as error: said[path] = [str(error), (table | top)[path]]\n"
+        "print(json.dumps([said, [*table]]))\n",
+        tmp_path,
+    )
+    said, table = json.loads(out)
+    assert {*table} <= said.keys()  # none of them is there after all
+    for path, (message, instead) in said.items():
+        assert message == f"fastrnn has no {path}; {instead}"
+        assert "\n" not in message and len(message) < 200
+
+
+def test_dtypes_of_variables_and_eager_functions(tmp_path):
+    text = (
+        "import tensorflow as tf\n"
+        "tf.config.run_functions_eagerly(True)\n"
+        "x, n = tf.Variable(1.0), tf.Variable(1)\n"
+        "print(tf.config.functions_run_eagerly(), x.dtype == tf.float32, tf.float32 == x.dtype,"
+        " x.dtype != tf.float32, n.dtype == tf.int32, n.dtype == tf.float32, x.dtype == 'float32',"
+        " x.dtype in (tf.int32,), x.dtype)\n"
+    )
+    expected = "True True True False True False True False float32\n"
+    assert code(text, tmp_path) == expected

@@ -195,8 +195,48 @@ _NAMES = {
 
 _READ = "Dataset.from_generator takes what Python reads from files"
 _TABLES = "Dataset.from_tensor_slices takes the columns that pandas.read_csv reads"
+_EAGER = "functions and layers run as they are called, without a graph"
+_CELLS = "there are keras.layers.LSTM, GRU, SimpleRNN, RNN and Bidirectional"
+_TAPE = "there is tensorflow.GradientTape"
+_CTC = "there is no CTC; keras.layers.CRF labels sequences"
+_LAYERS = "there are the layers of keras.layers"
+_ONLY_FLOAT32 = "networks compute in float32"
 # What is there instead of names that fastrnn has not.
 _INSTEAD = {
+    "keras.backend.conv1d": "there is keras.layers.Conv1D",
+    "keras.backend.conv2d": "there is keras.layers.Conv2D",
+    "keras.backend.ctc_batch_cost": _CTC,
+    "keras.backend.ctc_decode": _CTC,
+    "keras.backend.get_session": _EAGER,
+    "keras.backend.gradients": _TAPE,
+    "keras.backend.manual_variable_initialization": "variables have values from the start",
+    "keras.backend.normalize_batch_in_training": "there is keras.layers.BatchNormalization",
+    "keras.backend.placeholder": "there is keras.Input",
+    "keras.backend.pool2d": "there are keras.layers.MaxPooling2D and AveragePooling2D",
+    "keras.backend.print_tensor": "there is Python's print",
+    "keras.backend.resize_images": "there is keras.layers.UpSampling2D",
+    "keras.backend.set_learning_phase": "calls of layers and models take training=True",
+    "keras.backend.sparse_placeholder": "there is keras.Input, of arrays that are not sparse",
+    "keras.backend.tensorflow_backend": "its functions are in keras.backend",
+    "keras.mixed_precision": _ONLY_FLOAT32,
+    "tensorflow.compat.v1.get_variable": "there is tensorflow.Variable",
+    "tensorflow.compat.v1.layers": _LAYERS,
+    "tensorflow.compat.v1.nn": _CELLS,
+    "tensorflow.compat.v1.placeholder": "there is tensorflow.keras.Input",
+    "tensorflow.compat.v1.train": "there are tensorflow.keras.optimizers and model.save_weights",
+    "tensorflow.get_variable": "there is tensorflow.Variable",
+    "tensorflow.global_variables_initializer": "variables have values from the start",
+    "tensorflow.gradients": _TAPE,
+    "tensorflow.hessians": "there is tensorflow.GradientTape, of first derivatives",
+    "tensorflow.layers": _LAYERS,
+    "tensorflow.nest": "there are Python's lists and dicts",
+    "tensorflow.nn.bidirectional_dynamic_rnn": _CELLS,
+    "tensorflow.nn.dynamic_rnn": _CELLS,
+    "tensorflow.nn.rnn_cell": _CELLS,
+    "tensorflow.nn.static_rnn": _CELLS,
+    "tensorflow.py_func": "there is tensorflow.py_function",
+    "tensorflow.raw_ops": "there are the functions of tensorflow and tensorflow.math",
+    "tensorflow.reset_default_graph": _EAGER,
     "tensorflow.data.FixedLengthRecordDataset": _READ,
     "tensorflow.data.TFRecordDataset": _READ,
     "tensorflow.data.experimental.CsvDataset": _TABLES,

@@ -7,9 +7,10 @@ from typing import NamedTuple
 from fastrnn.runtime import get_num_threads, set_num_threads
 
 __all__ = [
-    "enable_op_determinism", "get_inter_op_parallelism_threads", "get_intra_op_parallelism_threads",
-    "gpu_device_name", "is_built_with_cuda", "is_gpu_available", "list_logical_devices",
-    "list_physical_devices", "set_inter_op_parallelism_threads", "set_intra_op_parallelism_threads",
+    "enable_op_determinism", "functions_run_eagerly", "get_inter_op_parallelism_threads",
+    "get_intra_op_parallelism_threads", "gpu_device_name", "is_built_with_cuda",
+    "is_gpu_available", "list_logical_devices", "list_physical_devices", "run_functions_eagerly",
+    "set_inter_op_parallelism_threads", "set_intra_op_parallelism_threads",
 ]  # fmt: skip
 
 
@@ -82,3 +83,11 @@ class Session:
 
     def close(self):
         pass
+
+
+def run_functions_eagerly(run_eagerly) -> None:
+    """Changes nothing: functions run as they are written."""
+
+
+def functions_run_eagerly() -> bool:
+    return True
