@@ -174,7 +174,12 @@ of_axis(
     halves=lambda m, x, a: m.ops.concatenate(m.ops.split(x, x.shape[a], axis=a)[::-1], axis=a),
     restacked=lambda m, x, a: m.ops.stack([0.5 * y for y in m.ops.unstack(x, axis=a)], axis=a),
     first_removed=lambda m, x, a: x - m.ops.take(x, [0], axis=a),
-    hottest=lambda m, x, a: x * m.ops.one_hot(m.ops.argmax(x, axis=a), x.shape[a], axis=a),
+    hottest=lambda m, x, a: x
+    * m.ops.one_hot(
+        m.ops.argmax(x, axis=a),
+        x.shape[a],
+        axis=-1 if a in (-1, len(x.shape) - 1) else a % len(x.shape),  # as TensorFlow wants it
+    ),
     unit=lambda m, x, a: x / m.ops.sqrt(m.ops.sum(m.ops.square(x), axis=a, keepdims=True) + 0.1),
     along=lambda m, x, a: x
     + m.ops.take_along_axis(x, m.ops.argmax(x, axis=a, keepdims=True), axis=a),
