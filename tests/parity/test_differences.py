@@ -394,7 +394,6 @@ def test_adapt_to_lists():
         keras.layers.Normalization().adapt([[1, 2], [3, 4]])
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 def test_saving_into_a_new_folder(tmp_path):
     def model(library):
         return library.Sequential([library.Input((2,)), library.layers.Dense(1)])
@@ -1030,7 +1029,6 @@ def load(library, path):
     return library.models.load_model(path)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_vocabularies_in_h5_files(tmp_path):
     sizes = []
@@ -1059,7 +1057,6 @@ def test_vocabularies_that_lines_do_not_hold(tmp_path):
                 assert load(other, path).layers[0].get_vocabulary() == layer.get_vocabulary()
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 def test_vocabularies_set_after_the_constructor(tmp_path):
     found = []
     for lib in (fastrnn, keras):

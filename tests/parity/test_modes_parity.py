@@ -9,7 +9,6 @@ import fastrnn
 keras = pytest.importorskip("keras", reason="compares with Keras: needs the extra 'parity'")
 
 # Keras saves TensorFlow's variables.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
 
 
 def of_recurrent_layers(m, x, flags):

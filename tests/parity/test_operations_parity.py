@@ -15,8 +15,6 @@ keras = pytest.importorskip("keras", reason="compares with Keras: needs the extr
 tf = pytest.importorskip("tensorflow", reason="compares with Keras on TensorFlow")
 
 # Keras saves TensorFlow's variables.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
-
 # Keras reads `...` from no .h5 file, and wrote none that it can read itself.
 NAMES = [name for name in examples.EXAMPLES if name != "x[..., None]"]
 

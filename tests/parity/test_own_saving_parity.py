@@ -7,10 +7,7 @@ from comparison import keras
 
 import fastrnn
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Gradients do not exist"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Gradients do not exist")
 
 OWN = {keras: examples.define(keras), fastrnn: examples.define(fastrnn)}
 

@@ -9,8 +9,6 @@ from comparison import keras, tf
 import fastrnn
 from fastrnn import layers as L
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
-
 K = keras.layers
 SEED = 9_000_000
 WORDS = [
