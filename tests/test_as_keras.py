@@ -943,6 +943,7 @@ options = tf.data.Options()
 options.experimental_optimization.apply_default_optimizations = False
 assert len(Dataset.range(3).with_options(options)) == 3
 
+tf.keras.utils.set_random_seed(1)
 rng = np.random.default_rng(0)
 sequences = [rng.normal(size=(rng.integers(2, 9), 3)).astype("float32") for _ in range(256)]
 labels = [int(rows.sum() > 0) for rows in sequences]
