@@ -221,7 +221,7 @@ class Graph:
                 mask = layer.compute_mask(x, mask)
             else:
                 y = layer.forward(x, own, mask, **call.options)
-                mask = layer.compute_mask(x, mask)
+                mask = own.masks_of_call if layer._says_call else layer.compute_mask(x, mask)
             if call.several:
                 _check_count(call, y)
                 masks_of = mask if isinstance(mask, list) else [mask] + [None] * (len(y) - 1)
@@ -367,6 +367,8 @@ def _converted(call, xs, steps=None):
 def _makes_mask(layer) -> bool:
     """Can steps be masked above this layer that are not below? A user's compute_mask may do so."""
     if getattr(layer, "mask_zero", False) or isinstance(layer, Masking):
+        return True
+    if layer._says_call and any(map(_makes_mask, layer.sublayers)):
         return True
     return not type(layer).compute_mask.__module__.startswith("fastrnn.")
 

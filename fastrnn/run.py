@@ -46,6 +46,7 @@ class Run:
         self._memory = {}
         self._children = {}
         self.walks = {}
+        self.masks_of_call = None  # those of the outputs of a user's layer, after its forward
         self.rooms = Rooms()
 
     def empty(self, owner, name, shape, dtype=np.float32):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.arrays import Array
 from fastrnn.data import leaves_of, packed, parts_by_name, paths_in
 from fastrnn.layers import own
 from fastrnn.layers.base import Layer, layers_within
@@ -150,7 +149,7 @@ class Subclassed:
         Keras."""
         takes_training = "training" in own.parameters(type(self))
         y = own.forward(self, x, run, mask, self._template(), takes_training)
-        return y, [None] * len(y) if isinstance(y, list) else None
+        return y, run.masks_of_call
 
     def forward(self, x, run, mask=None, call=None):
         return own.forward(self, x, run, mask, call or self._template())
@@ -242,12 +241,3 @@ def is_made_of_tensors(cls) -> bool:
 
 def is_users(cls) -> bool:
     return cls is not object and not cls.__module__.startswith("fastrnn.")
-
-
-def as_arrays(structure):
-    """The arrays of a structure with numpy()."""
-    if isinstance(structure, dict):
-        return {key: as_arrays(part) for key, part in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(map(as_arrays, structure))
-    return structure.view(Array) if type(structure) is np.ndarray else structure

@@ -720,3 +720,132 @@ def test_wrappers(tmp_path):
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
     with pytest.raises(ValueError, match="layer: expected a layer, received 3"):
         Twice(3)
+
+
+class Seen(layers.Layer):
+    """Keeps the masks that it is given."""
+
+    def __init__(self, seen, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking, self.seen = True, seen
+
+    def call(self, x, mask=None):
+        self.seen[self.name] = None if mask is None else np.asarray(mask).tolist()
+        return x
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class Two(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.supports_masking = True
+        self.rnn, self.conv = layers.LSTM(3, return_sequences=True), layers.Conv1D(4, 1)
+
+    def call(self, x):
+        return [ops.sin(self.conv(x)), self.rnn(x)]
+
+
+class Around(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.two = Two()
+
+    def call(self, x):
+        one, other = self.two(x)
+        return [other, ops.tanh(other), one]
+
+
+def test_masks_of_layers_within_go_on_with_outputs():
+    """As Keras 3.15's: what an output carries from within stays, others get the layer's own."""
+    x, seen = np.ones((1, 3, 2), np.float32), {}
+    x[0, 1] = 0
+    given = layers.Input((3, 2))
+    masked = layers.Masking()(given)
+    ends = [Seen(seen, name=f"two{n}")(part) for n, part in enumerate(Two()(masked))]
+    ends += [Seen(seen, name=f"around{n}")(part) for n, part in enumerate(Around()(masked))]
+    model = models.Model(given, ends)
+    mask, expected = [[True, False, True]], {}
+    for name, value in zip(
+        ["two0", "two1", "around0", "around1", "around2"], range(5), strict=True
+    ):
+        expected[name] = None if value == 3 else mask
+    for run in (model, lambda x: model.predict(x, verbose=0), model.compile_inference()):
+        seen.clear()
+        run(x)
+        assert seen == expected
+
+
+class Tagger(models.Model):
+    def __init__(self):
+        super().__init__()
+        self.words = layers.Embedding(5, 4, mask_zero=True)
+        self.steps, self.tags = layers.LSTM(3, return_sequences=True), layers.Dense(1)
+
+    def call(self, x):
+        return self.tags(self.steps(self.words(x)))
+
+
+class Unmasked(Tagger):
+    def call(self, x):
+        return super().call(x) * 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [  # loss, mean absolute error, and both after a step, of Keras 3.15
+        (Tagger, [0.50741887, 0.5734449625, 0.281266838, 0.401150167]),
+        (Unmasked, [0.517710984, 0.5618966818, 0.293431133, 0.3902705908]),
+    ],
+)
+def test_the_loss_of_a_model_keeps_out_what_is_masked(kind, expected):
+    x, y = np.array([[1, 2, 0, 0], [3, 4, 1, 0]]), np.ones((2, 4, 1), np.float32)
+    model, rng = kind(), np.random.default_rng(0)
+    model(x)
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+    model.compile(optimizers.SGD(0.1), "mse", metrics=["mae"])
+    found = model.evaluate(x, y, verbose=0)
+    model.train_on_batch(x, y)
+    found += model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+class Sum(layers.Layer):
+    """A cell: sums of what came."""
+
+    units = state_size = output_size = 2
+
+    def call(self, x, states):
+        return x + states[0], [x + states[0]]
+
+
+class TwiceOrMasked(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.supports_masking = True
+
+    def call(self, x, mask=None):
+        return x * 2.0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        TwiceOrMasked,
+        lambda: layers.RNN(Sum(), return_sequences=True),
+        lambda: layers.Bidirectional(layers.RNN(Sum(), return_sequences=True)),
+        lambda: layers.LSTM(2, return_sequences=True),
+    ],
+)
+def test_outputs_carry_the_mask_that_a_call_was_given(make):
+    def carried(y):
+        return np.asarray(y._keras_mask).tolist()
+
+    x, mask = np.ones((1, 5, 2), np.float32), [[True, True, False, True, False]]
+    layer, other = make(), [[True, True, True, True, False]]
+    assert carried(layer(ops.convert_to_tensor(x), mask=np.array(mask))) == mask
+    x = ops.convert_to_tensor(x)
+    x._keras_mask = np.array(other)
+    assert carried(layer(x)) == other
+    assert carried(layer(x, mask=np.array(mask))) == mask

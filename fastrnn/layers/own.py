@@ -198,6 +198,8 @@ def invoke(layer, args, kwargs, training=None, masks=None):
     elif "mask" not in names and "mask" in kwargs:
         first = kwargs["mask"]
         kwargs = {name: value for name, value in kwargs.items() if name != "mask"}
+    elif kwargs.get("mask") is not None:
+        first = kwargs["mask"]
     for name in names:
         if name.endswith("_mask") and name[:-5] in {**given, **kwargs} and name not in kwargs:
             value = {**given, **kwargs}[name[:-5]]
@@ -218,7 +220,12 @@ def invoke(layer, args, kwargs, training=None, masks=None):
             outputs = as_array(np.asarray(outputs))
         _check_results(layer, outputs)
         mask = layer.compute_mask(args[0] if args else None, first)
-    base.give_mask(outputs, mask)
+    outputs = as_arrays(outputs)
+    found = leaves(outputs)
+    masks = mask if isinstance(mask, (list, tuple)) else [mask]
+    for output, part in zip(found, masks, strict=False):
+        if base.mask_of(output) is None:  # what layers within gave theirs goes on
+            base.give_mask(output, part)
     return outputs
 
 
@@ -413,6 +420,16 @@ def _emptied(structure):
     return None
 
 
+def as_arrays(structure):
+    """The arrays of a structure with numpy()."""
+    if isinstance(structure, dict):
+        return {key: as_arrays(part) for key, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        parts = map(as_arrays, structure)
+        return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+    return structure.view(Array) if type(structure) is np.ndarray else structure
+
+
 def leaves(structure) -> list:
     """The arrays of what `call` gave, of dicts in the order of their keys."""
     if isinstance(structure, dict):
@@ -472,6 +489,8 @@ def forward(self, x, run, mask=None, call=None, in_mode=True):
     with taping, base.within(run, in_mode) as losses:
         outputs = invoke(self, args, kwargs, run.training if in_mode else None, masks)
     run.losses += [float(value_of(loss)) for loss in losses]
+    found = [base.mask_of(output) for output in leaves(outputs)]
+    run.masks_of_call = found if isinstance(outputs, (list, tuple, dict)) else found[0]
     if taped:
         run.saved[self] = values, outputs, losses, several
     return _plain(outputs)
