@@ -738,6 +738,7 @@ def that_adds_a_loss(library):
     return library.Model(inputs, Adds()(inputs))
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_the_loss_of_an_earlier_compile():
     x = np.ones((2, 3), np.float32)
     losses = []
