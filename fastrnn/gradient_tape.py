@@ -13,10 +13,12 @@ from .arrays import Array, as_array
 from .tape import (
     Source,
     Traced,
-    Watched,
     gradients,
     last_number,
+    leaves,
+    mapped,
     not_recording,
+    of,
     recording,
     watch,
 )
@@ -73,7 +75,7 @@ class GradientTape:
     def watch(self, tensor: Any) -> None:
         """Remember what is computed from this array, or from each of a list or dict of them. Raises
         ValueError for other things than arrays of tf.constant and its like, and weights."""
-        for part in _leaves(tensor):
+        for part in leaves(tensor):
             if isinstance(part, (Variable, Traced)):
                 self._watched.add(part)
             elif isinstance(part, Array):
@@ -121,8 +123,8 @@ class GradientTape:
                 f"{unconnected_gradients!r}"
             )
         self._used = True
-        targets = [_node(part) for part in _leaves(target)]
-        seeds = [None] * len(targets) if output_gradients is None else _leaves(output_gradients)
+        targets = [of(part) for part in leaves(target)]
+        seeds = [None] * len(targets) if output_gradients is None else leaves(output_gradients)
         if len(seeds) != len(targets):
             raise ValueError(
                 f"output_gradients: expected {len(targets)}, as targets, received {len(seeds)}"
@@ -133,12 +135,12 @@ class GradientTape:
                 for part, seed in zip(targets, seeds, strict=True)
                 if isinstance(part, Source)
             ]
-            wanted = {id(_step(part)) for part in _leaves(sources)}
+            wanted = {id(_step(part)) for part in leaves(sources)}
             release = not self._persistent and not self._shared
             found = gradients(ends, release, wanted, self._since)
 
         def result(source):
-            source = _node(source)
+            source = of(source)
             if isinstance(source, np.ndarray):
                 source = None if unconnected_gradients == "none" else source
             gradient = found.get(id(_step(source))) if source is not None else None
@@ -146,7 +148,7 @@ class GradientTape:
                 gradient = np.zeros(np.shape(source), np.float32)
             return None if gradient is None else as_array(np.asarray(gradient))
 
-        return _mapped(result, sources)
+        return mapped(result, sources)
 
     @contextlib.contextmanager
     def stop_recording(self):
@@ -172,14 +174,9 @@ class GradientTape:
     batch_jacobian = jacobian
 
 
-def _node(given):
-    """What steps start from an array that is watched; anything else as it is."""
-    return given.leaf if isinstance(given, Watched) else given
-
-
 def _step(given):
     """What gradients of an array are kept under."""
-    given = _node(given)
+    given = of(given)
     return given.step if isinstance(given, Source) else given
 
 
@@ -188,19 +185,3 @@ def _seed(target, seed):
         return np.ones(target.shape, target.dtype)
     seed = np.asarray(getattr(seed, "value", seed), target.dtype)
     return np.broadcast_to(seed, target.shape)
-
-
-def _leaves(structure):
-    if isinstance(structure, dict):
-        return [leaf for part in structure.values() for leaf in _leaves(part)]
-    if isinstance(structure, (list, tuple)):
-        return [leaf for part in structure for leaf in _leaves(part)]
-    return [structure]
-
-
-def _mapped(function, structure):
-    if isinstance(structure, dict):
-        return {key: _mapped(function, part) for key, part in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(_mapped(function, part) for part in structure)
-    return function(structure)

@@ -146,10 +146,7 @@ class Loss(Configurable):
             value_of(y_true), y_pred.value, value_of(of(sample_weight)), mask
         )
 
-        def way(g):
-            return gradient * np.reshape(g, (*g.shape, *(1,) * (gradient.ndim - g.ndim)))
-
-        return y_pred.then(np.asarray(value, np.float32), way)
+        return y_pred.then(np.asarray(value, np.float32), _way_back(gradient))
 
     def _recorded_targets(self, y_true, y_pred, sample_weight, mask):
         """The same for targets of which the derivative is asked for too."""
@@ -163,10 +160,7 @@ class Loss(Configurable):
         gradient, _ = self._scaled(gradient, t, p, value_of(of(sample_weight)), mask)
         gradient = gradient.reshape(shape)
 
-        def way(g):
-            return gradient * np.reshape(g, (*g.shape, *(1,) * (gradient.ndim - g.ndim)))
-
-        return value + y_true.then(np.zeros_like(value_of(value), np.float32), way)
+        return value + y_true.then(np.zeros_like(value_of(value), np.float32), _way_back(gradient))
 
     def value_and_gradient(self, y_true, y_pred, sample_weight=None, mask=None):
         """The reduced loss and its float32 gradient with respect to y_pred.
@@ -288,6 +282,11 @@ class Loss(Configurable):
             y = None if y is None else y.reshape(shape)
             dy = None if dy is None else dy.reshape(shape)
         return value * scale, y, dy
+
+
+def _way_back(gradient):
+    """From the gradient of losses to that of what each of them came from."""
+    return lambda g: gradient * np.reshape(g, (*g.shape, *(1,) * (gradient.ndim - g.ndim)))
 
 
 def _refers_to_steps(sample_weight, mask) -> bool:

@@ -149,6 +149,7 @@ class Optimizer(Configurable):
         self._undecayed = ((), None)  # variables, pattern of names
         self._shapes = None
         self._store = self._values = self._update = self._ranges = self._factors_now = None
+        self._index_dict = None  # id of a weight -> its place
         self._variables = []  # that a user's class made
         self._left_out = ()  # ids of weights without a gradient in this step
 
@@ -285,6 +286,7 @@ class Optimizer(Configurable):
                 self._rule, store.values, store.gradients, slots, **self._kernel_options()
             )
         self._shapes, self._store, self._values = shapes, store, store.values
+        self._index_dict = {id(variable): n for n, variable in enumerate(store.variables)}
         self._ranges = self._decay_ranges(store)
 
     def bind(self, store) -> None:
@@ -427,7 +429,7 @@ class Optimizer(Configurable):
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Change one weight, and its slots, for its gradient."""
-        place = next(place for other, place in self._places() if other is variable)
+        place = self._store.places[self._get_variable_index(variable)]
         variable.gradient[...] = getattr(gradient, "value", gradient)
         rate, mean, gradient_factor, square = self._factors_now
         rate *= float(learning_rate) / self._rate_now if self._rate_now else 1.0
@@ -489,10 +491,6 @@ class Optimizer(Configurable):
     @property
     def _trainable_variables(self) -> list[Variable]:
         return [] if self._store is None else list(self._store.variables)
-
-    @property
-    def _index_dict(self) -> dict[int, int]:
-        return {id(variable): place for place, variable in enumerate(self._trainable_variables)}
 
     def _step_of_users(self, rate: float, decay: float) -> None:
         self._rate_now = rate
@@ -653,7 +651,7 @@ class Optimizer(Configurable):
         pass
 
     def __getstate__(self):
-        bound = ("_store", "_values", "_update", "_ranges", "_factors_now")
+        bound = ("_store", "_values", "_update", "_ranges", "_factors_now", "_index_dict")
         return {**self.__dict__, **dict.fromkeys(bound)}
 
 

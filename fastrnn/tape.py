@@ -204,7 +204,7 @@ class Source(NDArrayOperatorsMixin):
     def __array_function__(self, function, types, args, options):
         if Watched in types:
             args, options = _unwatched(args), _unwatched(options)
-        if any(map(_takes_part, _leaves((args, options)))):
+        if any(map(_takes_part, leaves((args, options)))):
             if function in _FUNCTIONS:
                 return _FUNCTIONS[function](*args, **options)
             if function not in _FLAT:
@@ -407,13 +407,13 @@ def watch(array: Array) -> None:
 
 def _unwatched(given):
     """With the leaf, or outside recordings the plain array, in the place of each Watched."""
-    if isinstance(given, Watched):
-        return given.leaf if _state.depth else given.view(Array)
-    if isinstance(given, (list, tuple)):
-        return type(given)(_unwatched(part) for part in given)
-    if isinstance(given, dict):
-        return {key: _unwatched(part) for key, part in given.items()}
-    return given
+    return mapped(_leaf_or_plain, given)
+
+
+def _leaf_or_plain(given):
+    if not isinstance(given, Watched):
+        return given
+    return given.leaf if _state.depth else given.view(Array)
 
 
 def of(given):
@@ -443,22 +443,18 @@ def _takes_part(given):
 def taken(given):
     """Arguments as operations take them: what takes part in a recording as it is, the arrays of
     other weights and steps, and a Watched array's Traced."""
-    if isinstance(given, Watched):
-        return _unwatched(given)
+    return mapped(_taken, given)
+
+
+def _taken(given):
     if isinstance(given, Source):
         return given if given.takes_part() else given.value
-    if isinstance(given, (list, tuple)):
-        return type(given)(map(taken, given))
-    if isinstance(given, dict):
-        return {key: taken(part) for key, part in given.items()}
-    return given
+    return _leaf_or_plain(given)
 
 
 def joined(given):
     """One of several that take part, in lists, as NumPy makes an array of lists."""
-    if isinstance(given, (list, tuple)) and any(
-        isinstance(leaf, Source) for leaf in _leaves(given)
-    ):
+    if isinstance(given, (list, tuple)) and any(isinstance(leaf, Source) for leaf in leaves(given)):
         return np.stack([joined(part) for part in given])
     return given
 
@@ -472,20 +468,27 @@ def value_of(given):
     return given.value.copy() if changes else given.value
 
 
-def _leaves(given):
+def leaves(given):
+    """What is in lists, tuples and dicts of each other."""
     if isinstance(given, (list, tuple)):
-        return [leaf for part in given for leaf in _leaves(part)]
+        return [leaf for part in given for leaf in leaves(part)]
     if isinstance(given, dict):
-        return _leaves([*given.values()])
+        return leaves([*given.values()])
     return [given]
 
 
-def _valued(given):
+def mapped(function, given):
+    """The same structure of function(leaf) for each of those."""
     if isinstance(given, (list, tuple)):
-        return type(given)(_valued(part) for part in given)
+        parts = [mapped(function, part) for part in given]
+        return type(given)(*parts) if hasattr(given, "_fields") else type(given)(parts)
     if isinstance(given, dict):
-        return {key: _valued(part) for key, part in given.items()}
-    return value_of(given)
+        return {key: mapped(function, part) for key, part in given.items()}
+    return function(given)
+
+
+def _valued(given):
+    return mapped(value_of, given)
 
 
 _WHOLE = tuple(map(np.dtype, ("int32", "int64", "uint32", "uint64")))

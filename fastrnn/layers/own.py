@@ -20,7 +20,7 @@ from fastrnn.layers.input_spec import check_inputs
 from fastrnn.layers.names import is_of_the_pass
 from fastrnn.layers.operation import Argument, filled
 from fastrnn.layers.symbolic import Node, Symbolic, check_text
-from fastrnn.tape import Source, Traced, gradients, last_number, recording, value_of
+from fastrnn.tape import Source, Traced, gradients, last_number, mapped, recording, value_of
 
 _SIZES = (2, 3, 4, 6, 8, 12, 24)  # that free axes are tried with
 _KINDS = ((False, np.float32), (True, np.float32), (False, np.int32), (True, np.int32))
@@ -220,7 +220,7 @@ def invoke(layer, args, kwargs, training=None, masks=None):
             outputs = as_array(np.asarray(outputs))
         _check_results(layer, outputs)
         mask = layer.compute_mask(args[0] if args else None, first)
-    outputs = as_arrays(outputs)
+    outputs = mapped(_as_array, outputs)
     found = leaves(outputs)
     masks = mask if isinstance(mask, (list, tuple)) else [mask]
     for output, part in zip(found, masks, strict=False):
@@ -420,14 +420,8 @@ def _emptied(structure):
     return None
 
 
-def as_arrays(structure):
-    """The arrays of a structure with numpy()."""
-    if isinstance(structure, dict):
-        return {key: as_arrays(part) for key, part in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        parts = map(as_arrays, structure)
-        return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
-    return structure.view(Array) if type(structure) is np.ndarray else structure
+def _as_array(output):
+    return output.view(Array) if type(output) is np.ndarray else output
 
 
 def leaves(structure) -> list:
